@@ -1,0 +1,1 @@
+//! Load generator, oracle and benchmarks.

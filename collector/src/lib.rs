@@ -1,0 +1,21 @@
+//! Everyline's library: the data's path, one module per stage.
+//!
+//! `discover → watch → read → decode → batch → deliver → checkpoint`, with the `ledger` accounting
+//! for every byte on the way. A stage knows the next stage's input type and nothing else; only the
+//! [`supervisor`] knows all of them. `archive` is the embedded storage (a sink that can be
+//! searched); `config`, `cli` and `admin` are what an operator touches.
+
+pub mod admin;
+pub mod archive;
+pub mod batch;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod decode;
+pub mod deliver;
+pub mod discover;
+pub mod ledger;
+pub mod metrics;
+pub mod read;
+pub mod supervisor;
+pub mod watch;

@@ -1,0 +1,2 @@
+//! Everyline.
+fn main() {}

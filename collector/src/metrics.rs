@@ -1,0 +1,292 @@
+//! Everyline's own metrics: every name, help text and label in one place.
+//!
+//! Labels are bounded sets (sink, reason, mode): never a pod or a path. Names are documented in
+//! `deploy/METRICS.md`, which `cargo xtask tidy` holds against this file.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+/// A gauge of fractional seconds.
+pub type SecondsGauge = Gauge<f64, AtomicU64>;
+
+/// The label of per-sink metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SinkLabel {
+    /// The sink's name in the configuration.
+    pub sink: String,
+}
+
+/// The labels of `deliver_errors_total`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ErrorLabel {
+    /// The sink's name in the configuration.
+    pub sink: String,
+    /// `connect`, `timeout`, `tls`, `1xx` to `5xx`, `io`, …
+    pub class: &'static str,
+}
+
+/// The label of metrics that count by reason.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// One of a bounded set of words.
+    pub reason: &'static str,
+}
+
+/// The label of `watch_mode`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ModeLabel {
+    /// `inotify` or `poll`.
+    pub mode: &'static str,
+}
+
+/// Every metric. Shared; counters are cheap to increment from anywhere.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Bytes read from log files.
+    pub read_bytes: Counter,
+    /// Records decoded.
+    pub lines: Counter,
+    /// Records dropped, by reason.
+    pub dropped_lines: Family<ReasonLabel, Counter>,
+    /// Bytes dropped, by reason.
+    pub dropped_bytes: Family<ReasonLabel, Counter>,
+    /// Bytes known to be lost, by reason.
+    pub lost_bytes: Family<ReasonLabel, Counter>,
+    /// Files lost with unread bytes, by reason.
+    pub files_lost: Family<ReasonLabel, Counter>,
+    /// Lines that did not parse and were delivered whole.
+    pub unparsed_lines: Counter,
+    /// Messages longer than the bound, by what was done (`split`, `cut`).
+    pub long_lines: Family<ReasonLabel, Counter>,
+    /// Records settled as delivered, per sink.
+    pub delivered_lines: Family<SinkLabel, Counter>,
+    /// Bytes sent, as sent (compressed), per sink.
+    pub delivered_bytes: Family<SinkLabel, Counter>,
+    /// Failed deliveries, per sink and class.
+    pub deliver_errors: Family<ErrorLabel, Counter>,
+    /// Deliveries tried again, per sink.
+    pub retries: Family<SinkLabel, Counter>,
+    /// Deliveries under way at once, per sink.
+    pub concurrency: Family<SinkLabel, Gauge>,
+    /// Bytes between reader and acknowledgement, per sink.
+    pub in_flight_bytes: Family<SinkLabel, Gauge>,
+    /// Bytes in files not read yet (for the slowest sink).
+    pub backlog_bytes: Gauge,
+    /// Age of the oldest unacknowledged batch, per sink.
+    pub oldest_unacked_seconds: Family<SinkLabel, SecondsGauge>,
+    /// Time since the last durable checkpoint.
+    pub checkpoint_age_seconds: SecondsGauge,
+    /// How long making a checkpoint durable took.
+    pub checkpoint_fsync_seconds: Histogram,
+    /// Log files held open.
+    pub open_files: Gauge,
+    /// Sources (live logs) known.
+    pub sources: Gauge,
+    /// Directories and files watched, by mode.
+    pub watch_mode: Family<ModeLabel, Gauge>,
+    /// Falls from one watch mode to a lesser one, by reason.
+    pub watch_fallbacks: Family<ReasonLabel, Counter>,
+    /// The memory budget of everything in flight.
+    pub memory_budget_bytes: Gauge,
+    /// 1 if the last reload of the configuration was accepted.
+    pub config_last_reload_success: Gauge,
+}
+
+/// One sink's view of the metrics.
+#[derive(Debug, Clone)]
+pub struct SinkMetrics {
+    sink: String,
+    metrics: Arc<Metrics>,
+}
+
+impl SinkMetrics {
+    /// The view of the sink of this name.
+    pub fn new(metrics: Arc<Metrics>, sink: &str) -> Self {
+        Self { sink: sink.to_owned(), metrics }
+    }
+
+    /// A delivery failed; `class` is one of a bounded set of words.
+    pub fn error(&self, class: &'static str) {
+        let label = ErrorLabel { sink: self.sink.clone(), class };
+        self.metrics.deliver_errors.get_or_create(&label).inc();
+    }
+
+    /// A delivery is tried again.
+    pub fn retry(&self) {
+        self.metrics.retries.get_or_create(&self.label()).inc();
+    }
+
+    /// `bytes` arrived, as sent.
+    pub fn delivered(&self, bytes: usize) {
+        self.metrics.delivered_bytes.get_or_create(&self.label()).inc_by(bytes as u64);
+    }
+
+    /// Deliveries under way at once, now.
+    pub fn concurrency(&self, now: usize) {
+        self.metrics.concurrency.get_or_create(&self.label()).set(now as i64);
+    }
+
+    fn label(&self) -> SinkLabel {
+        SinkLabel { sink: self.sink.clone() }
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero, registered.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("everyline");
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The agent's version", build);
+        macro_rules! metric {
+            ($name:literal, $help:literal, $value:expr) => {{
+                let metric = $value;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+            ($name:literal, $help:literal, $unit:expr, $value:expr) => {{
+                let metric = $value;
+                registry.register_with_unit($name, $help, $unit, metric.clone());
+                metric
+            }};
+        }
+        let fsync = Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
+        Self {
+            read_bytes: metric!(
+                "read",
+                "Bytes read from log files",
+                Unit::Bytes,
+                Counter::default()
+            ),
+            lines: metric!("lines", "Records decoded", Counter::default()),
+            dropped_lines: metric!(
+                "dropped_lines",
+                "Records dropped, by reason",
+                Family::default()
+            ),
+            dropped_bytes: metric!(
+                "dropped",
+                "Bytes dropped, by reason",
+                Unit::Bytes,
+                Family::default()
+            ),
+            lost_bytes: metric!(
+                "lost",
+                "Bytes known to be lost, by reason",
+                Unit::Bytes,
+                Family::default()
+            ),
+            files_lost: metric!(
+                "files_lost",
+                "Files lost with unread bytes, by reason",
+                Family::default()
+            ),
+            unparsed_lines: metric!(
+                "unparsed_lines",
+                "Lines that did not parse, delivered whole",
+                Counter::default()
+            ),
+            long_lines: metric!(
+                "long_lines",
+                "Messages longer than the bound, by what was done",
+                Family::default()
+            ),
+            delivered_lines: metric!(
+                "delivered_lines",
+                "Records acknowledged, per sink",
+                Family::default()
+            ),
+            delivered_bytes: metric!(
+                "delivered",
+                "Bytes acknowledged, as sent, per sink",
+                Unit::Bytes,
+                Family::default()
+            ),
+            deliver_errors: metric!(
+                "deliver_errors",
+                "Failed deliveries, per sink and class",
+                Family::default()
+            ),
+            retries: metric!("retries", "Deliveries tried again, per sink", Family::default()),
+            concurrency: metric!(
+                "concurrency",
+                "Deliveries under way at once, per sink",
+                Family::default()
+            ),
+            in_flight_bytes: metric!(
+                "in_flight",
+                "Bytes between reader and acknowledgement, per sink",
+                Unit::Bytes,
+                Family::default()
+            ),
+            backlog_bytes: metric!(
+                "backlog",
+                "Bytes in files not yet read",
+                Unit::Bytes,
+                Gauge::default()
+            ),
+            oldest_unacked_seconds: metric!(
+                "oldest_unacked",
+                "Age of the oldest unacknowledged batch, per sink",
+                Unit::Seconds,
+                Family::default()
+            ),
+            checkpoint_age_seconds: metric!(
+                "checkpoint_age",
+                "Time since the last durable checkpoint",
+                Unit::Seconds,
+                SecondsGauge::default()
+            ),
+            checkpoint_fsync_seconds: metric!(
+                "checkpoint_fsync",
+                "How long making a checkpoint durable took",
+                Unit::Seconds,
+                fsync
+            ),
+            open_files: metric!("open_files", "Log files held open", Gauge::default()),
+            sources: metric!("sources", "Live logs known", Gauge::default()),
+            watch_mode: metric!("watch_mode", "Files watched, by mode", Family::default()),
+            watch_fallbacks: metric!(
+                "watch_fallbacks",
+                "Falls to a lesser watch mode, by reason",
+                Family::default()
+            ),
+            memory_budget_bytes: metric!(
+                "memory_budget",
+                "Bound on bytes in flight",
+                Unit::Bytes,
+                Gauge::default()
+            ),
+            config_last_reload_success: metric!(
+                "config_last_reload_success",
+                "1 if the last reload was accepted",
+                Gauge::default()
+            ),
+            registry,
+        }
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

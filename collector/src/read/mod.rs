@@ -1,0 +1,3 @@
+//! Read: bytes out of files, in order, from the right offset, once.
+
+pub mod identity;
