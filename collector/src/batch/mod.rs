@@ -3,6 +3,12 @@
 //! A [`Batch`] carries its own receipt: whoever delivers it calls [`Batch::delivered`] (or
 //! [`Batch::dropped`], if the operator allowed that), and only then do the files' offsets move.
 
+pub mod budget;
+pub mod compress;
+pub mod encode;
+pub mod lane;
+pub mod times;
+
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
@@ -55,6 +61,10 @@ pub struct Range {
     pub resume: u64,
     /// File bytes that this batch adds to the prefix.
     pub bytes: u64,
+    /// Of those, bytes given up: the rest of cut lines.
+    pub dropped: u64,
+    /// Of those, bytes that were written and could no longer be read.
+    pub lost: u64,
     /// Records that it carries from the file.
     pub lines: u32,
 }
@@ -73,7 +83,7 @@ pub struct Batch {
     pub framing: Framing,
     /// Bytes before compression.
     pub raw_len: usize,
-    /// Records.
+    /// Records. 0: the batch only moves offsets; it is not sent, but settled in its turn.
     pub lines: u32,
     /// Contains every record's time (records without one count with the time they were read).
     pub times: TimeBounds,
@@ -100,6 +110,8 @@ pub struct Receipt {
     pub ranges: Vec<Range>,
     /// Records.
     pub lines: u32,
+    /// When the batch was sealed.
+    pub sealed_at: Instant,
     /// Delivered, or dropped with the operator's leave.
     pub outcome: Outcome,
     /// Where a sink that can truncate itself back stands after this batch (opaque to all others),
@@ -128,11 +140,10 @@ impl Batch {
     }
 
     fn settle(self, outcome: Outcome, position: Option<String>) {
-        let Self { ranges, lines, sink, receipts, permit, .. } = self;
+        let Self { ranges, lines, sealed_at, sink, receipts, permit, .. } = self;
         drop(permit);
         // The receiver is gone only when the agent is going down; the batch is then sent again.
-        let _gone = receipts.send(Receipt { sink, ranges, lines, outcome, position });
+        let _gone = receipts.send(Receipt { sink, ranges, lines, sealed_at, outcome, position });
     }
 }
 
-pub mod budget;

@@ -1,33 +1,56 @@
 //! The ledger: what became of every byte.
 //!
 //! `seen = acknowledged + in flight + unread + dropped(reason) + lost(reason)`, per file and sink.
+//! A [`FileAccount`] is shared by whoever moves bytes (reader, receipts) and whoever reports;
+//! [`Accounts`] holds them all, and the totals that outlive them. Nothing here does I/O but a
+//! `stat` of a file that is held open.
 
 use std::{
-    path::PathBuf,
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use crate::{discover::Source, read::identity::FileId};
+use crate::{
+    checkpoint::{FileEntry, Offset},
+    discover::Source,
+    read::identity::{FileId, Fingerprint, Identity},
+};
 
-/// The account of one file's life. Shared by reader, receipts and status; all counters are bytes
-/// of the (uncompressed) file.
+/// The account of one file's life. All counters are bytes of the (uncompressed) file.
 #[derive(Debug)]
 pub struct FileAccount {
     /// Which file.
     pub id: FileId,
+    /// Its inode, as first seen.
+    pub identity: Identity,
+    /// Counts truncations of the same inode.
+    pub epoch: u32,
     /// Whose.
     pub source: Arc<Source>,
-    /// Its present or last path.
-    pub path: std::sync::Mutex<PathBuf>,
     /// The size last seen.
     pub seen: AtomicU64,
     /// True once it can grow no more and its size is final.
     pub ended: AtomicBool,
+    /// True once the checkpoint knows it, durably: nothing of it is sent before.
+    pub registered: AtomicBool,
+    /// True where its entry, not only its offsets, must be written.
+    pub stale: AtomicBool,
     /// One per sink, in the checkpoint's order.
     pub sinks: Box<[SinkAccount]>,
+    changing: Mutex<Changing>,
+}
+
+/// What changes rarely.
+#[derive(Debug)]
+struct Changing {
+    path: PathBuf,
+    fingerprint: Fingerprint,
+    file: Weak<File>,
 }
 
 /// One sink's side of a file's account.
@@ -35,24 +58,291 @@ pub struct FileAccount {
 pub struct SinkAccount {
     /// Bytes before this offset have been read and handed to batches (or skipped with a count).
     pub read: AtomicU64,
-    /// Bytes before this offset are settled: acknowledged or dropped.
+    /// Bytes before this offset are settled: acknowledged, dropped or lost.
     pub settled: AtomicU64,
     /// Where decoding resumes to rebuild the state at `settled`.
     pub resume: AtomicU64,
     /// Of the settled ones, bytes that were dropped.
     pub dropped: AtomicU64,
-    /// Bytes known to be lost: they were written and can no longer be read.
+    /// Of the settled ones, bytes known to be lost: written, and no longer to be read.
     pub lost: AtomicU64,
+    /// True once this run's cursor has been in the file.
+    pub entered: AtomicBool,
+    /// When the oldest unsettled bytes were read, milliseconds since the epoch; 0: none are.
+    pub unsettled_since_ms: AtomicU64,
 }
 
 impl FileAccount {
+    /// The account of a file that no sink has read yet.
+    pub fn new(
+        identity: Identity,
+        epoch: u32,
+        source: Arc<Source>,
+        path: &Path,
+        sinks: usize,
+    ) -> Self {
+        Self {
+            id: identity.id(epoch),
+            identity,
+            epoch,
+            source,
+            seen: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            registered: AtomicBool::new(false),
+            stale: AtomicBool::new(true),
+            sinks: (0..sinks).map(|_| SinkAccount::default()).collect(),
+            changing: Mutex::new(Changing {
+                path: path.to_owned(),
+                fingerprint: Fingerprint::default(),
+                file: Weak::new(),
+            }),
+        }
+    }
+
+    /// The account of a file that the checkpoint knows. Sinks it does not know begin at byte 0.
+    pub fn recovered(
+        entry: &FileEntry,
+        identity: Identity,
+        source: Arc<Source>,
+        path: &Path,
+        sink_names: &[String],
+    ) -> Self {
+        let mut account = Self::new(identity, entry.epoch, source, path, sink_names.len());
+        account.id = entry.id;
+        account.seen = AtomicU64::new(entry.size);
+        account.registered = AtomicBool::new(true);
+        for (sink, name) in account.sinks.iter().zip(sink_names) {
+            let Some(offset) = entry.sinks.get(name) else { continue };
+            sink.read.store(offset.settled, Ordering::Relaxed);
+            sink.settled.store(offset.settled, Ordering::Relaxed);
+            sink.resume.store(offset.resume, Ordering::Relaxed);
+            sink.dropped.store(offset.dropped, Ordering::Relaxed);
+            sink.lost.store(offset.lost, Ordering::Relaxed);
+        }
+        let fingerprint = Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len };
+        account.changing().fingerprint = fingerprint;
+        account
+    }
+
     /// Whether every byte is settled for every sink and no byte can be added.
     pub fn is_done(&self) -> bool {
-        let seen = self.seen.load(Ordering::Acquire);
-        self.ended.load(Ordering::Acquire)
-            && self.sinks.iter().all(|sink| {
-                sink.settled.load(Ordering::Acquire) >= seen
-                    && sink.resume.load(Ordering::Acquire) >= seen
-            })
+        self.ended.load(Ordering::Acquire) && self.is_settled()
     }
+
+    /// Whether every byte seen so far is settled for every sink.
+    pub fn is_settled(&self) -> bool {
+        let seen = self.seen.load(Ordering::Acquire);
+        self.sinks.iter().all(|sink| {
+            sink.settled.load(Ordering::Acquire) >= seen
+                && sink.resume.load(Ordering::Acquire) >= seen
+        })
+    }
+
+    /// Notes that the file holds at least `size` bytes.
+    pub fn see(&self, size: u64) {
+        self.seen.fetch_max(size, Ordering::AcqRel);
+    }
+
+    /// Looks at the file's size, if it is held open and plain.
+    pub fn refresh(&self) {
+        let file = self.changing().file.upgrade();
+        if let Some(size) = file.and_then(|file| file.metadata().ok()).map(|meta| meta.len()) {
+            self.see(size);
+        }
+    }
+
+    /// Its present or last path.
+    pub fn path(&self) -> PathBuf {
+        self.changing().path.clone()
+    }
+
+    /// It is called this now.
+    pub fn rename(&self, path: &Path) {
+        let mut changing = self.changing();
+        if changing.path != path {
+            path.clone_into(&mut changing.path);
+            self.stale.store(true, Ordering::Release);
+        }
+    }
+
+    /// The hash of its first bytes.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.changing().fingerprint
+    }
+
+    /// Its first bytes have this hash.
+    pub fn set_fingerprint(&self, fingerprint: Fingerprint) {
+        self.changing().fingerprint = fingerprint;
+        self.stale.store(true, Ordering::Release);
+    }
+
+    /// It is held open through this descriptor.
+    pub fn hold(&self, file: &Arc<File>) {
+        self.changing().file = Arc::downgrade(file);
+    }
+
+    /// The descriptor that it is held open through.
+    pub fn held(&self) -> Option<Arc<File>> {
+        self.changing().file.upgrade()
+    }
+
+    /// It is not the descriptor's file any more (truncated: the inode's next life is).
+    pub fn let_go(&self) {
+        self.changing().file = Weak::new();
+    }
+
+    /// Its entry for the checkpoint.
+    pub fn entry(&self, sink_names: &[String]) -> FileEntry {
+        let changing = self.changing();
+        let key = self.identity.key;
+        let name = changing.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        FileEntry {
+            id: self.id,
+            source: self.source.path.to_string_lossy().into_owned(),
+            name,
+            device: key.device,
+            inode: key.inode,
+            born_ns: key.born_ns,
+            handle: self.identity.handle.as_ref().map(|(kind, bytes)| (*kind, hex(bytes))),
+            epoch: self.epoch,
+            fingerprint: changing.fingerprint.hash,
+            fingerprint_len: changing.fingerprint.len,
+            size: self.seen.load(Ordering::Acquire),
+            ended: self.ended.load(Ordering::Acquire),
+            sinks: sink_names
+                .iter()
+                .zip(&self.sinks)
+                .map(|(name, sink)| (name.clone(), sink.offset()))
+                .collect(),
+        }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, Changing> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SinkAccount {
+    /// As the checkpoint keeps it.
+    pub fn offset(&self) -> Offset {
+        Offset {
+            settled: self.settled.load(Ordering::Acquire),
+            resume: self.resume.load(Ordering::Acquire),
+            dropped: self.dropped.load(Ordering::Acquire),
+            lost: self.lost.load(Ordering::Acquire),
+        }
+    }
+
+    /// Skips to `offset` before anything was read: those bytes count as dropped.
+    pub fn start_at(&self, offset: u64) {
+        for place in [&self.read, &self.settled, &self.resume, &self.dropped] {
+            place.store(offset, Ordering::Release);
+        }
+    }
+
+    /// Bytes up to `end` were handed on.
+    pub fn read_to(&self, end: u64, now_ms: u64) {
+        self.read.store(end, Ordering::Release);
+        // Only the first unsettled bytes start the clock; settling stops it.
+        let since = &self.unsettled_since_ms;
+        let _running = since.compare_exchange(0, now_ms, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Bytes up to `end` are settled.
+    pub fn settle(&self, end: u64, resume: u64, now_ms: u64) {
+        self.settled.fetch_max(end, Ordering::AcqRel);
+        self.resume.store(resume, Ordering::Release);
+        let rest = self.read.load(Ordering::Acquire) > end;
+        self.unsettled_since_ms.store(if rest { now_ms } else { 0 }, Ordering::Release);
+    }
+}
+
+/// All files' accounts, and the totals that outlive them.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    files: Mutex<HashMap<FileId, Arc<FileAccount>>>,
+    totals: Mutex<Totals>,
+}
+
+/// Sums by name, and whether the checkpoint has them.
+#[derive(Debug, Default)]
+struct Totals {
+    values: BTreeMap<String, u64>,
+    unsaved: BTreeMap<String, u64>,
+}
+
+impl Accounts {
+    /// No files yet, and the totals of former runs.
+    pub fn new(totals: BTreeMap<String, u64>) -> Self {
+        let totals = Totals { values: totals, unsaved: BTreeMap::new() };
+        Self { files: Mutex::default(), totals: Mutex::new(totals) }
+    }
+
+    /// Enters a file.
+    pub fn insert(&self, account: Arc<FileAccount>) {
+        self.files().insert(account.id, account);
+    }
+
+    /// A file by its name.
+    pub fn get(&self, id: FileId) -> Option<Arc<FileAccount>> {
+        self.files().get(&id).cloned()
+    }
+
+    /// Takes a file out; its sums go into the totals.
+    pub fn remove(&self, id: FileId) {
+        let Some(account) = self.files().remove(&id) else { return };
+        self.add("finished.files", 1);
+        self.add("finished.bytes", account.seen.load(Ordering::Acquire));
+    }
+
+    /// Every file.
+    pub fn all(&self) -> Vec<Arc<FileAccount>> {
+        self.files().values().cloned().collect()
+    }
+
+    /// Adds to a total (`lost.REASON`, `dropped.REASON`, `finished.bytes`).
+    pub fn add(&self, name: &str, amount: u64) {
+        if amount == 0 {
+            return;
+        }
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = totals.values.entry(name.to_owned()).or_default();
+        *value += amount;
+        let value = *value;
+        totals.unsaved.insert(name.to_owned(), value);
+    }
+
+    /// All totals.
+    pub fn totals(&self) -> BTreeMap<String, u64> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).values.clone()
+    }
+
+    /// Totals changed since the last call, for the checkpoint.
+    pub fn take_unsaved(&self) -> BTreeMap<String, u64> {
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut totals.unsaved)
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<FileId, Arc<FileAccount>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A handle's bytes as the checkpoint writes them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that [`hex`] wrote; None where it did not.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    if text.len() % 2 != 0 || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }

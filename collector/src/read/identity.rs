@@ -1,6 +1,14 @@
 //! Who a file is, whatever it is called at the moment.
+//!
+//! Identity is the inode (number, birth time, and the opaque handle, which holds the generation),
+//! not the path and not the device number, which a reboot may change. A hash of the file's first
+//! bytes guards it, and recognises a copy that was compressed.
 
-use std::fmt;
+use std::{fmt, fs::File, io, os::unix::fs::FileExt};
+
+use rustix::fs::{AtFlags, OFlags, StatxFlags};
+
+use super::sys;
 
 /// Names one file's life (one incarnation: a truncation begins another) in every record's
 /// `log.record.uid` and in the checkpoint. Derived from what the kernel says of the inode, so it is
@@ -13,5 +21,246 @@ pub struct FileId(pub u64);
 impl fmt::Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What `stat` says of an inode; tells two files apart while the agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InodeKey {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Birth time, nanoseconds since the epoch; 0 where the filesystem keeps none. Tells a new file
+    /// from a deleted one whose number it got.
+    pub born_ns: i64,
+}
+
+/// What a look at a file tells, besides who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Who.
+    pub key: InodeKey,
+    /// Bytes.
+    pub size: u64,
+    /// Names it has; 0: deleted.
+    pub links: u32,
+    /// Last modification, nanoseconds since the epoch.
+    pub modified_ns: i64,
+    /// Whether it is a regular file.
+    pub regular: bool,
+}
+
+/// An inode as the checkpoint knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// What `stat` says.
+    pub key: InodeKey,
+    /// The handle's type and bytes, where the filesystem has one.
+    pub handle: Option<(i32, Vec<u8>)>,
+}
+
+/// How many of a file's first bytes the fingerprint covers at most.
+pub const FINGERPRINT_BYTES: usize = 256;
+
+/// A hash of a file's first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fingerprint {
+    /// The hash.
+    pub hash: u64,
+    /// How many bytes it covers; 0: none yet.
+    pub len: u32,
+}
+
+impl Fingerprint {
+    /// The fingerprint of a file that begins with `head` (all of it, or its first bytes).
+    pub fn of(head: &[u8]) -> Self {
+        let head = &head[..head.len().min(FINGERPRINT_BYTES)];
+        Self { hash: fnv1a(FNV_SEED, head), len: head.len() as u32 }
+    }
+
+    /// Whether a file that begins with `head` can be the one this was taken of.
+    pub fn matches(self, head: &[u8]) -> bool {
+        let len = self.len as usize;
+        head.len() >= len && Self::of(&head[..len]).hash == self.hash
+    }
+}
+
+/// Looks at an open file.
+///
+/// # Errors
+/// As `statx(2)`.
+pub fn look(file: &File) -> io::Result<Look> {
+    Ok(from_statx(&rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, fields())?))
+}
+
+/// Looks at a path, not following a link.
+///
+/// # Errors
+/// As `statx(2)`.
+pub fn look_at(path: &std::path::Path) -> io::Result<Look> {
+    let at = rustix::fs::CWD;
+    Ok(from_statx(&rustix::fs::statx(at, path, AtFlags::SYMLINK_NOFOLLOW, fields())?))
+}
+
+/// Opens a log file for reading: never blocks on a FIFO, never follows a link in the last place.
+///
+/// # Errors
+/// As `open(2)`; `InvalidInput` where it is not a regular file.
+pub fn open(path: &std::path::Path) -> io::Result<(File, Look)> {
+    let flags =
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    let look = look(&file)?;
+    if !look.regular {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok((file, look))
+}
+
+/// Who an open file is.
+pub fn identify(file: &File, look: &Look) -> Identity {
+    Identity { key: look.key, handle: sys::handle_of(file).ok() }
+}
+
+/// The file's first bytes.
+///
+/// # Errors
+/// As `pread(2)`.
+pub fn head(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; FINGERPRINT_BYTES];
+    let mut filled = 0;
+    while filled < head.len() {
+        match file.read_at(&mut head[filled..], filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    head.truncate(filled);
+    Ok(head)
+}
+
+impl Identity {
+    /// The identity's hash: the same after a reboot, different for a reused inode.
+    pub fn base(&self) -> u64 {
+        let mut hash = fnv1a(FNV_SEED, &self.key.inode.to_le_bytes());
+        hash = fnv1a(hash, &self.key.born_ns.to_le_bytes());
+        if let Some((kind, bytes)) = &self.handle {
+            hash = fnv1a(hash, &kind.to_le_bytes());
+            hash = fnv1a(hash, bytes);
+        }
+        hash
+    }
+
+    /// The name of its life number `epoch`.
+    pub fn id(&self, epoch: u32) -> FileId {
+        FileId(mix(self.base().wrapping_add(u64::from(epoch).wrapping_mul(0x9e37_79b9_7f4a_7c15))))
+    }
+}
+
+fn fields() -> StatxFlags {
+    StatxFlags::BASIC_STATS | StatxFlags::BTIME
+}
+
+fn from_statx(stat: &rustix::fs::Statx) -> Look {
+    let nanoseconds = |time: &rustix::fs::StatxTimestamp| {
+        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
+    };
+    let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    Look {
+        key: InodeKey {
+            device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            born_ns: if has_birth { nanoseconds(&stat.stx_btime) } else { 0 },
+        },
+        size: stat.stx_size,
+        links: stat.stx_nlink,
+        modified_ns: nanoseconds(&stat.stx_mtime),
+        regular: rustix::fs::FileType::from_raw_mode(u32::from(stat.stx_mode))
+            == rustix::fs::FileType::RegularFile,
+    }
+}
+
+const FNV_SEED: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, because the value is stored: a library's hash may change with its version.
+fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
+    for byte in bytes {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
+
+/// Spreads every input bit over the result (the finaliser of MurmurHash3).
+fn mix(mut hash: u64) -> u64 {
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn written(dir: &std::path::Path, name: &str, bytes: &[u8]) -> (File, Look) {
+        let path = dir.join(name);
+        File::create(&path).unwrap().write_all(bytes).unwrap();
+        open(&path).unwrap()
+    }
+
+    #[test]
+    fn a_rename_keeps_the_identity_and_the_handle_finds_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, look) = written(dir.path(), "a", b"hello");
+        let before = identify(&file, &look);
+        std::fs::create_dir(dir.path().join("old")).unwrap();
+        std::fs::rename(dir.path().join("a"), dir.path().join("old/b")).unwrap();
+        let (file, look) = open(&dir.path().join("old/b")).unwrap();
+        assert_eq!(identify(&file, &look), before);
+        let Some((kind, bytes)) = before.handle else { return };
+        let near = File::open(dir.path()).unwrap();
+        match sys::open_by_handle(&near, kind, &bytes) {
+            Ok(found) => assert_eq!(head(&found).unwrap(), b"hello"),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+                println!("skipped: no CAP_DAC_READ_SEARCH");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reused_inode_is_somebody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut seen = std::collections::HashSet::new();
+        for round in 0..64 {
+            let (file, look) = written(dir.path(), "a", format!("{round}").as_bytes());
+            assert!(seen.insert(identify(&file, &look).id(0)), "identity of round {round} repeats");
+            drop(file);
+            std::fs::remove_file(dir.path().join("a")).unwrap();
+        }
+    }
+
+    #[test]
+    fn fingerprints_guard_a_growing_file() {
+        let short = Fingerprint::of(b"abc");
+        assert!(short.matches(b"abcdef"));
+        assert!(!short.matches(b"abd"));
+        assert!(!short.matches(b"ab"));
+        assert!(Fingerprint::default().matches(b""));
+        let long = vec![b'x'; 1000];
+        assert_eq!(Fingerprint::of(&long).len as usize, FINGERPRINT_BYTES);
+        assert!(Fingerprint::of(&long).matches(&long));
+    }
+
+    #[test]
+    fn links_fifos_and_directories_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("fifo"), 0o600.into()).unwrap();
+        for name in ["link", "fifo", "."] {
+            assert!(open(&dir.path().join(name)).is_err(), "{name} was opened");
+        }
     }
 }

@@ -1,0 +1,226 @@
+//! A lane: the batch being filled for one sink by one reader thread.
+//!
+//! Every source has one lane per sink, so a file's records travel in order however many batches
+//! are on the way. A lane takes its memory from the sink's budget before its first record; refused,
+//! the reader leaves the rest in the file.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::Arc,
+    time::Instant,
+};
+
+use crossbeam_channel::Sender;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    Batch, Range, Receipt,
+    budget::{Budget, Permit},
+    compress::Compressor,
+    encode::{self, SourceEncoding},
+    times::TimeTracker,
+};
+use crate::{
+    decode::Record,
+    deliver::Encoding,
+    discover::Source,
+    ledger::FileAccount,
+};
+
+/// Where a thread's lanes of one sink get their memory and send their batches.
+#[derive(Debug, Clone)]
+pub struct Outlet {
+    /// The sink's number in the checkpoint's order.
+    pub sink: u16,
+    /// How its records are encoded and grouped.
+    pub encoding: Encoding,
+    /// Its memory.
+    pub budget: Budget,
+    /// Its queue.
+    pub queue: UnboundedSender<Batch>,
+    /// Where its receipts go.
+    pub receipts: Sender<Receipt>,
+}
+
+/// The batch being filled.
+pub struct Lane {
+    number: u32,
+    payload: Vec<u8>,
+    permit: Option<Permit>,
+    lines: u32,
+    times: TimeTracker,
+    ranges: Vec<Range>,
+    sources: Vec<Arc<Source>>,
+    known_sources: HashSet<*const Source, foldhash::fast::RandomState>,
+    opened: Option<Instant>,
+    serial: u64,
+    limit: usize,
+}
+
+/// Where a cursor's range stands in the lane's batch, while that batch is the open one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RangeSlot {
+    serial: u64,
+    index: usize,
+}
+
+/// What moves an offset.
+#[derive(Debug, Clone, Copy)]
+pub struct Advance {
+    /// Everything before this is in the lane.
+    pub end: u64,
+    /// Where decoding restarts to rebuild the state at `end`.
+    pub resume: u64,
+    /// File bytes added.
+    pub bytes: u64,
+    /// Of those, given up.
+    pub dropped: u64,
+    /// Of those, lost.
+    pub lost: u64,
+    /// Records added.
+    pub lines: u32,
+}
+
+impl Lane {
+    /// An empty lane.
+    pub fn new(number: u32, outlet: &Outlet) -> Self {
+        let max = outlet.encoding.max_bytes;
+        Self {
+            number,
+            payload: Vec::new(),
+            permit: None,
+            lines: 0,
+            times: TimeTracker::new(),
+            ranges: Vec::new(),
+            sources: Vec::new(),
+            known_sources: HashSet::default(),
+            opened: None,
+            serial: 1,
+            // Sealing a little early keeps all but the largest records from exceeding the bound.
+            limit: max - (max / 8).min(32 << 10),
+        }
+    }
+
+    /// Makes sure that records can be appended: takes memory from the budget if need be.
+    pub fn reserve(&mut self, outlet: &Outlet) -> bool {
+        if self.permit.is_none() {
+            self.permit = outlet.budget.try_take(outlet.encoding.max_bytes);
+        }
+        self.permit.is_some()
+    }
+
+    /// Appends a record; call only after [`Lane::reserve`]. `observed`: RFC 3339 and seconds.
+    pub fn append(
+        &mut self,
+        outlet: &Outlet,
+        source: &SourceEncoding,
+        record: &Record<'_>,
+        observed: (&[u8], i64),
+    ) {
+        if self.lines == 0 {
+            self.opened.get_or_insert_with(Instant::now);
+            encode::begin(&mut self.payload, outlet.encoding.framing);
+        }
+        encode::append(&mut self.payload, source, record, observed.0);
+        self.times.see(record.timestamp, observed.1);
+        self.lines += 1;
+    }
+
+    /// Whether the batch should be sealed before another record.
+    pub fn is_full(&self, outlet: &Outlet) -> bool {
+        self.payload.len() >= self.limit || self.lines >= outlet.encoding.max_lines
+    }
+
+    /// Notes that the lane now covers a file up to a point.
+    pub fn cover(&mut self, slot: &mut RangeSlot, file: &Arc<FileAccount>, advance: Advance) {
+        let Advance { end, resume, bytes, dropped, lost, lines } = advance;
+        if slot.serial == self.serial
+            && let Some(range) = self.ranges.get_mut(slot.index)
+            && Arc::ptr_eq(&range.file, file)
+        {
+            range.end = end;
+            range.resume = resume;
+            range.bytes += bytes;
+            range.dropped += dropped;
+            range.lost += lost;
+            range.lines += lines;
+            return;
+        }
+        if self.opened.is_none() {
+            self.opened = Some(Instant::now());
+        }
+        *slot = RangeSlot { serial: self.serial, index: self.ranges.len() };
+        if self.known_sources.insert(Arc::as_ptr(&file.source)) {
+            self.sources.push(Arc::clone(&file.source));
+        }
+        let file = Arc::clone(file);
+        self.ranges.push(Range { file, end, resume, bytes, dropped, lost, lines });
+    }
+
+    /// When the batch must be sealed, if it holds anything.
+    pub fn deadline(&self, outlet: &Outlet) -> Option<Instant> {
+        self.opened.map(|opened| opened + outlet.encoding.max_age)
+    }
+
+    /// Gives back memory that was taken for records that did not come.
+    pub fn release_if_empty(&mut self) {
+        if self.lines == 0 {
+            self.permit = None;
+        }
+    }
+
+    /// Whether there is anything to seal: records, or offsets that moved without any.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty() && self.lines == 0
+    }
+
+    /// Seals the batch and sends it on its way.
+    ///
+    /// # Errors
+    /// The compressor failed; the batch stays as it was.
+    pub fn seal(&mut self, outlet: &Outlet, compressor: &mut Compressor) -> io::Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        if self.lines > 0 {
+            encode::end(&mut self.payload, outlet.encoding.framing);
+        }
+        let raw_len = self.payload.len();
+        let payload = compressor.compress(&mut self.payload)?;
+        let mut permit = self.permit.take();
+        if let Some(permit) = &mut permit {
+            permit.shrink_to(payload.len());
+        }
+        let batch = Batch {
+            lane: self.number,
+            payload,
+            compression: outlet.encoding.compression,
+            framing: outlet.encoding.framing,
+            raw_len,
+            lines: std::mem::take(&mut self.lines),
+            times: self.times.bounds(),
+            sources: std::mem::take(&mut self.sources),
+            ranges: std::mem::take(&mut self.ranges),
+            sealed_at: Instant::now(),
+            permit,
+            sink: outlet.sink,
+            receipts: outlet.receipts.clone(),
+        };
+        self.times = TimeTracker::new();
+        self.known_sources.clear();
+        self.opened = None;
+        self.serial += 1;
+        // The sink is gone only when the agent is going down; the lines are read again then.
+        let _going_down = outlet.queue.send(batch);
+        Ok(())
+    }
+}
+
+/// The lane of a source among `lanes`: the same for all its files.
+pub fn lane_of(tail: u64, lanes: u32) -> u32 {
+    // Tails are numbered in order of discovery and dealt to threads in turn; Fibonacci hashing
+    // spreads what is left evenly.
+    let hash = tail.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    ((hash * u64::from(lanes)) >> 32) as u32
+}

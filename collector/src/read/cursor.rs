@@ -1,0 +1,172 @@
+//! One sink's place in one source: which file, which byte, and the decoder's state there.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use crate::{
+    batch::lane::{Advance, Lane, RangeSlot},
+    decode::Decoder,
+    ledger::{self, FileAccount},
+};
+
+/// Bytes before the offset that are kept and compared at the next read: a file that was truncated
+/// and written anew past the offset differs in them.
+pub const GUARD_BYTES: usize = 64;
+
+/// One sink's place in one source.
+pub struct Cursor {
+    /// Whose.
+    sink: usize,
+    /// The file's place in the tail, counted from the tail's first file ever.
+    pub index: u64,
+    /// The next byte to read.
+    pub offset: u64,
+    /// The state machine at `offset`.
+    pub decoder: Decoder,
+    /// Records that end at or before this are settled already: they are decoded for the state only.
+    pub replay_until: u64,
+    /// True once `offset` belongs to the file at `index`.
+    pub entered: bool,
+    guard: [u8; GUARD_BYTES],
+    guard_len: usize,
+    covered: u64,
+    slot: RangeSlot,
+    /// Earlier files of the source in which a message began that is not complete yet.
+    carried: Vec<Arc<FileAccount>>,
+    /// Bytes of cut lines since the last record.
+    dropped: u64,
+}
+
+impl Cursor {
+    /// The cursor of sink number `sink` before the tail's file number `index`.
+    pub fn new(sink: usize, index: u64, decoder: Decoder) -> Self {
+        Self {
+            sink,
+            index,
+            offset: 0,
+            decoder,
+            replay_until: 0,
+            entered: false,
+            guard: [0; GUARD_BYTES],
+            guard_len: 0,
+            covered: 0,
+            slot: RangeSlot::default(),
+            carried: Vec::new(),
+            dropped: 0,
+        }
+    }
+
+    /// Takes up a file where its account says that this sink stopped.
+    pub fn enter(&mut self, account: &FileAccount) {
+        let place = &account.sinks[self.sink];
+        let offset = place.offset();
+        let (from, covered) = if place.entered.swap(true, Ordering::AcqRel) {
+            // This run was here before and holds the state that belongs to what it read.
+            let read = place.read.load(Ordering::Acquire);
+            (read, read)
+        } else {
+            (offset.resume, offset.settled)
+        };
+        self.offset = from;
+        self.replay_until = covered;
+        self.covered = covered;
+        self.guard_len = 0;
+        self.entered = true;
+    }
+
+    /// Goes on to the next file of the source.
+    pub fn leave(&mut self, account: &Arc<FileAccount>) {
+        if self.decoder.resume().is_some_and(|origin| origin.file == account.id) {
+            self.carried.push(Arc::clone(account));
+        }
+        self.index += 1;
+        self.entered = false;
+    }
+
+    /// The bytes that must stand before `offset`.
+    pub fn guard(&self) -> &[u8] {
+        &self.guard[..self.guard_len]
+    }
+
+    /// Whether what was read, from `guard().len()` bytes before the offset on, still is the file
+    /// that was read before.
+    pub fn is_continued_by(&self, bytes: &[u8]) -> bool {
+        bytes.starts_with(self.guard())
+    }
+
+    /// Moves on by `consumed` bytes of `input` (which begins with the guard). `keep`: false for
+    /// contents that cannot change.
+    pub fn consume(&mut self, input: &[u8], consumed: usize, keep: bool) {
+        let end = self.guard_len + consumed;
+        self.offset += consumed as u64;
+        if !keep {
+            return;
+        }
+        let start = end.saturating_sub(GUARD_BYTES);
+        let tail = &input[start..end];
+        self.guard[..tail.len()].copy_from_slice(tail);
+        self.guard_len = tail.len();
+    }
+
+    /// Forgets the bytes before the offset (the file is read anew at some other place).
+    pub fn forget_guard(&mut self) {
+        self.guard_len = 0;
+    }
+
+    /// Bytes of a cut line that no record will carry.
+    pub fn drop_bytes(&mut self, bytes: u64) {
+        self.dropped += bytes;
+    }
+
+    /// Tells the lane how far it now covers the file: up to `end`, with `lines` more records and
+    /// `lost` bytes that could not be read.
+    pub fn cover(
+        &mut self,
+        lane: &mut Lane,
+        account: &Arc<FileAccount>,
+        end: u64,
+        lines: u32,
+        lost: u64,
+    ) {
+        if end < self.covered || (end == self.covered && lines == 0 && self.carried.is_empty()) {
+            return;
+        }
+        let origin = self.decoder.resume();
+        let resume = match origin {
+            None => end,
+            Some(origin) if origin.file == account.id => origin.offset.min(end),
+            Some(_) => 0,
+        };
+        let bytes = end - self.covered;
+        let dropped = std::mem::take(&mut self.dropped).min(bytes);
+        let advance = Advance { end, resume, bytes, dropped, lost, lines };
+        lane.cover(&mut self.slot, account, advance);
+        account.sinks[self.sink].read_to(end, ledger::now_ms());
+        self.covered = end;
+        self.release_carried(lane, account);
+    }
+
+    /// Messages that began in earlier files and are complete now hold those files no longer.
+    fn release_carried(&mut self, lane: &mut Lane, current: &Arc<FileAccount>) {
+        let waiting = self.decoder.resume().filter(|origin| origin.file != current.id);
+        let keep = match waiting {
+            None => 0,
+            Some(origin) => match self.carried.iter().position(|file| file.id == origin.file) {
+                // Everything from the oldest unfinished message on is still needed.
+                Some(at) => self.carried.len() - at,
+                None => return,
+            },
+        };
+        let done = self.carried.len() - keep;
+        for file in self.carried.drain(..done) {
+            let end = file.seen.load(Ordering::Acquire);
+            let mut slot = RangeSlot::default();
+            let advance = Advance { end, resume: end, bytes: 0, dropped: 0, lost: 0, lines: 0 };
+            lane.cover(&mut slot, &file, advance);
+        }
+    }
+
+    /// Bytes up to here are covered by batches.
+    pub fn covered(&self) -> u64 {
+        self.covered
+    }
+}

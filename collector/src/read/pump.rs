@@ -1,0 +1,204 @@
+//! The hot loop: one chunk of one file through the decoder into one sink's lane.
+
+use std::sync::Arc;
+
+use super::{cursor::Cursor, reader::SinkLanes};
+use crate::{
+    batch::{encode::SourceEncoding, lane::Lane},
+    decode::{Record, Step},
+    ledger::FileAccount,
+    metrics::{Metrics, ReasonLabel},
+};
+
+/// Where records go.
+pub(super) struct Target<'a> {
+    pub(super) lanes: &'a mut SinkLanes,
+    pub(super) lane: u32,
+    pub(super) metrics: &'a Metrics,
+}
+
+/// How far a chunk got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pumped {
+    /// Bytes used up.
+    pub(super) consumed: usize,
+    /// Why it stopped before the last whole line, if it did.
+    pub(super) stop: Option<Stop>,
+}
+
+/// Why a chunk was not used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The sink's memory budget has no room; its release wakes the tail.
+    Budget,
+    /// A batch could not be sealed.
+    Failed,
+}
+
+/// Counts of one call, added to the metrics at its end: not an atomic per line.
+#[derive(Default)]
+struct Tally {
+    lines: u32,
+    uncovered_lines: u32,
+    unparsed: u64,
+    split: u64,
+    cut: u64,
+    cut_bytes: u64,
+}
+
+/// Decodes and encodes every whole line of `input`, which begins at the cursor's offset.
+pub(super) fn pump(
+    target: Target<'_>,
+    cursor: &mut Cursor,
+    encoding: &SourceEncoding,
+    account: &Arc<FileAccount>,
+    input: &[u8],
+) -> Pumped {
+    let Target { lanes, lane, metrics } = target;
+    let SinkLanes { outlet, lanes, compressor, .. } = lanes;
+    let lane = &mut lanes[lane as usize];
+    let base = cursor.offset;
+    let observed = Observed::now();
+    let mut tally = Tally::default();
+    let mut at = 0;
+    let mut stop = None;
+    while at < input.len() {
+        if !lane.reserve(outlet) {
+            stop = Some(Stop::Budget);
+            break;
+        }
+        match cursor.decoder.next(account.id, base + at as u64, &input[at..]) {
+            Step::NeedMore => break,
+            Step::Consumed(consumed) => at += consumed,
+            Step::Record { record, consumed } => {
+                at += consumed;
+                let end = base + at as u64;
+                if end <= cursor.replay_until {
+                    continue;
+                }
+                lane.append(outlet, encoding, &record, observed.get());
+                let cut = tally.count(&record);
+                if cut > 0 {
+                    cursor.drop_bytes(cut);
+                }
+                if lane.is_full(outlet) {
+                    cursor.cover(lane, account, end, tally.take_lines(), 0);
+                    if let Err(error) = lane.seal(outlet, compressor) {
+                        tracing::error!(%error, "Compressing a batch failed; it is tried again.");
+                        stop = Some(Stop::Failed);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    if at > 0 && base + at as u64 > cursor.replay_until {
+        cursor.cover(lane, account, base + at as u64, tally.take_lines(), 0);
+    }
+    lane.release_if_empty();
+    tally.publish(metrics);
+    Pumped { consumed: at, stop }
+}
+
+/// Delivers what stands behind the last newline of a file that has ended; `last`: and the messages
+/// that wait for a part that will not come. False: no room.
+pub(super) fn flush(
+    target: Target<'_>,
+    cursor: &mut Cursor,
+    encoding: &SourceEncoding,
+    account: &Arc<FileAccount>,
+    rest: &[u8],
+    last: bool,
+) -> bool {
+    let Target { lanes, lane, metrics } = target;
+    let SinkLanes { outlet, lanes, .. } = lanes;
+    let lane: &mut Lane = &mut lanes[lane as usize];
+    if !lane.reserve(outlet) {
+        return false;
+    }
+    let base = cursor.offset;
+    let observed = Observed::now();
+    let mut tally = Tally::default();
+    let mut at = 0;
+    loop {
+        let (from, input) = (base + at as u64, &rest[at..]);
+        let step = if last {
+            cursor.decoder.finish(account.id, from, input)
+        } else {
+            cursor.decoder.end_file(account.id, from, input)
+        };
+        match step {
+            None | Some(Step::NeedMore) => break,
+            Some(Step::Consumed(consumed)) => at += consumed,
+            Some(Step::Record { record, consumed }) => {
+                at += consumed;
+                // A message that waited for more ends with the bytes that are there: it was not
+                // settled before, however far the bytes around it were.
+                if base + at as u64 <= cursor.replay_until && consumed > 0 {
+                    continue;
+                }
+                lane.append(outlet, encoding, &record, observed.get());
+                cursor.drop_bytes(tally.count(&record));
+            }
+        }
+    }
+    cursor.offset = base + at as u64;
+    cursor.forget_guard();
+    cursor.cover(lane, account, cursor.offset, tally.take_lines(), 0);
+    lane.release_if_empty();
+    tally.publish(metrics);
+    true
+}
+
+impl Tally {
+    /// Counts a record; returns the bytes that were cut off it.
+    #[inline]
+    fn count(&mut self, record: &Record<'_>) -> u64 {
+        self.lines += 1;
+        self.uncovered_lines += 1;
+        let marks = &record.marks;
+        if marks.unparsed || marks.split > 0 || marks.cut > 0 {
+            self.unparsed += u64::from(marks.unparsed);
+            self.split += u64::from(marks.split == 1);
+            self.cut += u64::from(marks.cut > 0);
+            self.cut_bytes += marks.cut;
+        }
+        marks.cut
+    }
+
+    fn take_lines(&mut self) -> u32 {
+        std::mem::take(&mut self.uncovered_lines)
+    }
+
+    fn publish(self, metrics: &Metrics) {
+        metrics.lines.inc_by(u64::from(self.lines));
+        if self.unparsed > 0 {
+            metrics.unparsed_lines.inc_by(self.unparsed);
+        }
+        if self.split > 0 {
+            metrics.long_lines.get_or_create(&ReasonLabel { reason: "split" }).inc_by(self.split);
+        }
+        if self.cut > 0 {
+            metrics.long_lines.get_or_create(&ReasonLabel { reason: "cut" }).inc_by(self.cut);
+            let label = ReasonLabel { reason: "line_too_long" };
+            metrics.dropped_bytes.get_or_create(&label).inc_by(self.cut_bytes);
+        }
+    }
+}
+
+/// When a chunk was read, for records that bear no time of their own.
+struct Observed {
+    text: String,
+    seconds: i64,
+}
+
+impl Observed {
+    fn now() -> Self {
+        let now = jiff::Timestamp::now();
+        Self { text: format!("{now:.9}"), seconds: now.as_second() }
+    }
+
+    fn get(&self) -> (&[u8], i64) {
+        (self.text.as_bytes(), self.seconds)
+    }
+}

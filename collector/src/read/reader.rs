@@ -1,0 +1,624 @@
+//! A reader thread: visits the tails that have unread bytes, in turn, a quantum each.
+//!
+//! It owns its tails outright; everybody else sends it [`Message`]s. Bytes are copied once, into
+//! the thread's buffer; a line is a slice of that until the encoder has written it into a batch.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{
+    content::Piece,
+    cursor::{Cursor, GUARD_BYTES},
+    identity::{self, FINGERPRINT_BYTES, Fingerprint},
+    pump::{self, Pumped, Stop},
+    tail::{AtEnd, LINGER, LogFile, Tail},
+};
+use crate::{
+    batch::{
+        compress::Compressor,
+        lane::{Lane, Outlet, lane_of},
+    },
+    discover::Source,
+    ledger::{Accounts, FileAccount},
+    metrics::{Metrics, ReasonLabel},
+    watch::FileToken,
+};
+
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
+/// Room that a line needs in the buffer beyond its message (CRI's header, JSON's frame).
+const LINE_OVERHEAD: usize = 4 << 10;
+
+/// A tail's number; the same for all its files and all its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TailId(pub u64);
+
+/// What a reader thread is told.
+pub enum Message {
+    /// A new source.
+    Open(TailId, Box<Tail>),
+    /// Another file of a source, later than all before (or older than the live one).
+    Append(TailId, LogFile),
+    /// These may have unread bytes.
+    Wake(Vec<TailId>),
+    /// A file lost its last collected name.
+    Gone(TailId, FileToken),
+    /// A file has a collected name (again); whether it is the live one's.
+    Named(TailId, FileToken, bool),
+    /// The source's directory is gone: no file will follow.
+    Close(TailId),
+    /// The checkpoint knows these tails' files now.
+    Registered(Vec<TailId>),
+    /// A sink's budget has room again.
+    Freed(u16),
+    /// Seal everything, read no more, hand back the files, end.
+    Stop,
+}
+
+/// What a reader thread tells the registry.
+pub enum Feedback {
+    /// Nobody needs the file any more.
+    Released(FileToken, Arc<FileAccount>),
+    /// A truncated file goes on under a new account.
+    Truncated(FileToken, Arc<FileAccount>),
+    /// A closed source is finished.
+    Closed(TailId),
+}
+
+/// A request to make files known to the checkpoint before anything of them is sent.
+pub struct Registration {
+    /// The files.
+    pub accounts: Vec<Arc<FileAccount>>,
+    /// Their tails, to be named in [`Message::Registered`].
+    pub tails: Vec<TailId>,
+    /// Whom to tell.
+    pub reply: Sender<Message>,
+}
+
+/// What a reader is made of.
+pub struct Setup {
+    /// Its messages.
+    pub inbox: Receiver<Message>,
+    /// For registrations to answer to.
+    pub own_address: Sender<Message>,
+    /// The sinks, in the checkpoint's order.
+    pub outlets: Vec<Outlet>,
+    /// Files must be known there before they are sent.
+    pub registrations: Sender<Registration>,
+    /// What the registry is told. Followed by a call of `nudge`.
+    pub feedback: Sender<Feedback>,
+    /// Makes the registry look at its feedback.
+    pub nudge: Box<dyn Fn() + Send>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Totals of lost and dropped bytes.
+    pub accounts: Arc<Accounts>,
+    /// Bytes read from one file before the next one's turn.
+    pub quantum: usize,
+    /// The longest message, bytes.
+    pub max_line_bytes: usize,
+}
+
+/// A reader thread's state.
+pub struct Reader {
+    setup: Setup,
+    tails: HashMap<TailId, Box<Tail>, foldhash::fast::RandomState>,
+    ready: VecDeque<TailId>,
+    timers: BinaryHeap<Reverse<(Instant, TailId)>>,
+    sinks: Vec<SinkLanes>,
+    buffer: Vec<u8>,
+    unregistered: Vec<(TailId, Arc<FileAccount>)>,
+    complained: HashMap<TailId, Instant, foldhash::fast::RandomState>,
+}
+
+/// One sink's side of a reader.
+pub(super) struct SinkLanes {
+    pub(super) outlet: Outlet,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) compressor: Compressor,
+    /// Tails that wait for the sink's budget.
+    pub(super) stalled: Vec<TailId>,
+}
+
+/// What one cursor's turn came to.
+enum Turn {
+    /// Nothing to read now.
+    Idle,
+    /// The quantum is used up.
+    More,
+    /// The sink's budget is used up.
+    Stalled,
+    /// The file must be registered first.
+    Unregistered(Arc<FileAccount>),
+    /// Look again then.
+    Later(Instant),
+}
+
+impl Reader {
+    /// A reader without tails.
+    ///
+    /// # Errors
+    /// A compressor cannot be made.
+    pub fn new(setup: Setup) -> io::Result<Self> {
+        let mut sinks = Vec::new();
+        for outlet in &setup.outlets {
+            let encoding = &outlet.encoding;
+            sinks.push(SinkLanes {
+                lanes: (0..encoding.lanes.max(1)).map(|n| Lane::new(n, outlet)).collect(),
+                compressor: Compressor::new(encoding.compression, encoding.level)?,
+                outlet: outlet.clone(),
+                stalled: Vec::new(),
+            });
+        }
+        Ok(Self {
+            setup,
+            tails: HashMap::default(),
+            ready: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            sinks,
+            buffer: vec![0; CHUNK + GUARD_BYTES],
+            unregistered: Vec::new(),
+            complained: HashMap::default(),
+        })
+    }
+
+    /// Numbers this thread's lanes apart from other threads'.
+    #[must_use]
+    pub fn with_lane_offset(mut self, thread: u32) -> Self {
+        for sink in &mut self.sinks {
+            let count = sink.lanes.len() as u32;
+            sink.lanes = (0..count).map(|n| Lane::new(thread * count + n, &sink.outlet)).collect();
+        }
+        self
+    }
+
+    /// Runs until it is told to stop; hands back the files that it still holds.
+    pub fn run(mut self) -> Vec<LogFile> {
+        loop {
+            if !self.receive() {
+                return self.stop();
+            }
+            self.expire_timers();
+            if let Some(id) = self.ready.pop_front() {
+                self.visit(id);
+            }
+            self.request_registrations();
+            self.seal_due();
+        }
+    }
+
+    /// Takes messages; waits for one if there is nothing to do. False: stop.
+    fn receive(&mut self) -> bool {
+        if self.ready.is_empty() {
+            let message = match self.next_deadline() {
+                None => self.setup.inbox.recv().ok(),
+                Some(at) => match self.setup.inbox.recv_deadline(at) {
+                    Ok(message) => Some(message),
+                    Err(crossbeam_channel::RecvTimeoutError::Timeout) => return true,
+                    Err(crossbeam_channel::RecvTimeoutError::Disconnected) => None,
+                },
+            };
+            match message {
+                Some(message) if self.handle(message) => {}
+                Some(_) | None => return false,
+            }
+        }
+        while let Ok(message) = self.setup.inbox.try_recv() {
+            if !self.handle(message) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn handle(&mut self, message: Message) -> bool {
+        match message {
+            Message::Open(id, tail) => {
+                self.tails.insert(id, tail);
+            }
+            Message::Append(id, file) => {
+                self.with_tail(id, |tail| {
+                    tail.closed = false;
+                    tail.append(file);
+                });
+                self.enqueue(id);
+            }
+            Message::Wake(ids) | Message::Registered(ids) => {
+                for id in ids {
+                    self.enqueue(id);
+                }
+            }
+            Message::Gone(id, token) => {
+                self.with_tail(id, |tail| tail.mark_gone(token, Instant::now()));
+                self.enqueue(id);
+            }
+            Message::Named(id, token, live) => {
+                self.with_tail(id, |tail| tail.mark_named(token, live));
+            }
+            Message::Close(id) => {
+                self.with_tail(id, |tail| tail.closed = true);
+                self.enqueue(id);
+            }
+            Message::Freed(sink) => {
+                let stalled = std::mem::take(&mut self.sinks[usize::from(sink)].stalled);
+                for id in stalled {
+                    self.enqueue(id);
+                }
+            }
+            Message::Stop => return false,
+        }
+        true
+    }
+
+    fn with_tail(&mut self, id: TailId, change: impl FnOnce(&mut Tail)) {
+        if let Some(tail) = self.tails.get_mut(&id) {
+            change(tail);
+        }
+    }
+
+    fn enqueue(&mut self, id: TailId) {
+        if let Some(tail) = self.tails.get_mut(&id)
+            && !tail.queued
+        {
+            tail.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// One tail's turn: every sink's cursor, a quantum each.
+    fn visit(&mut self, id: TailId) {
+        let Some(mut tail) = self.tails.remove(&id) else { return };
+        tail.queued = false;
+        for file in tail.late_writes() {
+            tail.append(file);
+        }
+        let mut again = false;
+        for sink in 0..self.sinks.len() {
+            match self.turn(id, &mut tail, sink) {
+                Turn::Idle => {}
+                Turn::More => again = true,
+                Turn::Stalled => self.sinks[sink].stalled.push(id),
+                Turn::Unregistered(account) => {
+                    self.unregistered.push((id, account));
+                    break;
+                }
+                Turn::Later(at) => self.timers.push(Reverse((at, id))),
+            }
+        }
+        self.let_go(id, &mut tail);
+        if tail.closed && tail.is_empty() {
+            self.tell(Feedback::Closed(id));
+            return;
+        }
+        tail.queued = again;
+        if again {
+            self.ready.push_back(id);
+        }
+        self.tails.insert(id, tail);
+    }
+
+    /// One cursor's turn.
+    fn turn(&mut self, id: TailId, tail: &mut Tail, sink: usize) -> Turn {
+        let mut left = self.setup.quantum;
+        loop {
+            let index = tail.cursors[sink].index;
+            let Some(slot) = tail.slot(index) else { return Turn::Idle };
+            let (file, truncated) = (slot.file.clone(), slot.truncated);
+            if !tail.cursors[sink].entered {
+                tail.cursors[sink].enter(&file.account);
+            }
+            if truncated {
+                if !self.truncated(id, tail, sink, &file) {
+                    return Turn::Stalled;
+                }
+                continue;
+            }
+            let piece = match self.read(&tail.cursors[sink], &file) {
+                Ok(piece) => piece,
+                Err(error) => return self.unreadable(id, &file, &error),
+            };
+            let cursor = &tail.cursors[sink];
+            if !cursor.is_continued_by(&self.buffer[..piece.bytes]) {
+                if !self.truncated(id, tail, sink, &file) {
+                    return Turn::Stalled;
+                }
+                continue;
+            }
+            let fresh = piece.bytes - cursor.guard().len();
+            file.account.see(cursor.offset + fresh as u64);
+            if fresh > 0 && !self.is_known(&file, cursor.offset) {
+                return Turn::Unregistered(file.account);
+            }
+            let pumped = self.pump(id, tail, sink, &file, piece);
+            match pumped.stop {
+                None => {}
+                Some(Stop::Budget) => return Turn::Stalled,
+                Some(Stop::Failed) => return Turn::Later(Instant::now() + Duration::from_secs(1)),
+            }
+            left = left.saturating_sub(pumped.consumed);
+            if !piece.at_end {
+                if pumped.consumed == 0 {
+                    // The longest line with its frame fits: see `Decoder::next`.
+                    let longest = self.setup.max_line_bytes + LINE_OVERHEAD + GUARD_BYTES;
+                    let larger = (self.buffer.len() * 2).min(longest.max(self.buffer.len() + 1));
+                    self.buffer.resize(larger, 0);
+                } else if left == 0 {
+                    return Turn::More;
+                }
+                continue;
+            }
+            let unread = (piece.bytes, fresh - pumped.consumed);
+            match self.at_end(id, tail, sink, &file, unread) {
+                Some(turn) => return turn,
+                None if left == 0 => return Turn::More,
+                None => {}
+            }
+        }
+    }
+
+    /// Reads from the guard bytes on into the buffer.
+    fn read(&mut self, cursor: &Cursor, file: &LogFile) -> io::Result<Piece> {
+        file.content.read_at(&mut self.buffer, cursor.offset - cursor.guard().len() as u64)
+    }
+
+    /// Whether the checkpoint knows the file; keeps the fingerprint growing with it.
+    fn is_known(&self, file: &LogFile, offset: u64) -> bool {
+        let known = file.account.fingerprint().len as usize;
+        if known < FINGERPRINT_BYTES
+            && offset <= FINGERPRINT_BYTES as u64
+            && let Some(plain) = file.content.plain()
+            && let Ok(head) = identity::head(plain)
+            && head.len() > known
+        {
+            file.account.set_fingerprint(Fingerprint::of(&head));
+        }
+        file.account.registered.load(Ordering::Acquire)
+    }
+
+    fn pump(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+        piece: Piece,
+    ) -> Pumped {
+        let lanes = &mut self.sinks[sink];
+        let lane = lane_of(id.0, lanes.lanes.len() as u32);
+        let cursor = &mut tail.cursors[sink];
+        let input = &self.buffer[cursor.guard().len()..piece.bytes];
+        let target = pump::Target { lanes, lane, metrics: &self.setup.metrics };
+        let pumped = pump::pump(target, cursor, &tail.encodings[sink], &file.account, input);
+        let keep = file.content.plain().is_some();
+        cursor.consume(&self.buffer[..piece.bytes], pumped.consumed, keep);
+        self.setup.metrics.read_bytes.inc_by(pumped.consumed as u64);
+        pumped
+    }
+
+    /// At the end of what a file holds. None: go on (with the next file).
+    fn at_end(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+        (end, rest): (usize, usize),
+    ) -> Option<Turn> {
+        let cursor = &tail.cursors[sink];
+        let (index, offset) = (cursor.index, cursor.offset);
+        match tail.at_end(index, offset + rest as u64, Instant::now()) {
+            AtEnd::Stay => Some(Turn::Idle),
+            AtEnd::Later(at) => Some(Turn::Later(at)),
+            AtEnd::Next => {
+                if !self.flush(id, tail, sink, file, Flush { end, rest, last: false }) {
+                    return Some(Turn::Stalled);
+                }
+                self.next_file(id, tail, sink, file);
+                None
+            }
+            AtEnd::Finish => {
+                if !self.flush(id, tail, sink, file, Flush { end, rest, last: true }) {
+                    return Some(Turn::Stalled);
+                }
+                if let Some(slot) = tail.slot(index) {
+                    slot.finished = true;
+                }
+                self.next_file(id, tail, sink, file);
+                Some(Turn::Idle)
+            }
+        }
+    }
+
+    /// Delivers what stands behind the last newline (`rest` bytes, the buffer's last of `end`);
+    /// `last`: and messages that wait for more. False: the sink's budget is used up.
+    fn flush(&mut self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile, flush: Flush) -> bool {
+        let Self { sinks, buffer, setup, .. } = self;
+        let lanes = &mut sinks[sink];
+        let lane = lane_of(id.0, lanes.lanes.len() as u32);
+        let rest = &buffer[flush.end - flush.rest..flush.end];
+        let target = pump::Target { lanes, lane, metrics: &setup.metrics };
+        let encoding = &tail.encodings[sink];
+        pump::flush(target, &mut tail.cursors[sink], encoding, &file.account, rest, flush.last)
+    }
+
+    /// Leaves a file for the next one.
+    fn next_file(&mut self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile) {
+        if let Some(why) = file.content.damage() {
+            self.damaged(file, &why);
+        }
+        tail.cursors[sink].leave(&file.account);
+        self.timers.push(Reverse((Instant::now() + LINGER + Duration::from_millis(50), id)));
+    }
+
+    /// The file is not the one that was read before: its inode was truncated. What was not read
+    /// by then is lost; the inode's next life begins behind it. False: no room for what is left.
+    fn truncated(&mut self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile) -> bool {
+        let nothing = Flush { end: 0, rest: 0, last: true };
+        if !self.flush(id, tail, sink, file, nothing) {
+            return false;
+        }
+        let index = tail.cursors[sink].index;
+        if tail.slot(index).is_some_and(|slot| !slot.truncated) {
+            let next = self.next_life(file);
+            tail.replace(index, next);
+        }
+        let lanes = &mut self.sinks[sink];
+        let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
+        let seen = file.account.seen.load(Ordering::Acquire);
+        let cursor = &mut tail.cursors[sink];
+        let lost = seen.saturating_sub(cursor.offset);
+        cursor.cover(&mut lanes.lanes[lane], &file.account, seen, 0, lost);
+        self.count_lost(file, "truncated", lost);
+        self.next_file(id, tail, sink, file);
+        true
+    }
+
+    /// The next life of a truncated inode.
+    fn next_life(&self, file: &LogFile) -> LogFile {
+        let old = &file.account;
+        let path = old.path();
+        let account = Arc::new(FileAccount::new(
+            old.identity.clone(),
+            old.epoch + 1,
+            Arc::clone(&old.source),
+            &path,
+            old.sinks.len(),
+        ));
+        old.ended.store(true, Ordering::Release);
+        old.stale.store(true, Ordering::Release);
+        old.let_go();
+        if let Some(plain) = file.content.plain() {
+            account.hold(plain);
+        }
+        tracing::warn!(path = %path.display(), "A log file was truncated; it is read anew from its beginning.");
+        self.setup.accounts.insert(Arc::clone(&account));
+        self.tell(Feedback::Truncated(file.token, Arc::clone(&account)));
+        LogFile { account, ..file.clone() }
+    }
+
+    fn count_lost(&self, file: &LogFile, reason: &'static str, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let label = ReasonLabel { reason };
+        self.setup.metrics.lost_bytes.get_or_create(&label).inc_by(bytes);
+        self.setup.metrics.files_lost.get_or_create(&label).inc();
+        self.setup.accounts.add(&format!("lost.{reason}"), bytes);
+        let path = file.account.path();
+        tracing::error!(path = %path.display(), bytes, reason, "Bytes of a log file were lost before they could be read.");
+    }
+
+    /// A compressed file could not be unpacked to its end.
+    fn damaged(&self, file: &LogFile, why: &str) {
+        let label = ReasonLabel { reason: "damaged_gzip" };
+        self.setup.metrics.files_lost.get_or_create(&label).inc();
+        self.setup.accounts.add("lost.damaged_gzip_files", 1);
+        let path = file.account.path();
+        tracing::error!(path = %path.display(), why, "A compressed log file is damaged; everything before the damage was collected.");
+    }
+
+    /// A read failed: say so (once a minute and source) and try again in a second.
+    fn unreadable(&mut self, id: TailId, file: &LogFile, error: &io::Error) -> Turn {
+        let now = Instant::now();
+        let said = self.complained.get(&id).copied();
+        if said.is_none_or(|said| now.saturating_duration_since(said) > Duration::from_secs(60)) {
+            self.complained.insert(id, now);
+            let path = file.account.path();
+            tracing::error!(path = %path.display(), %error, "Reading a log file failed; it is tried again every second.");
+        }
+        Turn::Later(now + Duration::from_secs(1))
+    }
+
+    /// Lets go of the files that nobody needs any more.
+    fn let_go(&mut self, id: TailId, tail: &mut Tail) {
+        let released = tail.release(Instant::now());
+        for file in released {
+            if tail.files().any(|other| other.token == file.token) {
+                continue;
+            }
+            self.tell(Feedback::Released(file.token, file.account));
+        }
+        if tail.has_waiting_files() {
+            self.timers.push(Reverse((Instant::now() + LINGER, id)));
+        }
+    }
+
+    fn tell(&self, feedback: Feedback) {
+        // The registry is gone only when the agent is going down.
+        let _going_down = self.setup.feedback.send(feedback);
+        (self.setup.nudge)();
+    }
+
+    fn request_registrations(&mut self) {
+        if self.unregistered.is_empty() || !self.ready.is_empty() && self.unregistered.len() < 256 {
+            return;
+        }
+        let (tails, accounts) = self.unregistered.drain(..).unzip();
+        let reply = self.setup.own_address.clone();
+        let registration = Registration { accounts, tails, reply };
+        let _going_down = self.setup.registrations.send(registration);
+    }
+
+    fn expire_timers(&mut self) {
+        let now = Instant::now();
+        while let Some(Reverse((at, id))) = self.timers.peek().copied()
+            && at <= now
+        {
+            self.timers.pop();
+            self.enqueue(id);
+        }
+    }
+
+    /// Seals what is old enough (with no age to wait for: as soon as there is nothing to read).
+    fn seal_due(&mut self) {
+        let now = Instant::now();
+        let idle = self.ready.is_empty();
+        for sink in &mut self.sinks {
+            for lane in &mut sink.lanes {
+                let due = lane.deadline(&sink.outlet).is_some_and(|at| {
+                    at <= now && (idle || !sink.outlet.encoding.max_age.is_zero())
+                });
+                if due && let Err(error) = lane.seal(&sink.outlet, &mut sink.compressor) {
+                    tracing::error!(%error, "Compressing a batch failed; it is tried again.");
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let lanes = self.sinks.iter().flat_map(|sink| {
+            sink.lanes.iter().filter_map(|lane| lane.deadline(&sink.outlet))
+        });
+        lanes.chain(timer).min()
+    }
+
+    /// Seals everything and hands back the files.
+    fn stop(mut self) -> Vec<LogFile> {
+        for sink in &mut self.sinks {
+            for lane in &mut sink.lanes {
+                if let Err(error) = lane.seal(&sink.outlet, &mut sink.compressor) {
+                    tracing::error!(%error, "Compressing a batch failed; its lines are read again at the next start.");
+                }
+            }
+        }
+        self.tails.values().flat_map(|tail| tail.files().cloned().collect::<Vec<_>>()).collect()
+    }
+}
+
+/// What is to be flushed.
+struct Flush {
+    /// Where the buffer's bytes end.
+    end: usize,
+    /// How many of them stand behind the last newline.
+    rest: usize,
+    /// Whether nothing will follow.
+    last: bool,
+}

@@ -1,0 +1,257 @@
+//! A tail: one source's files in the order they were written.
+//!
+//! The live file is the last. A file is left behind once it is read to its end, a successor is
+//! there and it has been quiet for a while (a runtime may write a last line after the rename); it
+//! is let go only when every sink has settled every byte of it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{content::Content, cursor::Cursor, identity};
+use crate::{
+    batch::encode::SourceEncoding, discover::Source, ledger::FileAccount, watch::FileToken,
+};
+
+/// A rotated file must have been unchanged for this long before its successor is read.
+pub const ROTATION_GRACE: Duration = Duration::from_millis(300);
+/// A deleted file without a successor is finished after this long without a change.
+pub const DELETED_GRACE: Duration = Duration::from_secs(2);
+/// A file that was renamed out of sight, without a successor, is finished after this long.
+pub const RENAMED_GRACE: Duration = Duration::from_secs(60);
+/// A file that was left behind is held open at least this long, for a writer's last words.
+pub const LINGER: Duration = Duration::from_secs(10);
+
+/// A file to be read.
+#[derive(Debug, Clone)]
+pub struct LogFile {
+    /// The registry's number for it.
+    pub token: FileToken,
+    /// Its account.
+    pub account: Arc<FileAccount>,
+    /// Its bytes.
+    pub content: Content,
+    /// Whether it is the file being written now.
+    pub live: bool,
+}
+
+/// A file in a tail, and what is known of its end.
+pub struct Slot {
+    /// The file.
+    pub file: LogFile,
+    /// When its last name vanished, or its name no longer was one that is collected.
+    pub gone: Option<Instant>,
+    /// The size at the last look, and since when it is unchanged.
+    pub quiet: (u64, Option<Instant>),
+    /// It was truncated: what was not read by then is lost, its successor has the same inode.
+    pub truncated: bool,
+    /// Its unterminated remainder has been delivered.
+    pub finished: bool,
+}
+
+/// One source's files and one cursor per sink.
+pub struct Tail {
+    /// Whose.
+    pub source: Arc<Source>,
+    /// Its metadata as each sink's records carry it.
+    pub encodings: Vec<Arc<SourceEncoding>>,
+    /// The cursors, one per sink.
+    pub cursors: Vec<Cursor>,
+    /// Waiting for a visit.
+    pub queued: bool,
+    /// The source is gone; no file will follow.
+    pub closed: bool,
+    slots: VecDeque<Slot>,
+    first: u64,
+}
+
+/// What a reader at the end of a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtEnd {
+    /// More may be written: wait for a hint.
+    Stay,
+    /// Look again then.
+    Later(Instant),
+    /// Go on to the next file.
+    Next,
+    /// This was the source's last file: flush what is left and be done with it.
+    Finish,
+}
+
+impl Tail {
+    /// A tail without files.
+    pub fn new(source: Arc<Source>, encodings: Vec<Arc<SourceEncoding>>, cursors: Vec<Cursor>) -> Self {
+        let (slots, first) = (VecDeque::new(), 0);
+        Self { source, encodings, cursors, queued: false, closed: false, slots, first }
+    }
+
+    /// Adds a file. The live file stays last: an older one that turns up late goes before it.
+    pub fn append(&mut self, file: LogFile) {
+        let slot = Slot {
+            quiet: (0, None),
+            gone: None,
+            truncated: false,
+            finished: false,
+            file,
+        };
+        let late = !slot.file.live && self.slots.back().is_some_and(|last| last.file.live);
+        if !late {
+            if let Some(last) = self.slots.back_mut() {
+                last.file.live = false;
+            }
+            self.slots.push_back(slot);
+            return;
+        }
+        let at = self.slots.len() - 1;
+        let index = self.first + at as u64;
+        self.slots.insert(at, slot);
+        for cursor in self.cursors.iter_mut().filter(|cursor| cursor.index == index) {
+            // It was in the live file already and comes back to it: its account says where.
+            cursor.entered = false;
+        }
+    }
+
+    /// Puts the next life of a truncated file right behind it.
+    pub fn replace(&mut self, index: u64, file: LogFile) {
+        let at = (index - self.first) as usize;
+        self.slots[at].truncated = true;
+        self.slots[at].file.live = false;
+        let slot =
+            Slot { quiet: (0, None), gone: None, truncated: false, finished: false, file };
+        self.slots.insert(at + 1, slot);
+        for cursor in self.cursors.iter_mut().filter(|cursor| cursor.index > index) {
+            cursor.index += 1;
+        }
+    }
+
+    /// The file at a cursor's index.
+    pub fn slot(&mut self, index: u64) -> Option<&mut Slot> {
+        self.slots.get_mut(index.checked_sub(self.first)? as usize)
+    }
+
+    /// Whether another file follows.
+    pub fn has_successor(&self, index: u64) -> bool {
+        index + 1 < self.first + self.slots.len() as u64
+    }
+
+    /// Whether it holds no file.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether files are held that every cursor has left behind.
+    pub fn has_waiting_files(&self) -> bool {
+        let reached = self.cursors.iter().map(|cursor| cursor.index).min().unwrap_or(0);
+        self.first < reached && !self.slots.is_empty()
+    }
+
+    /// Every file held.
+    pub fn files(&self) -> impl Iterator<Item = &LogFile> {
+        self.slots.iter().map(|slot| &slot.file)
+    }
+
+    /// Notes that a file lost its last collected name.
+    pub fn mark_gone(&mut self, token: FileToken, now: Instant) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.file.token == token) {
+            slot.gone.get_or_insert(now);
+        }
+    }
+
+    /// Notes that a file has a collected name after all, and whether that is the live one's.
+    pub fn mark_named(&mut self, token: FileToken, live: bool) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.file.token == token) {
+            slot.gone = None;
+            if !slot.truncated {
+                slot.file.live = live;
+            }
+        }
+    }
+
+    /// What to do at the end of the file at `index`, of which `size` bytes were there.
+    pub fn at_end(&mut self, index: u64, size: u64, now: Instant) -> AtEnd {
+        let (successor, closed) = (self.has_successor(index), self.closed);
+        let Some(slot) = self.slot(index) else { return AtEnd::Stay };
+        let Some(file) = slot.file.content.plain() else {
+            return if successor { AtEnd::Next } else { AtEnd::Finish };
+        };
+        if slot.truncated {
+            return AtEnd::Next;
+        }
+        if slot.quiet.0 != size || slot.quiet.1.is_none() {
+            slot.quiet = (size, Some(now));
+        }
+        let since = slot.quiet.1.unwrap_or(now);
+        let grace = match (successor, slot.gone) {
+            (true, _) => ROTATION_GRACE,
+            (false, Some(_)) if closed => DELETED_GRACE,
+            (false, Some(_)) => match identity::look(file) {
+                Ok(look) if look.links > 0 => RENAMED_GRACE,
+                Ok(_) | Err(_) => DELETED_GRACE,
+            },
+            (false, None) => return AtEnd::Stay,
+        };
+        let quiet_for = now.saturating_duration_since(since);
+        if quiet_for < grace && !(successor && is_old(file, grace)) {
+            return AtEnd::Later(since + grace);
+        }
+        if successor { AtEnd::Next } else { AtEnd::Finish }
+    }
+
+    /// Files that were left behind and written to afterwards: to be read once more.
+    pub fn late_writes(&mut self) -> Vec<LogFile> {
+        let reached = self.cursors.iter().map(|cursor| cursor.index).min().unwrap_or(0);
+        let mut late = Vec::new();
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if self.first + at as u64 >= reached || slot.truncated {
+                continue;
+            }
+            let Some(Ok(look)) = slot.file.content.plain().map(|file| identity::look(file)) else {
+                continue;
+            };
+            if look.size > slot.file.account.seen.load(Ordering::Acquire) {
+                slot.file.account.ended.store(false, Ordering::Release);
+                slot.file.account.see(look.size);
+                // This place is done with; the file gets another one.
+                slot.truncated = true;
+                late.push(LogFile { live: false, ..slot.file.clone() });
+            }
+        }
+        late
+    }
+
+    /// Takes out the first files that nobody needs any more: left behind by every cursor, quiet
+    /// for long enough, settled to the last byte.
+    pub fn release(&mut self, now: Instant) -> Vec<LogFile> {
+        let reached = self.cursors.iter().map(|cursor| cursor.index).min().unwrap_or(0);
+        let mut released = Vec::new();
+        while self.first < reached
+            && let Some(slot) = self.slots.front()
+        {
+            let since = slot.quiet.1.unwrap_or(now);
+            let compressed = slot.file.content.plain().is_none();
+            let quiet = compressed
+                || slot.truncated
+                || slot.gone.is_some() && slot.finished
+                || now.saturating_duration_since(since) >= LINGER
+                || slot.file.content.plain().is_some_and(|file| is_old(file, LINGER));
+            if !quiet || !slot.file.account.is_settled() {
+                break;
+            }
+            let Some(slot) = self.slots.pop_front() else { break };
+            self.first += 1;
+            slot.file.account.ended.store(true, Ordering::Release);
+            slot.file.account.stale.store(true, Ordering::Release);
+            released.push(slot.file);
+        }
+        released
+    }
+}
+
+/// Whether the file was last written to longer ago than `grace`, by its own time. A time in the
+/// future (the clock was set back) says nothing.
+fn is_old(file: &std::fs::File, grace: Duration) -> bool {
+    let Ok(modified) = file.metadata().and_then(|meta| meta.modified()) else { return false };
+    SystemTime::now().duration_since(modified).is_ok_and(|age| age >= grace)
+}

@@ -1,0 +1,243 @@
+//! Receipts to offsets to disk: the one thread that moves offsets.
+//!
+//! Applies what sinks acknowledge to the accounts and commits the changes, with the sinks' own
+//! positions, in one journal record. Files are registered here before anything of them is sent.
+//! A commit that fails (disk full) is tried again; collection goes on meanwhile, and what is not
+//! durable is sent again after a crash.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, select_biased};
+
+use crate::{
+    batch::{Outcome, Receipt},
+    checkpoint::{Change, Store},
+    ledger::{self, Accounts, FileAccount},
+    metrics::{Metrics, ReasonLabel, SinkLabel},
+    read::{
+        identity::FileId,
+        reader::{Message, Registration},
+    },
+};
+
+/// How often sizes of files that nobody reads are looked at for the checkpoint.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// What the settling thread is told besides receipts.
+pub enum Command {
+    /// Forget these files: finished, and gone from disk.
+    Forget(Vec<FileId>),
+    /// Commit everything and end.
+    Stop,
+}
+
+/// The settling thread.
+pub struct Settler {
+    /// Where offsets are made durable.
+    pub store: Store,
+    /// The sinks' names, in order.
+    pub sinks: Vec<String>,
+    /// All accounts.
+    pub accounts: Arc<Accounts>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// From the sinks.
+    pub receipts: Receiver<Receipt>,
+    /// From the readers.
+    pub registrations: Receiver<Registration>,
+    /// From the registry and the supervisor.
+    pub commands: Receiver<Command>,
+    /// How often to commit.
+    pub interval: Duration,
+    /// When the last commit was durable, milliseconds since the epoch.
+    pub last_commit_ms: Arc<AtomicU64>,
+}
+
+/// What is not durable yet.
+#[derive(Default)]
+struct Unsaved {
+    files: HashMap<FileId, Arc<FileAccount>>,
+    positions: BTreeMap<String, String>,
+    totals: BTreeMap<String, u64>,
+    forgotten: Vec<FileId>,
+    failing: bool,
+}
+
+impl Settler {
+    /// Runs until told to stop; hands the store back.
+    pub fn run(mut self) -> Store {
+        let mut unsaved = Unsaved::default();
+        let mut due = Instant::now() + self.interval;
+        let mut refresh = Instant::now() + REFRESH;
+        loop {
+            let mut stop = false;
+            let mut waiting = Vec::new();
+            select_biased! {
+                recv(self.receipts) -> receipt => {
+                    if let Ok(receipt) = receipt { self.apply(receipt, &mut unsaved) }
+                }
+                recv(self.registrations) -> registration => waiting.extend(registration.ok()),
+                recv(self.commands) -> command => match command {
+                    Ok(Command::Forget(ids)) => self.forget(ids, &mut unsaved),
+                    Ok(Command::Stop) | Err(_) => stop = true,
+                },
+                default(due.saturating_duration_since(Instant::now())) => {}
+            }
+            while let Ok(receipt) = self.receipts.try_recv() {
+                self.apply(receipt, &mut unsaved);
+            }
+            waiting.extend(self.registrations.try_iter());
+            let now = Instant::now();
+            if now >= refresh {
+                refresh = now + REFRESH;
+                self.refresh(&mut unsaved);
+            }
+            if !waiting.is_empty() || now >= due || stop {
+                self.register(&waiting, &mut unsaved);
+                self.commit(&mut unsaved);
+                due = Instant::now() + self.interval;
+                for Registration { accounts, tails, reply } in waiting {
+                    for account in accounts {
+                        account.registered.store(true, Ordering::Release);
+                    }
+                    let _going_down = reply.send(Message::Registered(tails));
+                }
+            }
+            if stop {
+                return self.store;
+            }
+        }
+    }
+
+    fn apply(&self, receipt: Receipt, unsaved: &mut Unsaved) {
+        let Receipt { sink, ranges, lines, sealed_at: _, outcome, position } = receipt;
+        let name = &self.sinks[usize::from(sink)];
+        let now_ms = ledger::now_ms();
+        for range in ranges {
+            let account = &range.file.sinks[usize::from(sink)];
+            let dropped = match outcome {
+                Outcome::Delivered => range.dropped,
+                Outcome::Dropped(_) => range.bytes - range.lost,
+            };
+            account.dropped.fetch_add(dropped, Ordering::AcqRel);
+            account.lost.fetch_add(range.lost, Ordering::AcqRel);
+            account.settle(range.end, range.resume, now_ms);
+            self.accounts.add("dropped.line_too_long", range.dropped);
+            if let Outcome::Dropped(reason) = outcome {
+                self.accounts.add(&format!("dropped.{reason}"), range.bytes - range.lost);
+                let label = ReasonLabel { reason };
+                self.metrics.dropped_bytes.get_or_create(&label).inc_by(range.bytes);
+            }
+            unsaved.files.insert(range.file.id, range.file);
+        }
+        match outcome {
+            Outcome::Delivered => {
+                let label = SinkLabel { sink: name.clone() };
+                self.metrics.delivered_lines.get_or_create(&label).inc_by(u64::from(lines));
+            }
+            Outcome::Dropped(reason) => {
+                let label = ReasonLabel { reason };
+                self.metrics.dropped_lines.get_or_create(&label).inc_by(u64::from(lines));
+            }
+        }
+        if let Some(position) = position {
+            unsaved.positions.insert(name.clone(), position);
+        }
+    }
+
+    fn register(&self, waiting: &[Registration], unsaved: &mut Unsaved) {
+        for account in waiting.iter().flat_map(|registration| &registration.accounts) {
+            account.stale.store(true, Ordering::Release);
+            unsaved.files.insert(account.id, Arc::clone(account));
+        }
+    }
+
+    /// Notes sizes of files that grow while nobody reads them (a dead sink): the audit of a file
+    /// that is deleted while the agent is down rests on them.
+    fn refresh(&self, unsaved: &mut Unsaved) {
+        for account in self.accounts.all() {
+            if account.ended.load(Ordering::Acquire) {
+                continue;
+            }
+            let before = account.seen.load(Ordering::Acquire);
+            account.refresh();
+            let grown = account.seen.load(Ordering::Acquire) > before;
+            if account.registered.load(Ordering::Acquire)
+                && (grown || account.stale.load(Ordering::Acquire))
+            {
+                unsaved.files.insert(account.id, account);
+            }
+        }
+    }
+
+    fn forget(&self, ids: Vec<FileId>, unsaved: &mut Unsaved) {
+        for id in ids {
+            self.accounts.remove(id);
+            unsaved.files.remove(&id);
+            unsaved.forgotten.push(id);
+        }
+    }
+
+    fn commit(&mut self, unsaved: &mut Unsaved) {
+        unsaved.totals.extend(self.accounts.take_unsaved());
+        let changes = self.changes(unsaved);
+        if changes.is_empty() {
+            self.last_commit_ms.store(ledger::now_ms(), Ordering::Release);
+            return;
+        }
+        let began = Instant::now();
+        match self.store.commit(&changes) {
+            Ok(()) => {
+                self.metrics.checkpoint_fsync_seconds.observe(began.elapsed().as_secs_f64());
+                self.last_commit_ms.store(ledger::now_ms(), Ordering::Release);
+                if unsaved.failing {
+                    tracing::info!("The checkpoint is durable again.");
+                }
+                *unsaved = Unsaved::default();
+            }
+            Err(error) => {
+                if !unsaved.failing {
+                    tracing::error!(%error, "The checkpoint could not be made durable; it is tried again every {:?}. After a crash, lines acknowledged since would be sent again.", self.interval);
+                }
+                unsaved.failing = true;
+                for account in unsaved.files.values() {
+                    account.stale.store(true, Ordering::Release);
+                }
+            }
+        }
+    }
+
+    fn changes(&self, unsaved: &Unsaved) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for account in unsaved.files.values() {
+            if account.stale.swap(false, Ordering::AcqRel) {
+                changes.push(Change::File(Box::new(account.entry(&self.sinks))));
+                continue;
+            }
+            let size = account.seen.load(Ordering::Acquire);
+            for (name, sink) in self.sinks.iter().zip(&account.sinks) {
+                let (file, sink, offset) = (account.id, name.clone(), sink.offset());
+                changes.push(Change::Offset { file, sink, offset, size });
+            }
+        }
+        changes.extend(unsaved.positions.iter().map(|(sink, position)| Change::Position {
+            sink: sink.clone(),
+            position: position.clone(),
+        }));
+        changes.extend(
+            unsaved
+                .totals
+                .iter()
+                .map(|(name, value)| Change::Total { name: name.clone(), value: *value }),
+        );
+        changes.extend(unsaved.forgotten.iter().copied().map(Change::Forget));
+        changes
+    }
+}
