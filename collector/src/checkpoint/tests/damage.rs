@@ -4,11 +4,11 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use super::world::{POSITIONED, World, commits, entry, moved, sample_commits};
+use super::world::{Op, POSITIONED, World, commits, entry, moved, sample_commits};
 use crate::checkpoint::{Change, Damage, State, Store, journal};
 
-/// A journal in `dir` after these commits, rewritten once on the way, and the world behind it.
-fn journal_of(commits: &[Vec<super::world::Op>]) -> (Vec<u8>, World, State) {
+/// A journal of these commits, rewritten after one of them, and the world behind it.
+fn journal_of(commits: &[Vec<Op>], rewritten_after: usize) -> (Vec<u8>, World, State) {
     let mut world = World::default();
     let mut bytes = Vec::new();
     let mut state = State::default();
@@ -18,7 +18,7 @@ fn journal_of(commits: &[Vec<super::world::Op>]) -> (Vec<u8>, World, State) {
         let owed = state.positions_owed(&changes);
         journal::encode_record(&changes, &owed, &mut bytes);
         changes.iter().for_each(|change| state.apply(change));
-        if index == commits.len() / 2 {
+        if index == rewritten_after {
             bytes.clear();
             journal::encode_header(&mut bytes);
             for record in state.as_records(1) {
@@ -31,10 +31,17 @@ fn journal_of(commits: &[Vec<super::world::Op>]) -> (Vec<u8>, World, State) {
 
 #[test]
 fn any_flipped_byte_is_reported_and_moves_no_offset_ahead() {
-    let (bytes, world, whole) = journal_of(&sample_commits());
-    world.check_safe(&whole).unwrap();
-    assert_eq!(journal::recover(&bytes).state, whole);
-    let mut damaged = bytes.clone();
+    let last = sample_commits().len() - 1;
+    for rewritten_after in [5, last, usize::MAX] {
+        let (bytes, world, whole) = journal_of(&sample_commits(), rewritten_after);
+        world.check_safe(&whole).unwrap();
+        assert_eq!(journal::recover(&bytes).state, whole);
+        flip_each_byte(&bytes, &world);
+    }
+}
+
+fn flip_each_byte(bytes: &[u8], world: &World) {
+    let mut damaged = bytes.to_vec();
     for at in 0..bytes.len() {
         for byte in [bytes[at] ^ 1, bytes[at] ^ 0x20, bytes[at] ^ 0x80, b'\n', b' ', b'0', 0] {
             if byte == bytes[at] {
@@ -106,9 +113,10 @@ proptest! {
     #[test]
     fn no_accident_moves_an_offset_ahead(
         commits in commits(),
+        rewritten_after in any::<prop::sample::Index>(),
         accidents in prop::collection::vec(accident(), 1..4),
     ) {
-        let (mut bytes, world, _) = journal_of(&commits);
+        let (mut bytes, world, _) = journal_of(&commits, rewritten_after.index(commits.len()));
         accidents.iter().for_each(|accident| happen(accident, &mut bytes));
         let recovery = journal::recover(&bytes);
         prop_assert_eq!(world.check_safe(&recovery.state), Ok(()));
@@ -172,7 +180,7 @@ fn open_damaged(bytes: &[u8]) -> (State, Damage) {
 
 #[test]
 fn damaged_record_is_skipped_kept_beside_and_said_once() {
-    let (mut bytes, world, whole) = journal_of(&sample_commits());
+    let (mut bytes, world, whole) = journal_of(&sample_commits(), 5);
     let in_last_record = bytes.len() - 100;
     bytes[in_last_record] ^= 4;
     let (state, damage) = open_damaged(&bytes);
@@ -185,7 +193,7 @@ fn damaged_record_is_skipped_kept_beside_and_said_once() {
 
 #[test]
 fn damaged_header_costs_nothing_else() {
-    let (mut bytes, _, whole) = journal_of(&sample_commits());
+    let (mut bytes, _, whole) = journal_of(&sample_commits(), 5);
     bytes[20] ^= 4;
     let (state, _) = open_damaged(&bytes);
     assert_eq!(state, whole);
@@ -193,7 +201,7 @@ fn damaged_header_costs_nothing_else() {
 
 #[test]
 fn torn_tail_after_damage_is_cut_off_too() {
-    let (mut bytes, _, _) = journal_of(&sample_commits());
+    let (mut bytes, _, _) = journal_of(&sample_commits(), 5);
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;
     bytes.truncate(bytes.len() - 3);
@@ -218,7 +226,7 @@ fn garbage_and_zeros_in_the_checkpoints_place_are_damage() {
 #[test]
 fn other_format_version_is_set_aside_unused() {
     for version in [0, 2, u32::MAX] {
-        let (bytes, _, _) = journal_of(&sample_commits());
+        let (bytes, _, _) = journal_of(&sample_commits(), 5);
         let json = format!(r#"{{"everyline":"checkpoint","version":{version},"more":[1]}}"#);
         let mut other =
             format!("{:08x} {} {json}\n", crc32c::crc32c(json.as_bytes()), json.len()).into_bytes();
