@@ -56,13 +56,16 @@ fn full_disk_costs_no_offset_and_commits_go_on_when_there_is_space() {
         let position = Change::Position { sink: POSITIONED.into(), position: "x".repeat(3000) };
         vec![moved(1, POSITIONED, round), position]
     };
+    let len = || fs::metadata(disk.path().join("checkpoint")).unwrap().len();
     let mut round = 0;
     let error = loop {
         round += 1;
         assert!(round < 100, "64 KiB never filled up");
         let before = store.state().clone();
+        let len_before = len();
         if let Err(error) = store.commit(&record(round)) {
             assert_eq!(store.state(), &before, "a failed commit changed the state");
+            assert_eq!(len(), len_before, "half a record takes up space");
             break error;
         }
     };
