@@ -4,8 +4,34 @@
 //! watcher only hints: whoever is woken looks at the file itself, so a doubled or late hint costs
 //! time, never lines. What a better mechanism cannot cover (watch limit, queue overflow, network
 //! filesystem) falls back to polling, is said once and shows in a metric.
+//!
+//! It reads no log and opens no file; the descriptors it looks at are the registry's.
 
-use std::{ffi::OsStr, fs::File, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::{
+    config::{self, WatchMode},
+    metrics::Metrics,
+};
+
+mod combined;
+#[cfg(test)]
+mod conformance;
+mod inotify;
+mod poll;
+
+use combined::Combined;
+use inotify::Inotify;
 
 /// The registry's number for a watched directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,7 +42,7 @@ pub struct DirToken(pub u64);
 pub struct FileToken(pub u64);
 
 /// What a watcher reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The file may have new bytes, or was truncated.
     Written(FileToken),
@@ -38,12 +64,14 @@ pub enum Mode {
 /// Notices writes and directory changes.
 pub trait Watcher: Send {
     /// Watches a directory's entries. A directory that inotify cannot take is polled; an error is
-    /// returned only where it cannot be watched at all (it does not exist).
+    /// returned only where it cannot be watched at all (it does not exist). A directory that
+    /// vanishes later stays watched by its path until it is unwatched: its return is reported.
     fn watch_directory(&mut self, token: DirToken, path: &Path) -> io::Result<Mode>;
-    /// Forgets a directory.
+    /// Forgets a directory. Files still registered in it are polled from then on.
     fn unwatch_directory(&mut self, token: DirToken);
     /// Watches a file that is called `name` in the watched directory now. Calling it again for the
-    /// same token renames it (a rotation).
+    /// same token renames it (a rotation). A new file or name is reported as written once by the
+    /// next wait, so nothing written meanwhile is overlooked; a repeated registration is free.
     fn watch_file(&mut self, token: FileToken, directory: DirToken, name: &OsStr, file: &Arc<File>);
     /// Forgets a file.
     fn unwatch_file(&mut self, token: FileToken);
@@ -54,6 +82,46 @@ pub trait Watcher: Send {
     fn waker(&self) -> Waker;
 }
 
+/// The best watcher that works here and that the configuration allows. Fails only where the
+/// process has no descriptor left for the waker.
+pub fn start(config: &config::Watch, metrics: Arc<Metrics>) -> io::Result<Box<dyn Watcher>> {
+    let inotify = match config.mode {
+        WatchMode::Poll => None,
+        WatchMode::Auto | WatchMode::Inotify => match Inotify::new() {
+            Ok(inotify) => Some(inotify),
+            Err(error) => {
+                combined::count_fallback(&metrics, inotify::Refusal::of(&error).reason());
+                tracing::warn!(
+                    %error,
+                    "No inotify instance is to be had; everything is polled instead. Raise the \
+                     sysctl fs.inotify.max_user_instances, or set watch.mode to poll."
+                );
+                None
+            }
+        },
+    };
+    Ok(Box::new(Combined::new(config, inotify, Waker::new()?, metrics)))
+}
+
 /// Interrupts a watcher's wait from another thread. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Waker(pub(crate) Arc<std::os::fd::OwnedFd>);
+pub struct Waker(pub(crate) Arc<OwnedFd>);
+
+impl Waker {
+    /// A waker that nobody waits for yet.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+    }
+
+    /// Ends the wait under way, or else the next one.
+    pub fn wake(&self) {
+        // It fails only where the counter is at its end, and then the wait ends anyway.
+        rustix::io::write(self.0.as_fd(), &1_u64.to_ne_bytes()).ok();
+    }
+
+    /// Forgets earlier wakes; true if there were any.
+    pub(crate) fn drain(&self) -> bool {
+        let mut count = [0; 8];
+        rustix::io::read(self.0.as_fd(), &mut count).is_ok()
+    }
+}

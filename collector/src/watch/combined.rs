@@ -1,0 +1,432 @@
+//! The watcher: inotify where it reaches, looking at intervals for the rest and, slowly, for all.
+//!
+//! Every directory and file has a place in one schedule: what is polled comes up every
+//! `poll_interval` (less often when quiet, see [`super::poll::pause`]), what inotify covers every
+//! `sweep_interval`. Between these nothing runs.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+mod tables;
+
+use super::{
+    DirToken, Event, FileToken, Mode, Waker, Watcher,
+    inotify::{Change, Inotify, Refusal},
+    poll::{DirectoryState, FileState, Schedule},
+};
+use crate::{
+    config,
+    metrics::{Metrics, ReasonLabel},
+};
+
+/// Two turns are at least so far apart while events pour in, so that a busy writer's many events
+/// become one.
+const TURN: Duration = Duration::from_millis(2);
+
+/// An overflow is said at most so often.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Filesystems on which another machine (or process) may write unseen by this kernel's inotify:
+/// NFS, SMB, SMB2, CIFS, FUSE, 9p, Ceph, AFS, Coda (linux/magic.h).
+const UNSEEN_WRITERS: [u32; 9] = [
+    0x6969,
+    0x517B,
+    0xFE53_4D42,
+    0xFF53_4D42,
+    0x6573_5546,
+    0x0102_1997,
+    0x00C3_6400,
+    0x5346_414F,
+    0x7375_7245,
+];
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// See the module.
+pub(super) struct Combined {
+    inotify: Option<Inotify>,
+    waker: Waker,
+    metrics: Arc<Metrics>,
+    poll_interval: Duration,
+    sweep_interval: Duration,
+    directories: Map<DirToken, Directory>,
+    /// Usually one token each; more where two paths lead to one directory.
+    watches: Map<i32, Vec<DirToken>>,
+    files: Map<FileToken, Watched>,
+    schedule: Schedule<Look>,
+    looks: u64,
+    queued: Vec<Event>,
+    /// Watches to be given back once the events at hand are taken.
+    given_back: Vec<i32>,
+    turned: Instant,
+    said: HashSet<Refusal>,
+    overflow_said: Option<Instant>,
+}
+
+struct Directory {
+    path: PathBuf,
+    /// `None`: polled.
+    watch: Option<i32>,
+    /// Whether writes to entries are asked for.
+    writes: bool,
+    /// On a filesystem whose writers inotify does not see.
+    unseen_writers: bool,
+    names: Map<OsString, FileToken>,
+    state: DirectoryState,
+    pace: Pace,
+}
+
+struct Watched {
+    /// Where it is called what; `None`: adrift (moved away, removed, or its directory is no longer
+    /// watched), and therefore polled until it is registered again.
+    place: Option<(DirToken, OsString)>,
+    file: Arc<File>,
+    mode: Mode,
+    state: Option<FileState>,
+    pace: Pace,
+}
+
+/// When something is looked at.
+struct Pace {
+    /// Which of the schedule's looks counts; earlier ones lapsed.
+    look: u64,
+    changed: Instant,
+}
+
+#[derive(Clone, Copy)]
+enum Look {
+    Directory(DirToken, u64),
+    File(FileToken, u64),
+}
+
+/// Counts one fall from a better mode.
+pub(super) fn count_fallback(metrics: &Metrics, reason: &'static str) {
+    metrics.watch_fallbacks.get_or_create(&ReasonLabel { reason }).inc();
+}
+
+impl Combined {
+    pub(super) fn new(
+        config: &config::Watch,
+        inotify: Option<Inotify>,
+        waker: Waker,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let poll_interval = config.poll_interval.0.max(Duration::from_millis(1));
+        let sweep_interval = config.sweep_interval.0.max(poll_interval);
+        Self {
+            inotify,
+            waker,
+            metrics,
+            poll_interval,
+            sweep_interval,
+            directories: Map::default(),
+            watches: Map::default(),
+            files: Map::default(),
+            schedule: Schedule::new(poll_interval / 5),
+            looks: 0,
+            queued: Vec::new(),
+            given_back: Vec::new(),
+            turned: Instant::now(),
+            said: HashSet::new(),
+            overflow_said: None,
+        }
+    }
+}
+
+impl Watcher for Combined {
+    fn watch_directory(&mut self, token: DirToken, path: &Path) -> io::Result<Mode> {
+        if !std::fs::metadata(path)?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        }
+        self.unwatch_directory(token);
+        let unseen_writers = has_unseen_writers(path);
+        if unseen_writers && self.inotify.is_some() {
+            count_fallback(&self.metrics, "network_filesystem");
+        }
+        let pace = self.pace();
+        let directory = Directory {
+            path: path.to_owned(),
+            watch: None,
+            writes: false,
+            unseen_writers,
+            names: Map::default(),
+            state: DirectoryState::default(),
+            pace,
+        };
+        self.directories.insert(token, directory);
+        if let Err(refusal) = self.attach(token) {
+            if refusal == Refusal::Missing {
+                self.directories.remove(&token);
+                return Err(io::Error::from(io::ErrorKind::NotFound));
+            }
+            self.say_fallback(refusal, path);
+        }
+        let now = Instant::now();
+        let Some(directory) = self.directories.get_mut(&token) else { return Ok(Mode::Poll) };
+        directory.state.look(path, true);
+        let mode = directory.mode();
+        let look = Look::Directory(token, directory.pace.look);
+        self.schedule.admit(look, now, self.interval(mode));
+        Ok(mode)
+    }
+
+    fn unwatch_directory(&mut self, token: DirToken) {
+        self.detach(token);
+        let Some(directory) = self.directories.remove(&token) else { return };
+        for file in directory.names.into_values() {
+            self.set_adrift(file);
+        }
+    }
+
+    fn watch_file(
+        &mut self,
+        token: FileToken,
+        directory: DirToken,
+        name: &OsStr,
+        file: &Arc<File>,
+    ) {
+        if let Some(known) = self.files.get(&token) {
+            let here = known.place.as_ref().is_some_and(|(d, n)| *d == directory && n == name);
+            if here && Arc::ptr_eq(&known.file, file) {
+                return;
+            }
+        }
+        self.remove_file(token);
+        let mut place = None;
+        if let Some(into) = self.directories.get_mut(&directory) {
+            let former = into.names.insert(name.to_owned(), token);
+            place = Some((directory, name.to_owned()));
+            if let Some(former) = former {
+                self.set_adrift(former);
+            }
+            self.ask_for_writes(directory);
+        }
+        let mode = place.as_ref().map_or(Mode::Poll, |_| self.directory_mode(directory));
+        let pace = self.pace();
+        let look = Look::File(token, pace.look);
+        let state = FileState::of(file);
+        self.files.insert(token, Watched { place, file: Arc::clone(file), mode, state, pace });
+        self.count(mode, 1);
+        self.schedule.admit(look, Instant::now(), self.interval(mode));
+        self.queued.push(Event::Written(token));
+    }
+
+    fn unwatch_file(&mut self, token: FileToken) {
+        self.remove_file(token);
+    }
+
+    fn wait(&mut self, timeout: Duration, events: &mut Vec<Event>) -> io::Result<()> {
+        let end = Instant::now().checked_add(timeout);
+        loop {
+            let mut woken = false;
+            if self.queued.is_empty() {
+                woken = self.sleep(end)?;
+            }
+            self.take_events()?;
+            self.look_at_due();
+            self.hand_out(events);
+            if woken || !events.is_empty() || end.is_some_and(|end| end <= Instant::now()) {
+                self.turned = Instant::now();
+                return Ok(());
+            }
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+}
+
+/// Waiting.
+impl Combined {
+    /// Until an event, a due look, `end` or a wake; true if woken.
+    fn sleep(&mut self, end: Option<Instant>) -> io::Result<bool> {
+        let until = [self.schedule.next(), end].into_iter().flatten().min();
+        let inotify = self.inotify.as_ref().map(Inotify::fd);
+        let mut fds = vec![PollFd::new(&self.waker.0, PollFlags::IN)];
+        fds.extend(inotify.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        poll(&mut fds, until)?;
+        let told = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        let rest = self.turned + TURN;
+        if told && fds[0].revents().is_empty() && Instant::now() < rest {
+            poll(&mut fds[..1], Some(rest))?;
+        }
+        Ok(self.waker.drain())
+    }
+
+    fn take_events(&mut self) -> io::Result<()> {
+        // Taken out for the while, so that its events can be acted on.
+        let Some(mut inotify) = self.inotify.take() else { return Ok(()) };
+        let drained = inotify.drain(|change| self.take_change(&change));
+        for wd in self.given_back.drain(..) {
+            inotify.remove(wd);
+        }
+        self.inotify = Some(inotify);
+        drained
+    }
+
+    fn take_change(&mut self, change: &Change<'_>) {
+        let wd = match change {
+            Change::Overflow => return self.say_overflow(),
+            Change::Gone(wd)
+            | Change::Appeared(wd)
+            | Change::Left(wd, _)
+            | Change::Modified(wd, _) => *wd,
+        };
+        // Of a watch given back meanwhile: nobody asks any more.
+        let Some(tokens) = self.watches.get(&wd) else { return };
+        if let [token] = tokens[..] {
+            self.take_change_of(token, change);
+        } else {
+            for token in tokens.clone() {
+                self.take_change_of(token, change);
+            }
+        }
+    }
+
+    fn take_change_of(&mut self, token: DirToken, change: &Change<'_>) {
+        let Some(directory) = self.directories.get(&token) else { return };
+        match change {
+            Change::Modified(_, name) => {
+                // Of a name nobody registered: it is reported when it is registered.
+                if let Some(file) = directory.names.get(*name) {
+                    push(&mut self.queued, Event::Written(*file));
+                }
+                return;
+            }
+            Change::Left(_, name) => {
+                // Whoever holds it open may go on writing, but no longer under this name.
+                if let Some(file) = directory.names.get(*name).copied() {
+                    self.set_adrift(file);
+                }
+            }
+            Change::Gone(_) => self.lose(token),
+            Change::Appeared(_) | Change::Overflow => {}
+        }
+        push(&mut self.queued, Event::Directory(token));
+    }
+
+    fn look_at_due(&mut self) {
+        let now = Instant::now();
+        while let Some(due) = self.schedule.due(now) {
+            for look in due {
+                match look {
+                    Look::Directory(token, look) => self.look_at_directory(token, look, now),
+                    Look::File(token, look) => self.look_at_file(token, look, now),
+                }
+            }
+        }
+    }
+
+    fn look_at_directory(&mut self, token: DirToken, look: u64, now: Instant) {
+        let wanted = self.inotify.is_some();
+        let Some(directory) = self.directories.get_mut(&token) else { return };
+        if directory.pace.look != look {
+            return;
+        }
+        let changed = directory.state.look(&directory.path, directory.unseen_writers);
+        if changed {
+            directory.pace.changed = now;
+            self.queued.push(Event::Directory(token));
+        }
+        let quiet = now.duration_since(directory.pace.changed);
+        let better = wanted
+            && directory.watch.is_none()
+            && !directory.unseen_writers
+            && directory.state.exists()
+            // Came back, or else a try a sweep: the limit may have been raised.
+            && (changed || quiet >= self.sweep_interval);
+        if better && self.attach(token).is_ok() {
+            self.queued.push(Event::Directory(token));
+        }
+        let interval = self.interval_after(self.directory_mode(token), quiet);
+        self.schedule.again(Look::Directory(token, look), now, interval);
+    }
+
+    fn look_at_file(&mut self, token: FileToken, look: u64, now: Instant) {
+        let Some(file) = self.files.get_mut(&token) else { return };
+        if file.pace.look != look {
+            return;
+        }
+        let state = FileState::of(&file.file);
+        if state != file.state {
+            file.state = state;
+            file.pace.changed = now;
+            self.queued.push(Event::Written(token));
+        }
+        let (mode, quiet) = (file.mode, now.duration_since(file.pace.changed));
+        self.schedule.again(Look::File(token, look), now, self.interval_after(mode, quiet));
+    }
+
+    /// At most one event a token, and none of what was forgotten meanwhile.
+    fn hand_out(&mut self, events: &mut Vec<Event>) {
+        if self.queued.is_empty() {
+            return;
+        }
+        let mut seen = HashSet::with_capacity_and_hasher(
+            self.queued.len(),
+            foldhash::fast::RandomState::default(),
+        );
+        for event in self.queued.drain(..) {
+            let known = match event {
+                Event::Written(token) => self.files.contains_key(&token),
+                Event::Directory(token) => self.directories.contains_key(&token),
+                Event::Overflow => true,
+            };
+            if known && seen.insert(event) {
+                events.push(event);
+            }
+        }
+    }
+}
+
+impl Directory {
+    fn mode(&self) -> Mode {
+        if self.watch.is_some() { Mode::Inotify } else { Mode::Poll }
+    }
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Inotify => "inotify",
+            Self::Poll => "poll",
+        }
+    }
+}
+
+/// Spares the queue what it just heard.
+fn push(queued: &mut Vec<Event>, event: Event) {
+    if queued.last() != Some(&event) {
+        queued.push(event);
+    }
+}
+
+fn has_unseen_writers(path: &Path) -> bool {
+    // Only the low 32 bits are the magic number, whatever width the field has.
+    rustix::fs::statfs(path).is_ok_and(|about| UNSEEN_WRITERS.contains(&(about.f_type as u32)))
+}
+
+/// Waits for any of the descriptors until a moment; a signal ends the wait early.
+fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> {
+    let timeout = until.map(|until| {
+        let rest = until.saturating_duration_since(Instant::now());
+        Timespec {
+            tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: rest.subsec_nanos().into(),
+        }
+    });
+    match rustix::event::poll(fds, timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}

@@ -1,0 +1,273 @@
+//! Looking instead of being told: what a file or directory looks like, and when to look again.
+//!
+//! Holds no tokens' meaning and makes no events; `combined` asks it and draws conclusions.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, Metadata},
+    hash::BuildHasher,
+    os::unix::fs::{DirEntryExt, MetadataExt},
+    path::Path,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use foldhash::fast::FixedState;
+
+/// A quiet file is looked at at least so often (or at the poll interval, if that is longer).
+const SLOWEST: Duration = Duration::from_secs(1);
+
+/// A directory's time stamp is no proof while it is younger than this: the kernel's clock for it
+/// ticks in up to 10 ms, and two changes in one tick leave the same stamp.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Every so many looks a directory is read through whatever its time stamp says.
+const THOROUGH: u32 = 16;
+
+/// As many entries share a moment, so that few entries wake nobody often and many do not come at
+/// once.
+const GROUP: u64 = 256;
+
+/// What a file looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileState {
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileState {
+    /// Now; `None` if the kernel does not say (a network filesystem that went away).
+    pub(super) fn of(file: &File) -> Option<Self> {
+        let about = file.metadata().ok()?;
+        Some(Self {
+            size: about.size(),
+            modified: (about.mtime(), about.mtime_nsec()),
+            changed: (about.ctime(), about.ctime_nsec()),
+        })
+    }
+}
+
+/// What a directory looked like: itself, and its entries' names and inodes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DirectoryState {
+    seen: Option<Seen>,
+    looks: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+    entries: u64,
+    /// Whether the stamp was old enough when the entries were read to stand for them.
+    settled: bool,
+}
+
+impl DirectoryState {
+    /// Looks; true if anything is different from the last time. `thorough`: reads the entries
+    /// even where the time stamp says that nothing changed (it comes from another machine).
+    pub(super) fn look(&mut self, path: &Path, thorough: bool) -> bool {
+        self.looks = self.looks.wrapping_add(1);
+        let thorough = thorough || self.looks % THOROUGH == 0;
+        let Ok(about) = fs::metadata(path) else {
+            return self.seen.take().is_some();
+        };
+        let same = self.seen.is_some_and(|seen| {
+            (seen.device, seen.inode, seen.modified) == (about.dev(), about.ino(), stamp(&about))
+        });
+        if let (true, false, Some(Seen { settled: true, .. })) = (same, thorough, &self.seen) {
+            return false;
+        }
+        // The stamp was taken before the entries are read: a change in between looks unsettled.
+        let settled = is_settled(&about);
+        let now = Seen {
+            device: about.dev(),
+            inode: about.ino(),
+            modified: stamp(&about),
+            entries: entries(path),
+            settled,
+        };
+        let before = self.seen.replace(now);
+        before.is_none_or(|before| {
+            (before.device, before.inode, before.entries) != (now.device, now.inode, now.entries)
+        })
+    }
+
+    /// Whether it was there at the last look.
+    pub(super) fn exists(&self) -> bool {
+        self.seen.is_some()
+    }
+}
+
+fn stamp(about: &Metadata) -> (i64, i64) {
+    (about.mtime(), about.mtime_nsec())
+}
+
+fn is_settled(about: &Metadata) -> bool {
+    let (seconds, nanos) = stamp(about);
+    let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else { return false };
+    let (Ok(seconds), Ok(nanos)) = (u64::try_from(seconds), u32::try_from(nanos)) else {
+        return false;
+    };
+    now.checked_sub(Duration::new(seconds, nanos)).is_some_and(|age| age > SETTLED)
+}
+
+/// A sum over the entries, whatever their order.
+fn entries(path: &Path) -> u64 {
+    let Ok(listing) = fs::read_dir(path) else { return 0 };
+    let hash = FixedState::with_seed(0);
+    listing.flatten().fold(1, |sum, entry| {
+        sum.wrapping_add(hash.hash_one((entry.file_name().as_encoded_bytes(), entry.ino())))
+    })
+}
+
+/// How long until something polled is looked at again: an eighth of the time that it has been
+/// quiet, at least `interval`, at most [`SLOWEST`]. So a busy file is looked at every `interval`,
+/// and ten thousand quiet ones cost ten thousand `fstat` a second, not forty thousand.
+pub(super) fn pause(quiet: Duration, interval: Duration) -> Duration {
+    (quiet / 8).clamp(interval, SLOWEST.max(interval))
+}
+
+/// What to look at when, in ticks.
+#[derive(Debug)]
+pub(super) struct Schedule<K> {
+    begun: Instant,
+    tick: Duration,
+    buckets: BTreeMap<u64, Vec<K>>,
+    admitted: u64,
+}
+
+impl<K> Schedule<K> {
+    /// An empty one. Looks happen at multiples of `tick` after now.
+    pub(super) fn new(tick: Duration) -> Self {
+        Self {
+            begun: Instant::now(),
+            tick: tick.max(Duration::from_millis(1)),
+            buckets: BTreeMap::new(),
+            admitted: 0,
+        }
+    }
+
+    /// Puts a newcomer in: within `interval`, at a moment that it shares with some others.
+    pub(super) fn admit(&mut self, key: K, now: Instant, interval: Duration) {
+        let interval = self.ticks(interval);
+        let phase = (self.admitted / GROUP) % interval;
+        self.admitted += 1;
+        // The next tick that is in this phase of the interval.
+        let next = self.at(now) + 1;
+        let due = next + (phase + interval - next % interval) % interval;
+        self.buckets.entry(due).or_default().push(key);
+    }
+
+    /// Puts something in again that was just looked at.
+    pub(super) fn again(&mut self, key: K, now: Instant, interval: Duration) {
+        let due = self.at(now) + self.ticks(interval);
+        self.buckets.entry(due).or_default().push(key);
+    }
+
+    /// When the next look is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let (tick, _) = self.buckets.first_key_value()?;
+        Some(self.begun + self.tick * u32::try_from(*tick).unwrap_or(u32::MAX))
+    }
+
+    /// Takes out what is due by now.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Vec<K>> {
+        let first = self.buckets.first_entry()?;
+        let passed = now.duration_since(self.begun).as_nanos() / self.tick.as_nanos();
+        (u128::from(*first.key()) <= passed).then(|| first.remove())
+    }
+
+    fn ticks(&self, interval: Duration) -> u64 {
+        u64::try_from(interval.as_nanos().div_ceil(self.tick.as_nanos())).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        let passed = now.duration_since(self.begun).as_nanos() / self.tick.as_nanos();
+        u64::try_from(passed).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_files_are_looked_at_less_often_but_at_least_every_second() {
+        let interval = Duration::from_millis(250);
+        assert_eq!(pause(Duration::ZERO, interval), interval);
+        assert_eq!(pause(Duration::from_secs(4), interval), Duration::from_millis(500));
+        assert_eq!(pause(Duration::from_secs(3_600), interval), SLOWEST);
+        let slow = Duration::from_secs(3);
+        assert_eq!(pause(Duration::from_secs(3_600), slow), slow);
+    }
+
+    #[test]
+    fn many_newcomers_are_spread_over_the_interval_and_few_are_not() {
+        let interval = Duration::from_secs(5);
+        let mut schedule = Schedule::new(Duration::from_millis(50));
+        let now = schedule.begun;
+        (0..10).for_each(|key| schedule.admit(key, now, interval));
+        assert_eq!(schedule.buckets.len(), 1);
+        (10..10_000).for_each(|key| schedule.admit(key, now, interval));
+        assert_eq!(schedule.buckets.len(), 10_000_usize.div_ceil(GROUP as usize));
+        assert!(schedule.buckets.values().all(|bucket| bucket.len() <= GROUP as usize));
+        let mut seen = Vec::new();
+        while let Some(keys) = schedule.due(now + interval + Duration::from_millis(50)) {
+            seen.extend(keys);
+        }
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..10_000));
+    }
+
+    #[test]
+    fn nothing_is_due_early() {
+        let mut schedule = Schedule::new(Duration::from_millis(10));
+        let now = schedule.begun;
+        schedule.again("a", now, Duration::from_millis(25));
+        assert_eq!(schedule.next(), Some(now + Duration::from_millis(30)));
+        assert_eq!(schedule.due(now + Duration::from_millis(29)), None);
+        assert_eq!(schedule.due(now + Duration::from_millis(30)), Some(vec!["a"]));
+        assert_eq!(schedule.next(), None);
+    }
+
+    #[test]
+    fn a_directory_looks_different_after_each_kind_of_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d");
+        let mut state = DirectoryState::default();
+        assert!(!state.look(&path, false), "still missing");
+        fs::create_dir(&path).unwrap();
+        assert!(state.look(&path, false), "appeared");
+        assert!(!state.look(&path, false));
+        fs::write(path.join("a"), "").unwrap();
+        assert!(state.look(&path, false), "created");
+        fs::rename(path.join("a"), path.join("b")).unwrap();
+        assert!(state.look(&path, false), "renamed");
+        let kept = File::open(path.join("b")).unwrap();
+        fs::remove_file(path.join("b")).unwrap();
+        fs::write(path.join("b"), "").unwrap();
+        assert!(state.look(&path, false), "replaced under the same name");
+        drop(kept);
+        assert!(!state.look(&path, true));
+        fs::remove_dir_all(&path).unwrap();
+        assert!(state.look(&path, false), "removed");
+        assert!(!state.exists());
+    }
+
+    #[test]
+    fn a_settled_stamp_spares_reading_the_entries() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = DirectoryState::default();
+        std::thread::sleep(SETTLED + Duration::from_millis(50));
+        state.look(dir.path(), false);
+        assert!(state.seen.unwrap().settled);
+        let times = fs::FileTimes::new()
+            .set_modified(fs::metadata(dir.path()).unwrap().modified().unwrap());
+        fs::write(dir.path().join("hidden by a forged stamp"), "").unwrap();
+        File::open(dir.path()).unwrap().set_times(times).unwrap();
+        assert!(!state.look(dir.path(), false), "trusted the stamp");
+        assert!(state.look(dir.path(), true), "did not when told to be thorough");
+    }
+}
