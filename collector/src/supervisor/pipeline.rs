@@ -1,0 +1,369 @@
+//! One run of the data's path under one configuration: everything started, wired, and stopped in
+//! the right order.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tokio::runtime::Runtime;
+
+use super::{
+    RunError,
+    registry::{self, Registry},
+    settle::{Command, Settler},
+};
+use crate::{
+    batch::{
+        budget::Budget,
+        encode::SourceEncoding,
+        lane::Outlet,
+    },
+    checkpoint::{Recovered, Store},
+    config::{self, Config},
+    decode::{Decoder, Limits},
+    deliver,
+    discover::{Discovery, OwnOutputs, Source},
+    ledger::Accounts,
+    metrics::{Metrics, SinkLabel, SinkMetrics},
+    read::{
+        cursor::Cursor,
+        reader::{Feedback, Message, Reader, Registration, Setup},
+        tail::LogFile,
+    },
+    watch::{self, Waker},
+};
+
+/// A running pipeline.
+pub struct Pipeline {
+    /// All accounts, for reports.
+    pub accounts: Arc<Accounts>,
+    /// The sinks: name, kind, budget.
+    pub sinks: Vec<RunningSink>,
+    /// When the last commit was durable, milliseconds since the epoch.
+    pub last_commit_ms: Arc<AtomicU64>,
+    /// Set once the first look for logs is done.
+    pub ready: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
+    waker: Waker,
+    registry: JoinHandle<()>,
+    readers: Vec<(Sender<Message>, JoinHandle<Vec<LogFile>>)>,
+    settler: (Sender<Command>, JoinHandle<Store>),
+    tasks: Vec<(String, tokio::task::JoinHandle<()>)>,
+}
+
+/// What reports say of a sink.
+#[derive(Debug, Clone)]
+pub struct RunningSink {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `http`, `archive`, …
+    pub kind: &'static str,
+    /// Its memory.
+    pub budget: Budget,
+}
+
+/// How a stop went.
+pub struct Stopped {
+    /// Plain files that were held open with unsettled bytes or names gone.
+    pub files: Vec<Arc<File>>,
+    /// Whether everything read was delivered.
+    pub drained: bool,
+}
+
+impl Pipeline {
+    /// Starts everything. `adopted`: files held open by the pipeline before a reload.
+    ///
+    /// # Errors
+    /// What can never work: a sink's configuration, a state directory that cannot be written.
+    pub fn start(
+        config: &Config,
+        runtime: &Runtime,
+        metrics: &Arc<Metrics>,
+        adopted: Vec<Arc<File>>,
+    ) -> Result<Self, RunError> {
+        let (store, recovered) = Store::open(&config.state_dir)?;
+        for damage in &recovered.damage {
+            tracing::error!("{damage}");
+        }
+        let fresh = recovered.fresh;
+        let Recovered { entries, positions, totals, .. } = recovered;
+        let accounts = Arc::new(Accounts::new(totals));
+        let threads = threads(config);
+        let (addresses, inboxes): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded()).unzip();
+        let (receipts_in, receipts) = unbounded();
+        let (outlets, sinks, tasks) =
+            start_sinks(config, runtime, metrics, &positions, &addresses, &receipts_in)?;
+        let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
+        let watcher = watch::start(&config.watch, Arc::clone(metrics)).map_err(RunError::Watch)?;
+        let waker = watcher.waker();
+        let discovery = Discovery::new(config, &own_outputs(config)).map_err(RunError::discover)?;
+        let (registrations_in, registrations) = unbounded();
+        let (feedback_in, feedback) = unbounded();
+        let (commands_in, commands) = unbounded();
+        let last_commit_ms = Arc::new(AtomicU64::new(crate::ledger::now_ms()));
+        let settler = Settler {
+            store,
+            sinks: names.clone(),
+            accounts: Arc::clone(&accounts),
+            metrics: Arc::clone(metrics),
+            receipts,
+            registrations,
+            commands,
+            interval: config.checkpoint_interval.0.max(Duration::from_millis(10)),
+            last_commit_ms: Arc::clone(&last_commit_ms),
+        };
+        let settler = spawn("everyline-settle", move || settler.run())?;
+        let wiring = Wiring {
+            outlets: &outlets,
+            registrations: &registrations_in,
+            feedback: &feedback_in,
+            waker: &waker,
+            metrics,
+            accounts: &accounts,
+        };
+        let readers = start_readers(config, &wiring, &addresses, inboxes)?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let ready = Arc::new(AtomicBool::new(false));
+        let registry = Registry::new(registry::Setup {
+            discovery,
+            watcher,
+            readers: addresses.clone(),
+            feedback,
+            settler: commands_in.clone(),
+            stopping: Arc::clone(&stopping),
+            accounts: Arc::clone(&accounts),
+            metrics: Arc::clone(metrics),
+            encodings: encodings(&outlets),
+            cursor: cursors(config),
+            sinks: names,
+            state_dir: config.state_dir.clone(),
+            max_unpacked: config.read.max_unpacked_bytes.0,
+            start: config.read.start,
+            fresh,
+            entries,
+            adopted,
+            ready: {
+                let ready = Arc::clone(&ready);
+                Box::new(move || ready.store(true, Ordering::Release))
+            },
+        });
+        let registry = spawn("everyline-registry", move || registry.run())?;
+        let readers = addresses.into_iter().zip(readers).collect();
+        let settler = (commands_in, settler);
+        Ok(Self {
+            accounts,
+            sinks,
+            last_commit_ms,
+            ready,
+            stopping,
+            waker,
+            registry,
+            readers,
+            settler,
+            tasks,
+        })
+    }
+
+    /// Stops reading, delivers what was read (for at most `grace`), commits.
+    pub fn stop(self, runtime: &Runtime, grace: Duration) -> Stopped {
+        let deadline = Instant::now() + grace;
+        self.stopping.store(true, Ordering::Release);
+        self.waker.wake();
+        let mut clean = self.registry.join().is_ok();
+        let mut files = Vec::new();
+        for (address, thread) in self.readers {
+            let _ended = address.send(Message::Stop);
+            match thread.join() {
+                Ok(held) => files.extend(held),
+                Err(_panicked) => clean = false,
+            }
+        }
+        // The readers' outlets are gone now: each sink ends when its queue is empty.
+        for (name, mut task) in self.tasks {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ended = runtime.block_on(async { tokio::time::timeout(left, &mut task).await });
+            if ended.is_err() {
+                tracing::warn!(sink = %name, "The sink could not deliver everything before the agent's end; what is left is sent again at the next start.");
+                task.abort();
+                clean = false;
+            }
+        }
+        let (commands, settler) = self.settler;
+        let _ended = commands.send(Command::Stop);
+        clean &= settler.join().is_ok();
+        let files = files.iter().filter_map(|file| file.content.plain().cloned()).collect();
+        Stopped { files, drained: clean }
+    }
+}
+
+/// What readers are connected to.
+struct Wiring<'a> {
+    outlets: &'a [Outlet],
+    registrations: &'a Sender<Registration>,
+    feedback: &'a Sender<Feedback>,
+    waker: &'a Waker,
+    metrics: &'a Arc<Metrics>,
+    accounts: &'a Arc<Accounts>,
+}
+
+type Sinks = (Vec<Outlet>, Vec<RunningSink>, Vec<(String, tokio::task::JoinHandle<()>)>);
+
+/// Starts every sink with its share of the memory.
+fn start_sinks(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Arc<Metrics>,
+    positions: &BTreeMap<String, String>,
+    readers: &[Sender<Message>],
+    receipts: &Sender<crate::batch::Receipt>,
+) -> Result<Sinks, RunError> {
+    let (mut outlets, mut running, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+    let configured = effective_sinks(config);
+    let share = config.memory_budget.0 as usize / configured.len().max(1);
+    metrics.memory_budget_bytes.set(config.memory_budget.0 as i64);
+    for (number, (name, sink)) in configured.into_iter().enumerate() {
+        let number = number as u16;
+        let readers = readers.to_vec();
+        let count = readers.len();
+        let budget = Budget::new(
+            share,
+            Box::new(move || {
+                for reader in &readers {
+                    let _going_down = reader.send(Message::Freed(number));
+                }
+            }),
+        );
+        let mut encoding = deliver::encoding(&sink, &config.batch, count);
+        // Open batches may take half of the sink's memory at most; the rest is for those on the way.
+        let affordable = share / (2 * encoding.max_bytes.max(1) * count);
+        encoding.lanes = encoding.lanes.min(affordable as u32).max(1);
+        let context = deliver::Context {
+            name: name.clone(),
+            committed: positions.get(&name).cloned(),
+            metrics: SinkMetrics::new(Arc::clone(metrics), &name),
+        };
+        let handle = deliver::start(&sink, &config.state_dir, context, runtime.handle())
+            .map_err(|error| RunError::Sink { name: name.clone(), error })?;
+        metrics.delivered_lines.get_or_create(&SinkLabel { sink: name.clone() });
+        outlets.push(Outlet {
+            sink: number,
+            encoding,
+            budget: budget.clone(),
+            queue: handle.queue,
+            receipts: receipts.clone(),
+        });
+        running.push(RunningSink { name: name.clone(), kind: kind(&sink), budget });
+        tasks.push((name, handle.task));
+    }
+    Ok((outlets, running, tasks))
+}
+
+fn start_readers(
+    config: &Config,
+    wiring: &Wiring<'_>,
+    addresses: &[Sender<Message>],
+    inboxes: Vec<Receiver<Message>>,
+) -> Result<Vec<JoinHandle<Vec<LogFile>>>, RunError> {
+    let mut threads = Vec::new();
+    for (number, (inbox, own_address)) in inboxes.into_iter().zip(addresses).enumerate() {
+        let waker = wiring.waker.clone();
+        let setup = Setup {
+            inbox,
+            own_address: own_address.clone(),
+            outlets: wiring.outlets.to_vec(),
+            registrations: wiring.registrations.clone(),
+            feedback: wiring.feedback.clone(),
+            nudge: Box::new(move || waker.wake()),
+            metrics: Arc::clone(wiring.metrics),
+            accounts: Arc::clone(wiring.accounts),
+            quantum: config.read.quantum.0 as usize,
+            max_line_bytes: config.read.max_line_bytes.0 as usize,
+        };
+        let reader = Reader::new(setup).map_err(RunError::Start)?.with_lane_offset(number as u32);
+        threads.push(spawn(&format!("everyline-read-{number}"), move || reader.run())?);
+    }
+    Ok(threads)
+}
+
+/// The configured sinks, or the embedded archive.
+pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
+    if config.sinks.is_empty() {
+        let archive = config::Sink::Archive(config::Archive::default());
+        return BTreeMap::from([("archive".to_owned(), archive)]);
+    }
+    config.sinks.clone()
+}
+
+/// What the agent writes itself and must not collect.
+fn own_outputs(config: &Config) -> OwnOutputs {
+    let mut paths: Vec<PathBuf> = vec![config.state_dir.clone()];
+    for sink in config.sinks.values() {
+        match sink {
+            config::Sink::File(file) => paths.push(file.path.clone()),
+            config::Sink::Archive(archive) => paths.extend(archive.dir.clone()),
+            config::Sink::Console(_) | config::Sink::Http(_) | config::Sink::Null(_) => {}
+        }
+    }
+    OwnOutputs { paths }
+}
+
+fn encodings(outlets: &[Outlet]) -> Box<dyn Fn(&Source) -> Vec<Arc<SourceEncoding>> + Send> {
+    let framings: Vec<_> = outlets.iter().map(|outlet| outlet.encoding.framing).collect();
+    Box::new(move |source| {
+        let mut made: Vec<(crate::batch::Framing, Arc<SourceEncoding>)> = Vec::new();
+        framings
+            .iter()
+            .map(|framing| match made.iter().find(|(known, _)| known == framing) {
+                Some((_, encoding)) => Arc::clone(encoding),
+                None => {
+                    let encoding = Arc::new(SourceEncoding::new(source, *framing));
+                    made.push((*framing, Arc::clone(&encoding)));
+                    encoding
+                }
+            })
+            .collect()
+    })
+}
+
+fn cursors(config: &Config) -> Box<dyn Fn(usize, &Source) -> Cursor + Send> {
+    let max_line_bytes = config.read.max_line_bytes.0 as usize;
+    let long_lines = config.read.long_lines;
+    Box::new(move |sink, source| {
+        let limits = Limits { max_line_bytes, long_lines };
+        Cursor::new(sink, 0, Decoder::new(source.format, limits))
+    })
+}
+
+/// Reader threads: as configured, else one a core, at most 4.
+fn threads(config: &Config) -> usize {
+    match config.read.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),
+        threads => threads,
+    }
+}
+
+fn kind(sink: &config::Sink) -> &'static str {
+    match sink {
+        config::Sink::Console(_) => "console",
+        config::Sink::File(_) => "file",
+        config::Sink::Http(_) => "http",
+        config::Sink::Archive(_) => "archive",
+        config::Sink::Null(_) => "null",
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, RunError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(RunError::Start)
+}
