@@ -15,7 +15,7 @@ use crossbeam_channel::Sender;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Batch, Range, Receipt,
+    Batch, Range, Receipt, TimeBounds,
     budget::{Budget, Permit},
     compress::Compressor,
     encode::{self, SourceEncoding},
@@ -52,7 +52,8 @@ pub struct Lane {
     times: TimeTracker,
     ranges: Vec<Range>,
     sources: Vec<Arc<Source>>,
-    known_sources: HashSet<*const Source, foldhash::fast::RandomState>,
+    /// Addresses of `sources`.
+    known_sources: HashSet<usize, foldhash::fast::RandomState>,
     opened: Option<Instant>,
     serial: u64,
     limit: usize,
@@ -91,10 +92,11 @@ impl Lane {
             payload: Vec::new(),
             permit: None,
             lines: 0,
-            times: TimeTracker::new(),
+            times: TimeTracker::default(),
             ranges: Vec::new(),
             sources: Vec::new(),
-            known_sources: HashSet::default(),
+            /// Addresses of `sources`.
+    known_sources: HashSet::default(),
             opened: None,
             serial: 1,
             // Sealing a little early keeps all but the largest records from exceeding the bound.
@@ -123,7 +125,7 @@ impl Lane {
             encode::begin(&mut self.payload, outlet.encoding.framing);
         }
         encode::append(&mut self.payload, source, record, observed.0);
-        self.times.see(record.timestamp, observed.1);
+        self.times.add(record.timestamp, observed.1);
         self.lines += 1;
     }
 
@@ -151,7 +153,7 @@ impl Lane {
             self.opened = Some(Instant::now());
         }
         *slot = RangeSlot { serial: self.serial, index: self.ranges.len() };
-        if self.known_sources.insert(Arc::as_ptr(&file.source)) {
+        if self.known_sources.insert(Arc::as_ptr(&file.source).addr()) {
             self.sources.push(Arc::clone(&file.source));
         }
         let file = Arc::clone(file);
@@ -199,7 +201,7 @@ impl Lane {
             framing: outlet.encoding.framing,
             raw_len,
             lines: std::mem::take(&mut self.lines),
-            times: self.times.bounds(),
+            times: self.times.take().unwrap_or(TimeBounds { from: 0, to: 0 }),
             sources: std::mem::take(&mut self.sources),
             ranges: std::mem::take(&mut self.ranges),
             sealed_at: Instant::now(),
@@ -207,7 +209,6 @@ impl Lane {
             sink: outlet.sink,
             receipts: outlet.receipts.clone(),
         };
-        self.times = TimeTracker::new();
         self.known_sources.clear();
         self.opened = None;
         self.serial += 1;

@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod compress;
 pub mod encode;
+pub mod escape;
 pub mod lane;
 pub mod times;
 

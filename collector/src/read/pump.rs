@@ -138,7 +138,8 @@ pub(super) fn flush(
                     continue;
                 }
                 lane.append(outlet, encoding, &record, observed.get());
-                cursor.drop_bytes(tally.count(&record));
+                let cut = tally.count(&record);
+                cursor.drop_bytes(cut);
             }
         }
     }

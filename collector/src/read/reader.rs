@@ -205,9 +205,8 @@ impl Reader {
                     Err(crossbeam_channel::RecvTimeoutError::Disconnected) => None,
                 },
             };
-            match message {
-                Some(message) if self.handle(message) => {}
-                Some(_) | None => return false,
+            if !message.is_some_and(|message| self.handle(message)) {
+                return false;
             }
         }
         while let Ok(message) = self.setup.inbox.try_recv() {

@@ -1,0 +1,301 @@
+//! A world of its own for every test: log directories, a state directory, an agent and writers.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// How long anything may take before a test gives up; the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// One test's directories and configuration.
+pub struct World {
+    pub dir: tempfile::TempDir,
+    pub watch: &'static str,
+    /// Appended to the configuration, top level.
+    pub extra: String,
+    /// The `sinks:` section; the default is one exactly-once file.
+    pub sinks: String,
+}
+
+impl World {
+    pub fn new(watch: &'static str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["pods", "plain"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let out = dir.path().join("out/out.ndjson");
+        let sinks = format!("  out:\n    type: file\n    path: {}\n    rotate_size: 1GiB\n", out.display());
+        Self { dir, watch, extra: String::new(), sinks }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.path("everyline.yaml")
+    }
+
+    /// Writes the configuration as it stands.
+    pub fn write_config(&self) {
+        let dir = self.dir.path().display();
+        let Self { watch, extra, sinks, .. } = self;
+        let text = format!(
+            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n  docker:\n    containers_dir: {dir}/docker\n  files:\n    - paths: [\"{dir}/plain/*.log\"]\nwatch:\n  mode: {watch}\n  poll_interval: 50ms\nbatch:\n  max_age: 50ms\ncheckpoint_interval: 100ms\nadmin:\n  enabled: false\n{extra}sinks:\n{sinks}"
+        );
+        fs::write(self.config_path(), text).unwrap();
+    }
+
+    /// Starts an agent.
+    pub fn start(&self) -> Agent {
+        self.write_config();
+        let log = OpenOptions::new().create(true).append(true).open(self.path("agent.log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_everyline"))
+            .args(["run", "--config"])
+            .arg(self.config_path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Agent { child: Some(child) }
+    }
+
+    /// Runs a command of the agent's binary to its end.
+    pub fn everyline(&self, arguments: &[&str]) -> Output {
+        self.write_config();
+        Command::new(env!("CARGO_BIN_EXE_everyline"))
+            .args(arguments)
+            .arg("--config")
+            .arg(self.config_path())
+            .output()
+            .unwrap()
+    }
+
+    /// Every record in the output file, in its order.
+    pub fn records(&self) -> Vec<Value> {
+        let Ok(text) = fs::read_to_string(self.path("out/out.ndjson")) else { return Vec::new() };
+        // The last line may be in the middle of being written.
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        text[..whole].lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
+    /// Waits until the output holds at least `count` records.
+    pub fn wait_for(&self, count: usize) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let records = self.records();
+            if records.len() >= count {
+                return records;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} of {count} records arrived\n{}",
+                records.len(),
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the agents of this world said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("agent.log")).unwrap_or_default()
+    }
+
+    /// Waits until an agent said this.
+    pub fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "no `{text}` in\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The audit while no agent runs: its exit status and its JSON.
+    pub fn audit(&self) -> (i32, Value) {
+        let output = self.everyline(&["audit", "-o", "json"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let json = serde_json::from_str(&text).unwrap_or_else(|error| {
+            panic!("audit printed {text:?} {:?}: {error}", String::from_utf8_lossy(&output.stderr))
+        });
+        (output.status.code().unwrap(), json)
+    }
+
+    /// A container that writes CRI lines.
+    pub fn container(&self, name: &str) -> Container {
+        Container::new(&self.path("pods").join(format!("shop_{name}_uid-{name}/main")), 0)
+    }
+}
+
+/// A running agent.
+pub struct Agent {
+    child: Option<Child>,
+}
+
+impl Agent {
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().unwrap())
+    }
+
+    /// SIGKILL, and gone.
+    pub fn kill(mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM; the exit status.
+    pub fn stop(mut self) -> Option<i32> {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        self.child.take().unwrap().wait().unwrap().code()
+    }
+
+    /// Waits for it to end by itself; the exit status.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.take().unwrap().wait().unwrap().code()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Files it holds open whose name contains `part`.
+    pub fn open_files(&self, part: &str) -> usize {
+        let fds = format!("/proc/{}/fd", self.pid().as_raw_nonzero());
+        let links = fs::read_dir(fds).unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().contains(part)).count()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _gone = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+/// A container's log as the runtime writes it and the kubelet rotates it.
+pub struct Container {
+    pub dir: PathBuf,
+    restarts: u32,
+    file: File,
+    pub written: u32,
+}
+
+static ROTATIONS: AtomicU32 = AtomicU32::new(0);
+
+impl Container {
+    pub fn new(dir: &Path, restarts: u32) -> Self {
+        fs::create_dir_all(dir).unwrap();
+        let file = open(&dir.join(format!("{restarts}.log")));
+        Self { dir: dir.to_owned(), restarts, file, written: 0 }
+    }
+
+    pub fn live(&self) -> PathBuf {
+        self.dir.join(format!("{}.log", self.restarts))
+    }
+
+    /// Writes a raw line.
+    pub fn raw(&mut self, line: &[u8]) {
+        self.file.write_all(line).unwrap();
+    }
+
+    /// Writes `count` numbered messages.
+    pub fn write(&mut self, count: u32) {
+        let mut text = Vec::new();
+        for _ in 0..count {
+            let n = self.written;
+            self.written += 1;
+            writeln!(text, "2026-11-22T01:02:03.{:09}Z stdout F message {n}", n).unwrap();
+        }
+        self.raw(&text);
+    }
+
+    /// Renames the live file as the kubelet does and begins another; the rotated file's path.
+    pub fn rotate(&mut self) -> PathBuf {
+        let n = ROTATIONS.fetch_add(1, Ordering::Relaxed);
+        let rotated = self.dir.join(format!("{}.log.20261122-{n:06}", self.restarts));
+        fs::rename(self.live(), &rotated).unwrap();
+        self.file = open(&self.live());
+        rotated
+    }
+
+    /// Compresses a rotated file as the kubelet does.
+    pub fn compress(&self, rotated: &Path) -> PathBuf {
+        let mut bytes = Vec::new();
+        File::open(rotated).unwrap().read_to_end(&mut bytes).unwrap();
+        let temporary = PathBuf::from(format!("{}.tmp", rotated.display()));
+        let compressed = PathBuf::from(format!("{}.gz", rotated.display()));
+        let mut encoder = flate2::write::GzEncoder::new(
+            File::create(&temporary).unwrap(),
+            flate2::Compression::fast(),
+        );
+        encoder.write_all(&bytes).unwrap();
+        encoder.finish().unwrap();
+        fs::rename(&temporary, &compressed).unwrap();
+        fs::remove_file(rotated).unwrap();
+        compressed
+    }
+
+    pub fn pod(&self) -> String {
+        let pod = self.dir.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        pod.split('_').nth(1).unwrap().to_owned()
+    }
+}
+
+fn open(path: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(path).unwrap()
+}
+
+/// A record's body.
+pub fn body(record: &Value) -> &str {
+    record["body"].as_str().unwrap()
+}
+
+/// Requires that every message of the container arrived once, in order, with its metadata and a
+/// `log.record.uid` of its own.
+pub fn assert_exactly_once(records: &[Value], container: &Container) {
+    let pod = container.pod();
+    let ours: Vec<&Value> = records.iter().filter(|r| r["k8s.pod.name"] == pod.as_str()).collect();
+    let bodies: Vec<&str> = ours.iter().map(|record| body(record)).collect();
+    let wanted: Vec<String> = (0..container.written).map(|n| format!("message {n}")).collect();
+    if bodies != wanted {
+        let at = bodies.iter().zip(&wanted).position(|(a, b)| a != b);
+        let at = at.unwrap_or(bodies.len().min(wanted.len()));
+        let near = &bodies[at.saturating_sub(2)..(at + 3).min(bodies.len())];
+        panic!("{} of {} messages; the first difference is at {at}: {near:?}", bodies.len(), wanted.len());
+    }
+    let mut uids = BTreeMap::new();
+    for record in &ours {
+        assert_eq!(record["k8s.namespace.name"], "shop");
+        assert_eq!(record["k8s.container.name"], "main");
+        assert_eq!(record["k8s.node.name"], "node-1");
+        let uid = record["log.record.uid"].as_str().unwrap();
+        assert!(uids.insert(uid, body(record)).is_none(), "the uid {uid} repeats");
+    }
+}
+
+/// Makes one test per watcher mode of each function that takes a [`World`].
+macro_rules! in_every_mode {
+    ($($name:ident),* $(,)?) => {
+        mod inotify {
+            $(#[test] fn $name() { super::$name(crate::harness::World::new("inotify")); })*
+        }
+        mod poll {
+            $(#[test] fn $name() { super::$name(crate::harness::World::new("poll")); })*
+        }
+    };
+}
+pub(crate) use in_every_mode;

@@ -1,0 +1,12 @@
+//! What an operator would see: the real binary against real files, killed, rotated, filled and
+//! starved. One test binary; a module per kind of trouble.
+#![expect(clippy::tests_outside_test_module, reason = "the whole crate is tests")]
+
+mod crash;
+mod harness;
+mod input;
+mod isolation;
+mod receiver;
+mod reload;
+mod rotation;
+mod state;

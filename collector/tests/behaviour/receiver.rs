@@ -1,0 +1,158 @@
+//! A small HTTP server that takes NDJSON batches, with faults on demand.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::harness::PATIENCE;
+
+/// What the receiver does with the next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// 503, not taken.
+    Unavailable,
+    /// Taken, and the connection is closed without a reply.
+    ReplyLost,
+    /// The connection is closed in the middle of the request; not taken.
+    Reset,
+}
+
+/// A running receiver.
+#[derive(Clone)]
+pub struct Receiver {
+    pub port: u16,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    records: Vec<Value>,
+    requests: usize,
+    faults: Vec<(usize, Fault)>,
+    every: Vec<Fault>,
+}
+
+impl Receiver {
+    /// A receiver; every `period`-th request meets the faults in turn (0: none do).
+    pub fn start(faults: &[(usize, Fault)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(Mutex::new(State { faults: faults.to_vec(), ..State::default() }));
+        let receiver = Self { port, state };
+        let served = receiver.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let served = served.clone();
+                std::thread::spawn(move || served.serve(stream));
+            }
+        });
+        receiver
+    }
+
+    /// A sink that sends here.
+    pub fn sink(&self) -> String {
+        format!(
+            "  out:\n    type: http\n    url: http://127.0.0.1:{}/\n    backoff_base: 10ms\n    backoff_max: 100ms\n    timeout: 5s\n",
+            self.port
+        )
+    }
+
+    pub fn records(&self) -> Vec<Value> {
+        self.state.lock().unwrap().records.clone()
+    }
+
+    pub fn wait_until(&self, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let records = self.records();
+            if done(&records) {
+                return records;
+            }
+            assert!(Instant::now() < deadline, "{what}: {} records arrived", records.len());
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    fn serve(&self, stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut stream = stream;
+        loop {
+            let (mut length, mut encoding) = (0, String::new());
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            loop {
+                line.clear();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                    return;
+                }
+                let lower = line.trim().to_ascii_lowercase();
+                if lower.is_empty() {
+                    break;
+                }
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if let Some(value) = lower.strip_prefix("content-encoding:") {
+                    value.trim().clone_into(&mut encoding);
+                }
+            }
+            let fault = self.next_fault();
+            if fault == Some(Fault::Reset) {
+                return;
+            }
+            let mut body = vec![0; length];
+            if reader.read_exact(&mut body).is_err() {
+                return;
+            }
+            if fault == Some(Fault::Unavailable) {
+                let reply = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+                let _gone = stream.write_all(reply.as_bytes());
+                continue;
+            }
+            self.take(&body, &encoding);
+            if fault == Some(Fault::ReplyLost) {
+                return;
+            }
+            if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {
+                return;
+            }
+        }
+    }
+
+    fn next_fault(&self) -> Option<Fault> {
+        let mut state = self.state.lock().unwrap();
+        let number = state.requests;
+        state.requests += 1;
+        state.every.first().copied().or_else(|| {
+            state.faults.iter().find(|(period, _)| *period > 0 && number % period == period - 1).map(|(_, fault)| *fault)
+        })
+    }
+
+    /// From now on every request meets this fault (or none).
+    pub fn always(&self, fault: Option<Fault>) {
+        self.state.lock().unwrap().every = fault.into_iter().collect();
+    }
+
+    fn take(&self, body: &[u8], encoding: &str) {
+        let text = match encoding {
+            "zstd" => zstd::decode_all(body).unwrap(),
+            "gzip" => {
+                let mut text = Vec::new();
+                flate2::read::MultiGzDecoder::new(body).read_to_end(&mut text).unwrap();
+                text
+            }
+            _ => body.to_vec(),
+        };
+        let text = String::from_utf8(text).unwrap();
+        let records = text.lines().map(|line| serde_json::from_str(line).expect(line));
+        let records: Vec<Value> = records.collect();
+        self.state.lock().unwrap().records.extend(records);
+    }
+}
