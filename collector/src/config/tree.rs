@@ -94,6 +94,19 @@ impl Node {
         }
     }
 
+    /// Whether the text has a value at `path`.
+    pub fn contains(&self, path: &[String]) -> bool {
+        let Some((step, rest)) = path.split_first() else { return true };
+        match &self.value {
+            Value::Map(map) => map.get(step).is_some_and(|(_, node)| node.contains(rest)),
+            Value::List(items) => {
+                let item = step.parse().ok().and_then(|index: usize| items.get(index));
+                item.is_some_and(|item| item.contains(rest))
+            }
+            Value::Scalar { .. } => false,
+        }
+    }
+
     fn count(&self) -> usize {
         1 + match &self.value {
             Value::Scalar { .. } => 0,

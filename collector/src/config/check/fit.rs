@@ -19,12 +19,8 @@ impl Checker<'_> {
         if line > batch && batch.0 > 0 {
             let what = format!("a line of {line} does not fit into a batch of {batch}");
             let todo = "lower it, or raise batch.max_bytes (and memory_budget with it)";
-            let path = if self.root.locate(steps!["read", "max_line_bytes"], false).is_some() {
-                steps!["read", "max_line_bytes"]
-            } else {
-                steps!["batch", "max_bytes"]
-            };
-            self.refuse(path, what, todo);
+            let paths = [steps!["read", "max_line_bytes"], steps!["batch", "max_bytes"]];
+            self.refuse_first(&paths, what, todo);
         }
     }
 
@@ -48,8 +44,20 @@ impl Checker<'_> {
                 ByteSize(needed),
                 if config.read.threads > 1 { " or read.threads" } else { "" },
             );
-            self.refuse(steps!["memory_budget"], what, todo);
+            let paths = [
+                steps!["memory_budget"],
+                steps!["batch", "max_bytes"],
+                steps!["read", "threads"],
+                steps!["sinks"],
+            ];
+            self.refuse_first(&paths, what, todo);
         }
+    }
+
+    /// Refuses the first of the values that the text has.
+    fn refuse_first(&mut self, paths: &[&[String]], what: String, todo: impl Into<String>) {
+        let path = paths.iter().find(|path| self.root.contains(path)).unwrap_or(&paths[0]);
+        self.refuse(path, what, todo);
     }
 
     fn places(&mut self, config: &Config) {

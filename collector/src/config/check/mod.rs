@@ -1,8 +1,8 @@
 //! What a well-formed configuration must also be: possible.
 //!
 //! Looks at values only, never at the machine: the same file is right or wrong everywhere. The
-//! values of one key are always judged; how keys go together only where every key was readable, as
-//! a default in place of a refused value would raise false alarms.
+//! values of one key are always judged; how keys go together only where each of them is right, as
+//! one wrong value would raise false alarms about others.
 
 mod fit;
 mod sinks;
@@ -18,12 +18,11 @@ const MAX_THREADS: usize = 256;
 
 /// Adds what is wrong with `config`, read from `root`, to `problems`.
 pub fn check(config: &Config, root: &Node, problems: &mut Vec<Problem>) {
-    let readable = problems.is_empty();
     let mut checker = Checker { root, problems };
     checker.general(config);
     checker.sources(config);
     checker.sinks(config);
-    if readable {
+    if checker.problems.is_empty() {
         checker.fit(config);
     }
 }
