@@ -1,7 +1,57 @@
 //! Checkpoint: how far every sink has acknowledged every file, durable and crash-safe.
 //!
 //! Holds absolute values only, so a lost or damaged record means an older offset: lines are sent
-//! again, never skipped.
+//! again, never skipped. It does not decide what is acknowledged, does not look at log files, and
+//! does not know what a sink's position means.
+//!
+//! # On disk
+//! `STATE_DIR/lock` is held by [`StateLock`] for the agent's life and names its process.
+//! `STATE_DIR/checkpoint` is a text journal, appended to, of records
+//!
+//! ```text
+//! CRC SP LENGTH SP JSON LF
+//! ```
+//!
+//! CRC is CRC-32C of JSON as eight lower-case hex digits, LENGTH the bytes of JSON in decimal. JSON
+//! never contains a raw LF, so a reader finds the next record after a damaged one. The first record
+//! is the header, `{"everyline":"checkpoint","version":1}`; every other is an array of [`Change`]s
+//! that hold together or not at all. An offset is written short, with the file's id as it appears in
+//! `log.record.uid`: `{"offset":[FILE,SINK,SETTLED,RESUME,DROPPED,LOST,SIZE]}`.
+//!
+//! When the journal is over 1 MiB and four times what the bare state needs, the state is written to
+//! `checkpoint.new`, made durable and renamed over `checkpoint`. The state is split into records of
+//! some files each, so one bad sector costs those files' offsets and not all.
+//!
+//! # Recovery
+//! Every record whose CRC is right is applied, in order. An unfinished record at the end is what a
+//! crash leaves: it is cut off. Anything else unreadable is damage: it is skipped, the file is kept
+//! beside as `checkpoint.damaged-TIME` (the newest few are kept), and [`Recovered::damage`] says so.
+//! A checkpoint of another format version is kept beside likewise, and nothing of it is used.
+//!
+//! **Invariant:** whatever was damaged, no offset is beyond what its sink acknowledged, and no
+//! sink's offsets are ahead of its position. A sink truncates itself back to its position and is
+//! sent everything after its offsets: were an offset ahead, lines between would be gone. So *every
+//! record that holds an offset of a sink with a position holds the position too*
+//! ([`Store::commit`] adds it where the caller did not, and every record of a snapshot has all of
+//! them): the two survive together or are lost together, and a position only grows.
+//!
+//! # Assumptions about the medium
+//! After a successful `fdatasync` the bytes are durable; rename is atomic and, after `fsync` of the
+//! directory, durable; an append that was not synced may survive whole, in part, or not at all, but
+//! changes nothing before it. Nothing is assumed about the atomicity of a page or a sector.
+
+mod journal;
+mod lock;
+mod salvage;
+mod state;
+mod store;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use lock::{LockError, StateLock};
+pub use state::State;
+pub use store::{Damage, Recovered, Store, StoreError};
 
 use std::collections::BTreeMap;
 
@@ -13,6 +63,7 @@ use crate::read::identity::FileId;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     /// Names the file's life.
+    #[serde(with = "wire::hex_id")]
     pub id: FileId,
     /// The source's live path.
     pub source: String,
@@ -48,8 +99,10 @@ pub struct Offset {
     /// Where decoding restarts to rebuild the state at `settled`.
     pub resume: u64,
     /// Of the settled bytes, those dropped.
+    #[serde(default, skip_serializing_if = "wire::is_zero")]
     pub dropped: u64,
     /// Bytes known to be lost.
+    #[serde(default, skip_serializing_if = "wire::is_zero")]
     pub lost: u64,
 }
 
@@ -57,9 +110,11 @@ pub struct Offset {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// Adds or replaces a file's entry.
+    /// Adds or replaces a file's entry, the offsets in it included: they must not be newer than
+    /// the positions in this commit and those before it.
     File(Box<FileEntry>),
     /// Moves one sink's offset in one file.
+    #[serde(with = "wire::offset")]
     Offset {
         /// The file; unknown ones are ignored.
         file: FileId,
@@ -71,7 +126,7 @@ pub enum Change {
         size: u64,
     },
     /// Forgets a file.
-    Forget(FileId),
+    Forget(#[serde(with = "wire::hex_id")] FileId),
     /// Where a sink that truncates itself back stands.
     Position {
         /// The sink's name.

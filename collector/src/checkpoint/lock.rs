@@ -1,0 +1,172 @@
+//! One agent per state directory: a lock that the kernel lets go of when the process ends, however
+//! it ends. The file stays; removing it would let two agents hold two files of one name.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Holds a state directory until it is dropped.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+/// Why a state directory could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another agent has it.
+    #[error(
+        "Cannot use the state directory {}: another everyline ({}) holds it. \
+         Stop that one, or give this one its own `state_dir`.",
+        .dir.display(), holder(*.pid)
+    )]
+    Held {
+        /// Who, if it could be read.
+        pid: Option<u32>,
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It cannot be created, or nothing can be created in it.
+    #[error("Cannot use the state directory {}: {source}. {}", .dir.display(), advice(.source))]
+    Io {
+        /// The directory.
+        dir: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+impl LockError {
+    /// What the process should end with: 75 (`EX_TEMPFAIL`) if the directory is held, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Held { .. } => 75,
+            Self::Io { .. } => 1,
+        }
+    }
+}
+
+impl StateLock {
+    /// Takes the lock without waiting. Creates the directory (mode 0700) where it is missing.
+    pub fn acquire(dir: &Path) -> Result<Self, LockError> {
+        let failed = |source| LockError::Io { dir: dir.to_owned(), source };
+        create_private_dir(dir).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(dir.join("lock"))
+            .map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(LockError::Held { pid: read_pid(&mut file), dir: dir.to_owned() });
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        // Only for the message above: the lock holds whether or not this can be written.
+        if let Err(error) = write_pid(&mut file) {
+            tracing::debug!(%error, "Cannot write the process id into the lock file.");
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+/// Creates a directory that only this user can enter. Leaves one that exists as it is.
+pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(
+        || "its process id could not be read".to_owned(),
+        |pid| format!("process {pid}"),
+    )
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "Run it as a user who may write there, or set `state_dir` to a directory of yours."
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "Mount it writable, or set `state_dir` to a directory that is."
+        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "Something that is not a directory stands there: remove it, or set `state_dir`."
+        }
+        io::ErrorKind::StorageFull => "Free some space, or set `state_dir` to another disk.",
+        _ => "Set `state_dir` to a directory on a local disk.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn second_agent_is_refused_and_told_who_holds_the_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("new/state");
+        let first = StateLock::acquire(&dir).unwrap();
+        assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+
+        // flock belongs to the open file, so a second open in this process conflicts as another
+        // process's would.
+        let refused = StateLock::acquire(&dir).unwrap_err();
+        assert!(
+            matches!(refused, LockError::Held { pid: Some(pid), .. } if pid == std::process::id())
+        );
+        assert_eq!(refused.exit_code(), 75);
+        let text = refused.to_string();
+        assert!(text.contains(&std::process::id().to_string()), "{text}");
+        assert!(text.contains("`state_dir`"), "{text}");
+
+        drop(first);
+        StateLock::acquire(&dir).unwrap();
+    }
+
+    #[test]
+    fn lock_survives_garbage_in_its_file() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("lock"), b"\xff\xfe not a pid").unwrap();
+        let held = StateLock::acquire(temp.path()).unwrap();
+        drop(held);
+    }
+
+    #[test]
+    fn file_in_the_directorys_place_is_said() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("state");
+        std::fs::write(&path, "").unwrap();
+        let error = StateLock::acquire(&path).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains("not a directory"), "{error}");
+    }
+}

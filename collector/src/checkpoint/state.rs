@@ -1,0 +1,101 @@
+//! The checkpoint's content in memory, and what a change does to it. No I/O.
+
+use std::collections::BTreeMap;
+
+use super::{Change, FileEntry};
+use crate::read::identity::FileId;
+
+/// Everything a checkpoint holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Files by id.
+    pub entries: BTreeMap<FileId, FileEntry>,
+    /// Where sinks that truncate themselves back stand, by name.
+    pub positions: BTreeMap<String, String>,
+    /// Totals that outlive the files they came from, by name.
+    pub totals: BTreeMap<String, u64>,
+}
+
+impl State {
+    /// Applies one change. An offset of a file that is not known (its entry was damaged, or it was
+    /// forgotten) says nothing that could be used, and is ignored: the file is read again.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::File(entry) => {
+                self.entries.insert(entry.id, (**entry).clone());
+            }
+            Change::Offset { file, sink, offset, size } => {
+                let Some(entry) = self.entries.get_mut(file) else { return };
+                entry.size = *size;
+                match entry.sinks.get_mut(sink) {
+                    Some(known) => *known = *offset,
+                    None => {
+                        entry.sinks.insert(sink.clone(), *offset);
+                    }
+                }
+            }
+            Change::Forget(file) => {
+                self.entries.remove(file);
+            }
+            Change::Position { sink, position } => {
+                self.positions.insert(sink.clone(), position.clone());
+            }
+            Change::Total { name, value } => {
+                self.totals.insert(name.clone(), *value);
+            }
+        }
+    }
+
+    /// The positions that `changes` must carry besides their own: those of sinks whose offsets they
+    /// hold (see the invariant in the module's documentation).
+    pub(super) fn positions_owed(&self, changes: &[Change]) -> Vec<Change> {
+        let given: Vec<&str> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Position { sink, .. } => Some(sink.as_str()),
+                _ => None,
+            })
+            .collect();
+        let holds_offset_of = |sink: &String| {
+            changes.iter().any(|change| match change {
+                Change::File(entry) => entry.sinks.contains_key(sink),
+                Change::Offset { sink: moved, .. } => moved == sink,
+                Change::Forget(_) | Change::Position { .. } | Change::Total { .. } => false,
+            })
+        };
+        self.positions
+            .iter()
+            .filter(|(sink, _)| !given.contains(&sink.as_str()) && holds_offset_of(sink))
+            .map(|(sink, position)| position_change(sink, position))
+            .collect()
+    }
+
+    /// The state as groups of changes, each to be one record and each with every position and total.
+    pub(super) fn as_records(&self, files_per_record: usize) -> impl Iterator<Item = Vec<Change>> {
+        let shared = || {
+            let positions = self.positions.iter().map(|(sink, at)| position_change(sink, at));
+            let totals = self
+                .totals
+                .iter()
+                .map(|(name, value)| Change::Total { name: name.clone(), value: *value });
+            positions.chain(totals).collect::<Vec<_>>()
+        };
+        let mut entries = self.entries.values().peekable();
+        let mut first = true;
+        std::iter::from_fn(move || {
+            if entries.peek().is_none() && !first {
+                return None;
+            }
+            first = false;
+            let mut record = shared();
+            let files = entries.by_ref().take(files_per_record);
+            record.extend(files.map(|entry| Change::File(Box::new(entry.clone()))));
+            Some(record)
+        })
+        .filter(|record| !record.is_empty())
+    }
+}
+
+fn position_change(sink: &str, position: &str) -> Change {
+    Change::Position { sink: sink.to_owned(), position: position.to_owned() }
+}

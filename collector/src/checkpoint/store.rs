@@ -1,0 +1,402 @@
+//! The journal as a file: opened and recovered, appended to durably, rewritten when it has grown.
+//! Commits what it is told; when to commit, and what, is the supervisor's business.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{Change, FileEntry, State, journal, lock::create_private_dir, salvage};
+
+/// A journal below this is never rewritten for its size.
+const COMPACT_MIN: u64 = 1 << 20;
+/// A journal this many times what the bare state needs is rewritten.
+const COMPACT_FACTOR: u64 = 4;
+/// Files in one record of a rewritten journal: what one bad sector can cost.
+const FILES_PER_RECORD: usize = 128;
+
+/// What was found at start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The files known.
+    pub entries: Vec<FileEntry>,
+    /// Where sinks that truncate themselves back stand, by name. A sink that is not in here must
+    /// keep what it holds: its position may have been damaged (with all its offsets).
+    pub positions: BTreeMap<String, String>,
+    /// Totals that outlive the files they came from, by name.
+    pub totals: BTreeMap<String, u64>,
+    /// What could not be used, for the operator.
+    pub damage: Vec<Damage>,
+    /// No agent has run with this directory before. Only then may `read.start: end` skip what is
+    /// there: after damage an unknown file can be one that was half read.
+    pub fresh: bool,
+}
+
+/// Something that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// What it is and what follows, in a sentence.
+    pub what: String,
+    /// Where a copy is kept.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// The checkpoint, open for writing. The [`super::StateLock`] must be held.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    file: File,
+    /// Bytes of `file` that are whole and durable.
+    len: u64,
+    /// Rewritten when longer than this.
+    compact_beyond: u64,
+    /// There may be bytes after `len`, of a commit that failed.
+    tail: bool,
+    /// The name `checkpoint` may not durably be that of `file`.
+    unnamed: bool,
+    state: State,
+    buffer: Vec<u8>,
+}
+
+/// Why a checkpoint could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot {action} {}: {source}. {}", .path.display(), advice(.source))]
+pub struct StoreError {
+    /// What was being done.
+    pub action: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// What went wrong.
+    pub source: io::Error,
+}
+
+impl Store {
+    /// Opens the checkpoint of a state directory, creating both where missing. Damage is reported,
+    /// never an error; an error means that nothing could be committed either.
+    pub fn open(dir: &Path) -> Result<(Self, Recovered), StoreError> {
+        create_private_dir(dir).map_err(failed("create the directory", dir))?;
+        let path = dir.join("checkpoint");
+        // What a crash in the middle of a rewrite leaves. Never read: `checkpoint` has it all.
+        if let Err(error) = fs::remove_file(dir.join("checkpoint.new"))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, "Cannot remove checkpoint.new.");
+        }
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let store = Self::create(dir, State::default())?;
+                return Ok((store, Recovered { fresh: true, ..Recovered::default() }));
+            }
+            Err(error) => return Err(failed("open the checkpoint", &path)(error)),
+        };
+        let (recovery, unreadable) = read(&file).map_err(failed("read the checkpoint", &path))?;
+        if recovery.is_damaged() {
+            Self::open_damaged(dir, file, recovery, unreadable)
+        } else {
+            let store = Self::open_sound(dir, file, recovery)?;
+            let recovered = store.recovered(Vec::new());
+            Ok((store, recovered))
+        }
+    }
+
+    /// Looks without changing anything, while another process may be writing.
+    pub fn read(dir: &Path) -> Result<Recovered, StoreError> {
+        let path = dir.join("checkpoint");
+        let mut last = None;
+        // A writer whose commit failed cuts it off and writes over it; read halfway, that looks
+        // like damage. True damage looks the same twice.
+        for _ in 0..3 {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Recovered { fresh: true, ..Recovered::default() });
+                }
+                Err(error) => return Err(failed("open the checkpoint", &path)(error)),
+            };
+            let (recovery, unreadable) =
+                read(&file).map_err(failed("read the checkpoint", &path))?;
+            let what = recovery.is_damaged().then(|| describe(&recovery, unreadable));
+            let again = what.is_some() && last.as_ref() != Some(&what);
+            last = Some(what.clone());
+            if !again {
+                let damage = what.map(|what| Damage { what, set_aside: None });
+                return Ok(to_recovered(&recovery.state, damage.into_iter().collect()));
+            }
+        }
+        Err(failed("read the checkpoint", &path)(io::Error::other("it changes while it is read")))
+    }
+
+    /// Makes changes durable, all or none. On an error nothing has changed, here or on disk; the
+    /// same changes, or later ones, can be committed again.
+    pub fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.mend().map_err(failed("mend the checkpoint", &self.path()))?;
+        let owed = self.state.positions_owed(changes);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        journal::encode_record(changes, &owed, &mut buffer);
+        let written = self.append(&buffer);
+        self.buffer = buffer;
+        written.map_err(failed("write the checkpoint", &self.path()))?;
+        for change in changes {
+            self.state.apply(change);
+        }
+        if self.len > self.compact_beyond
+            && let Err(error) = self.compact()
+        {
+            // The journal is as good as ever, only long. Try again when it is longer still.
+            self.compact_beyond = self.len.saturating_add(self.len / 2);
+            tracing::warn!(%error, "Cannot rewrite the checkpoint; it goes on growing.");
+        }
+        Ok(())
+    }
+
+    /// What has been committed.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn create(dir: &Path, state: State) -> Result<Self, StoreError> {
+        let (file, len) = write_snapshot(dir, &state)?;
+        let mut store = Self {
+            dir: dir.to_owned(),
+            file,
+            len,
+            compact_beyond: compact_beyond(len),
+            tail: false,
+            unnamed: true,
+            state,
+            buffer: Vec::new(),
+        };
+        store.mend().map_err(failed("make durable", dir))?;
+        Ok(store)
+    }
+
+    fn open_sound(dir: &Path, file: File, recovery: journal::Recovery) -> Result<Self, StoreError> {
+        let journal::Recovery { state, whole_len, torn_len, records, .. } = recovery;
+        let bare = write_records(&state, &mut io::sink())
+            .map_err(failed("measure the checkpoint", dir))?;
+        tracing::debug!(records, bytes = whole_len, torn_len, "Checkpoint read.");
+        let mut store = Self {
+            dir: dir.to_owned(),
+            file,
+            len: whole_len as u64,
+            compact_beyond: compact_beyond(bare),
+            tail: torn_len > 0,
+            // The agent before may have ended between rename and fsync of the directory.
+            unnamed: true,
+            state,
+            buffer: Vec::new(),
+        };
+        store.mend().map_err(failed("mend the checkpoint", &store.path()))?;
+        Ok(store)
+    }
+
+    fn open_damaged(
+        dir: &Path,
+        file: File,
+        recovery: journal::Recovery,
+        unreadable: usize,
+    ) -> Result<(Self, Recovered), StoreError> {
+        let mut what = describe(&recovery, unreadable);
+        let set_aside = match salvage::set_aside(dir, &dir.join("checkpoint")) {
+            Ok(path) => Some(path),
+            Err(error) => {
+                what.push_str(&format!(" No copy could be kept: {error}."));
+                None
+            }
+        };
+        let foreign = recovery.foreign_version.is_some();
+        let store = match Self::create(dir, recovery.state.clone()) {
+            Ok(store) => store,
+            // Not even space for a new file. The records in the old one are good for what they
+            // are, and more can follow, unless they are in a format that is not ours.
+            Err(error) if !foreign => {
+                tracing::warn!(%error, "Cannot rewrite the damaged checkpoint; using it as it is.");
+                Self::open_sound(dir, file, recovery)?
+            }
+            Err(error) => return Err(error),
+        };
+        let recovered = store.recovered(vec![Damage { what, set_aside }]);
+        Ok((store, recovered))
+    }
+
+    /// Undoes what failed before: cuts off a torn tail, makes the name durable.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.tail {
+            self.file.set_len(self.len)?;
+            self.tail = false;
+        }
+        if self.unnamed {
+            File::open(&self.dir)?.sync_all()?;
+            self.unnamed = false;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, record: &[u8]) -> io::Result<()> {
+        self.tail = true;
+        let written = self.file.write_all_at(record, self.len).and_then(|()| {
+            fail::fail_point!("checkpoint.appended");
+            self.file.sync_data()
+        });
+        if let Err(error) = written {
+            if let Err(error) = self.mend() {
+                tracing::debug!(%error, "Cannot cut off a torn record now; tried again later.");
+            }
+            return Err(error);
+        }
+        fail::fail_point!("checkpoint.synced");
+        self.tail = false;
+        self.len += record.len() as u64;
+        Ok(())
+    }
+
+    fn compact(&mut self) -> Result<(), StoreError> {
+        let (file, len) = write_snapshot(&self.dir, &self.state)?;
+        // From here on `file` is the checkpoint, even if the directory cannot be synced now:
+        // `mend` does that before the next commit. Until then a crash finds either file, and both
+        // hold everything committed.
+        self.file = file;
+        self.len = len;
+        self.compact_beyond = compact_beyond(len);
+        self.unnamed = true;
+        self.mend().map_err(failed("make durable", &self.dir))
+    }
+
+    fn recovered(&self, damage: Vec<Damage>) -> Recovered {
+        to_recovered(&self.state, damage)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join("checkpoint")
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.set_aside {
+            Some(path) => write!(f, " The damaged file is kept as {}.", path.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn read(file: &File) -> io::Result<(journal::Recovery, usize)> {
+    let (bytes, unreadable) = salvage::read_all(file)?;
+    Ok((journal::recover(&bytes), unreadable))
+}
+
+fn to_recovered(state: &State, damage: Vec<Damage>) -> Recovered {
+    Recovered {
+        entries: state.entries.values().cloned().collect(),
+        positions: state.positions.clone(),
+        totals: state.totals.clone(),
+        damage,
+        fresh: false,
+    }
+}
+
+/// Writes `checkpoint.new` and renames it over `checkpoint`. Returns it, and its length.
+fn write_snapshot(dir: &Path, state: &State) -> Result<(File, u64), StoreError> {
+    let path = dir.join("checkpoint.new");
+    let write = || {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)?;
+        let mut out = BufWriter::new(&file);
+        let len = write_records(state, &mut out)?;
+        out.flush()?;
+        drop(out);
+        file.sync_all()?;
+        fail::fail_point!("checkpoint.compact.written");
+        fs::rename(&path, dir.join("checkpoint"))?;
+        fail::fail_point!("checkpoint.compact.renamed");
+        Ok((file, len))
+    };
+    write().map_err(|source| {
+        // Its space may be what others wait for. If it cannot be removed, the next start will.
+        let _left = fs::remove_file(&path);
+        failed("write", &path)(source)
+    })
+}
+
+fn write_records(state: &State, out: &mut impl Write) -> io::Result<u64> {
+    let mut buffer = Vec::new();
+    let mut len = journal::encode_header(&mut buffer);
+    out.write_all(&buffer)?;
+    for record in state.as_records(FILES_PER_RECORD) {
+        buffer.clear();
+        len += journal::encode_record(&record, &[], &mut buffer);
+        out.write_all(&buffer)?;
+    }
+    Ok(len as u64)
+}
+
+fn compact_beyond(bare: u64) -> u64 {
+    bare.saturating_mul(COMPACT_FACTOR).max(COMPACT_MIN)
+}
+
+fn describe(recovery: &journal::Recovery, unreadable: usize) -> String {
+    let journal::Recovery { whole_len, torn_len, records, damaged, .. } = recovery;
+    if let Some(version) = recovery.foreign_version {
+        return format!(
+            "The checkpoint was written in format version {version} and this everyline reads \
+             version {}; starting without it, everything still on disk is read again.",
+            journal::VERSION
+        );
+    }
+    if whole_len + torn_len == 0 {
+        return "The checkpoint is empty, which a crash alone never leaves; everything still on \
+                disk is read again."
+            .to_owned();
+    }
+    let mut what = format!(
+        "The checkpoint is damaged: {records} records are good, {} stretches are not",
+        damaged.len().max(usize::from(recovery.headless))
+    );
+    if let Some(first) = damaged.first() {
+        let bytes: usize = damaged.iter().map(ExactSizeIterator::len).sum();
+        what.push_str(&format!(" ({bytes} bytes, the first at byte {})", first.start));
+    }
+    if unreadable > 0 {
+        what.push_str(&format!(", the disk could not read {unreadable} bytes"));
+    }
+    what.push_str("; what was acknowledged in them is sent again.");
+    what
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |source| StoreError { action, path: path.to_owned(), source }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "Free some space there; until then acknowledged lines would be sent again after a \
+             restart."
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "Mount it writable, or set `state_dir` to a directory that is."
+        }
+        io::ErrorKind::PermissionDenied => {
+            "Run everyline as the user that owns it, or set `state_dir` to a directory of its own."
+        }
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
+            "Something else stands there: remove it, or set `state_dir` to another directory."
+        }
+        _ => "If the disk is failing, set `state_dir` to another one.",
+    }
+}
