@@ -1,7 +1,121 @@
 //! Configuration: one YAML file, every key with a default, unknown keys refused.
+//!
+//! Text → [`tree`] → [`typed`] → `check`: each step reports everything it can with line, column and
+//! what to do. A [`Config`] that left here makes sense; whether its files, addresses and
+//! credentials work shows when they are used. Changes nothing and opens nothing but the file
+//! itself.
 
+mod check;
+mod problem;
 pub mod schema;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod typed;
 pub mod units;
 
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+pub use problem::{At, ConfigError, Problem, Report};
 pub use schema::*;
 pub use units::{ByteSize, Span};
+
+/// Every key with its default and what it means, as `everyline config default` prints it.
+pub const DEFAULT_YAML: &str = include_str!("default.yaml");
+
+/// Where a configuration is looked for if none is named.
+pub const DEFAULT_PATH: &str = "/etc/everyline/everyline.yaml";
+
+/// Names a configuration file where the command line does not.
+pub const PATH_VARIABLE: &str = "EVERYLINE_CONFIG";
+
+/// A configuration and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What to do.
+    pub config: Config,
+    /// The file it came from; None: no file was named and there is none at [`DEFAULT_PATH`].
+    pub path: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the configuration from `path`, else from the file that `EVERYLINE_CONFIG` names, else
+    /// from [`DEFAULT_PATH`] if that exists, else takes the defaults. `-` is standard input.
+    pub fn load(path: Option<&Path>) -> Result<Loaded, ConfigError> {
+        let named = path.map(Path::to_owned).or_else(|| {
+            env::var_os(PATH_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
+        });
+        match named {
+            Some(path) => Self::read(&path),
+            None if Path::new(DEFAULT_PATH).exists() => Self::read(Path::new(DEFAULT_PATH)),
+            None => Ok(Loaded { config: Self::default(), path: None }),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Loaded, ConfigError> {
+        let bytes = if path == Path::new("-") { stdin() } else { fs::read(path) };
+        let bytes = bytes.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let config = Self::parse_bytes(&bytes, &path.display().to_string())?;
+        Ok(Loaded { config, path: Some(path.to_owned()) })
+    }
+
+    /// Reads a configuration from its text; `name` is what messages call it.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut problems = Vec::new();
+        let config = parse_into(text, &mut problems);
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(ConfigError::Invalid(Report::new(name, text, problems))),
+        }
+    }
+
+    fn parse_bytes(bytes: &[u8], name: &str) -> Result<Self, ConfigError> {
+        let error = match std::str::from_utf8(bytes) {
+            Ok(text) => return Self::parse(text, name),
+            Err(error) => error,
+        };
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let at = At {
+            line: before.matches('\n').count() + 1,
+            column: before.rsplit('\n').next().unwrap_or_default().chars().count() + 1,
+            length: 1,
+        };
+        let problem = Problem::new("not UTF-8 text", "save the file as UTF-8").at(at);
+        Err(ConfigError::Invalid(Report::new(name, &text, vec![problem])))
+    }
+
+    /// This node's name: as configured, else the environment's `NODE_NAME`, else the host's name.
+    pub fn resolved_node_name(&self) -> String {
+        if !self.node_name.is_empty() {
+            return self.node_name.clone();
+        }
+        match env::var("NODE_NAME") {
+            Ok(name) if !name.is_empty() => name,
+            _ => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        }
+    }
+}
+
+fn parse_into(text: &str, problems: &mut Vec<Problem>) -> Option<Config> {
+    let mut root = match tree::read(text, problems) {
+        Ok(root) => root,
+        Err(problem) => {
+            problems.push(problem);
+            return None;
+        }
+    };
+    let config = typed::read(&mut root, problems)?;
+    check::check(&config, &root, problems);
+    Some(config)
+}
+
+fn stdin() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::stdin().lock(), &mut bytes)?;
+    Ok(bytes)
+}

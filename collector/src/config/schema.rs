@@ -205,9 +205,9 @@ pub struct Batch {
     pub max_age: Span,
 }
 
-/// One destination.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
+/// One destination. In YAML a mapping whose key `type` names the variant (see `typed`).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Sink {
     /// Standard output.
     Console(Console),
@@ -219,6 +219,47 @@ pub enum Sink {
     Archive(Archive),
     /// Nowhere: acknowledged at once. For measuring.
     Null(Null),
+}
+
+impl Sink {
+    /// The word that `type` has for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Console(_) => "console",
+            Self::File(_) => "file",
+            Self::Http(_) => "http",
+            Self::Archive(_) => "archive",
+            Self::Null(_) => "null",
+        }
+    }
+}
+
+impl Serialize for Sink {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Content<'a> {
+            Console(&'a Console),
+            File(&'a FileSink),
+            Http(&'a Http),
+            Archive(&'a Archive),
+            Null(&'a Null),
+        }
+        #[derive(Serialize)]
+        struct Tagged<'a> {
+            r#type: &'static str,
+            #[serde(flatten)]
+            content: Content<'a>,
+        }
+        let content = match self {
+            Self::Console(sink) => Content::Console(sink),
+            Self::File(sink) => Content::File(sink),
+            Self::Http(sink) => Content::Http(sink),
+            Self::Archive(sink) => Content::Archive(sink),
+            Self::Null(sink) => Content::Null(sink),
+        };
+        Tagged { r#type: self.kind(), content }.serialize(serializer)
+    }
 }
 
 /// Standard output.

@@ -52,3 +52,11 @@ pub struct Handle {
     /// what is in flight (it is sent again after a restart).
     pub task: tokio::task::JoinHandle<()>,
 }
+
+/// Why a sink cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its configuration does not work here.
+    #[error("{0}")]
+    Invalid(String),
+}

@@ -1,0 +1,207 @@
+//! Show: found lines as text for people, or as they are stored.
+//!
+//! What a container logged never reaches a terminal as a control sequence: control characters and
+//! those that reorder text are written as escapes.
+
+use std::io::Write as _;
+
+use super::{
+    query::Query,
+    record::{Record, Text},
+};
+
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[31m";
+const MATCH: &str = "\x1b[1;31m";
+const RESET: &str = "\x1b[0m";
+
+/// How found lines are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Time, whose, stream if it is not standard output, body.
+    Text {
+        /// Whether to colour.
+        color: bool,
+    },
+    /// The line as it is stored; for a terminal control characters (that JSON lets stand) are
+    /// escaped, still as JSON.
+    Json {
+        /// Whether it goes to a terminal.
+        terminal: bool,
+    },
+    /// Not at all: lines are only counted.
+    Nothing,
+}
+
+impl Show {
+    /// Appends a line of the archive, shown, with a newline.
+    pub fn line(
+        &self,
+        line: &[u8],
+        record: Record<'_>,
+        body: Text<'_>,
+        query: &Query,
+        out: &mut Vec<u8>,
+    ) {
+        match self {
+            Self::Nothing => return,
+            Self::Json { terminal: false } => out.extend_from_slice(line),
+            Self::Json { terminal: true } => escape(line, Style::Json, out),
+            Self::Text { color } => text(record.complete(line), body, query, *color, out),
+        }
+        out.push(b'\n');
+    }
+}
+
+fn text(record: Record<'_>, body: Text<'_>, query: &Query, color: bool, out: &mut Vec<u8>) {
+    let paint = |out: &mut Vec<u8>, code: &str| {
+        if color {
+            out.extend_from_slice(code.as_bytes());
+        }
+    };
+    paint(out, DIM);
+    match record.time {
+        Some(time) => escape_time(time.raw, out),
+        None => out.push(b'-'),
+    }
+    out.push(b' ');
+    let names = [record.namespace, record.pod, record.container];
+    for (index, name) in names.into_iter().flatten().enumerate() {
+        if index > 0 {
+            out.push(b'/');
+        }
+        escape(&name.value(), Style::Text, out);
+    }
+    paint(out, RESET);
+    if record.stream.is_some_and(|stream| stream.raw == b"stderr") {
+        paint(out, RED);
+        out.extend_from_slice(b" stderr");
+        paint(out, RESET);
+    }
+    out.extend_from_slice("│ ".as_bytes());
+    let body = body.value();
+    let mut shown = 0;
+    if let Some(pattern) = query.pattern.as_ref().filter(|_| color && !query.invert) {
+        for found in pattern.find_iter(&body).filter(|found| !found.is_empty()) {
+            escape(&body[shown..found.start], Style::Text, out);
+            paint(out, MATCH);
+            escape(&body[found.clone()], Style::Text, out);
+            paint(out, RESET);
+            shown = found.end;
+        }
+    }
+    escape(&body[shown..], Style::Text, out);
+}
+
+/// `…:12.123456789Z` → `…:12.123Z`. With another zone than Z all digits stay.
+fn escape_time(time: &[u8], out: &mut Vec<u8>) {
+    match time {
+        [.., b'Z'] if time.len() > 24 && time[19] == b'.' => {
+            escape(&time[..23], Style::Text, out);
+            out.push(b'Z');
+        }
+        _ => escape(time, Style::Text, out),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Text,
+    Json,
+}
+
+fn escape(bytes: &[u8], style: Style, out: &mut Vec<u8>) {
+    if bytes.iter().all(|&byte| (b' '..0x7f).contains(&byte)) {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if is_harmless(character) {
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                escape_character(character, style, out);
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+}
+
+fn is_harmless(character: char) -> bool {
+    match character {
+        '\t' => true,
+        // Marks and overrides of direction, separators of lines and paragraphs.
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => false,
+        _ => !character.is_control(),
+    }
+}
+
+fn escape_character(character: char, style: Style, out: &mut Vec<u8>) {
+    let code = u32::from(character);
+    let written = match (style, character) {
+        (Style::Json, _) => write!(out, "\\u{code:04x}"),
+        (Style::Text, '\n') => write!(out, "\\n"),
+        (Style::Text, '\r') => write!(out, "\\r"),
+        (Style::Text, _) if code < 0x100 => write!(out, "\\x{code:02x}"),
+        (Style::Text, _) => write!(out, "\\u{{{code:x}}}"),
+    };
+    debug_assert!(written.is_ok(), "a Vec takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::pattern::Pattern, *};
+
+    fn shown(line: &str, show: Show, pattern: Option<&str>) -> String {
+        let pattern = pattern.map(|pattern| Pattern::new(pattern, <_>::default()).unwrap());
+        let query = Query { pattern, ..Query::default() };
+        let record = Record::head(line.as_bytes());
+        let mut out = Vec::new();
+        let body = record.body.unwrap_or(Text { raw: line.as_bytes(), escaped: false });
+        show.line(line.as_bytes(), record, body, &query, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    const LINE: &str = r#"{"timestamp":"2026-01-31T10:11:12.123456789Z","log.record.uid":"1-0","body":"a\u001b[2Jb\u009b \"c\"\u202e\n","log.iostream":"stderr","k8s.namespace.name":"shop","k8s.pod.name":"web-1","k8s.container.name":"nginx"}"#;
+
+    #[test]
+    fn text_is_time_names_stream_and_body_without_control_characters() {
+        let text = shown(LINE, Show::Text { color: false }, None);
+        assert_eq!(
+            text,
+            "2026-01-31T10:11:12.123Z shop/web-1/nginx stderr│ a\\x1b[2Jb\\x9b \"c\"\\u{202e}\\n\n"
+        );
+    }
+
+    #[test]
+    fn matches_are_coloured() {
+        let text = shown(LINE, Show::Text { color: true }, Some("\"c\""));
+        assert!(text.contains("b\\x9b \x1b[1;31m\"c\"\x1b[0m\\u{202e}"), "{text}");
+    }
+
+    #[test]
+    fn a_stranger_is_its_own_body() {
+        let line = "not json \u{7} at all";
+        assert_eq!(shown(line, Show::Text { color: false }, None), "- │ not json \\x07 at all\n");
+        assert_eq!(shown(line, Show::Json { terminal: false }, None), "not json \u{7} at all\n");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_dangerous_reaches_the_terminal(body: String, pod: String, time: String) {
+            let line = serde_json::json!({ "timestamp": time, "body": body, "k8s.pod.name": pod });
+            for show in [Show::Text { color: false }, Show::Json { terminal: true }] {
+                let text = shown(&line.to_string(), show, Some("a"));
+                let text = text.strip_suffix('\n').unwrap();
+                prop_assert!(text.chars().all(is_harmless), "{text:?}");
+                if show != (Show::Text { color: false }) {
+                    prop_assert_eq!(&serde_json::from_str::<serde_json::Value>(text).unwrap(), &line);
+                }
+            }
+        }
+    }
+}

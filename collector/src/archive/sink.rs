@@ -1,0 +1,165 @@
+//! Sink: batches into the archive, receipts out, in order.
+//!
+//! Batches that wait together are written together and made durable by one `fdatasync`: under load
+//! the groups grow by themselves, and a lone batch waits for nobody. What cannot be written (a full
+//! disk) is tried again until it can; nothing is dropped, and the files are the buffer meanwhile.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver},
+    time,
+};
+
+use super::{segment::Header, write::Writer};
+use crate::{
+    batch::{Batch, Compression, Framing},
+    config,
+    deliver::{Context, Handle, StartError},
+};
+
+/// Compressed bytes made durable by one `fdatasync`, at most (but for one batch that is larger).
+const GROUP_BYTES: usize = 4 << 20;
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Starts the sink that writes the archive in `dir`. Needs a Tokio runtime.
+pub fn start(
+    config: &config::Archive,
+    dir: PathBuf,
+    context: Context,
+) -> Result<Handle, StartError> {
+    let writer = Writer::open(&dir, config, context.committed.as_deref())
+        .map_err(|error| StartError::Invalid(error.to_string()))?;
+    let (queue, batches) = mpsc::unbounded_channel();
+    let sink = Sink { writer: Some(writer), dir, context };
+    Ok(Handle { queue, task: tokio::spawn(sink.run(batches)) })
+}
+
+struct Sink {
+    /// `None` only while the writer is away on a thread that may block.
+    writer: Option<Writer>,
+    dir: PathBuf,
+    context: Context,
+}
+
+impl Sink {
+    async fn run(mut self, mut batches: UnboundedReceiver<Batch>) {
+        let mut maintenance = time::interval(MAINTENANCE_INTERVAL);
+        let mut left_over = None;
+        loop {
+            let first = match left_over.take() {
+                Some(batch) => batch,
+                None => tokio::select! {
+                    batch = batches.recv() => match batch {
+                        Some(batch) => batch,
+                        None => return,
+                    },
+                    _ = maintenance.tick() => {
+                        self.with_writer(|writer| writer.maintain()).await;
+                        continue;
+                    }
+                },
+            };
+            let group = gather(first, &mut batches, &mut left_over);
+            if !self.deliver(group).await {
+                return;
+            }
+        }
+    }
+
+    /// Writes a group, however long it takes, and settles it. False: the runtime is going down.
+    async fn deliver(&mut self, group: Vec<Batch>) -> bool {
+        let mut pause = BACKOFF_FIRST;
+        loop {
+            let frames: Vec<(Header, Bytes)> =
+                group.iter().map(|batch| (Header::of(batch), batch.payload.clone())).collect();
+            let written = self.with_writer(move |writer| {
+                // A new segment may be begun here: make room for it at once, not a minute later.
+                let before = writer.position().segment;
+                let written = writer.append(&frames);
+                if written.is_err() || writer.position().segment != before {
+                    writer.maintain();
+                }
+                written
+            });
+            match written.await {
+                None => return false,
+                Some(Ok(positions)) => {
+                    if pause > BACKOFF_FIRST {
+                        let dir = self.dir.display();
+                        tracing::info!(%dir, "The archive can be written again.");
+                    }
+                    for (batch, position) in group.into_iter().zip(positions) {
+                        self.context.metrics.delivered(batch.payload.len());
+                        batch.delivered(Some(position.encode()));
+                    }
+                    return true;
+                }
+                Some(Err(error)) => {
+                    if pause == BACKOFF_FIRST {
+                        self.complain(&error);
+                    }
+                    self.context.metrics.error(class(&error));
+                }
+            }
+            time::sleep(pause).await;
+            self.context.metrics.retry();
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    fn complain(&self, error: &io::Error) {
+        let (dir, sink) = (self.dir.display(), &self.context.name);
+        let advice = match class(error) {
+            "disk_full" => "free some space or lower the archive's `max_bytes`",
+            _ => "see what is wrong with the archive's directory",
+        };
+        tracing::error!(%dir, sink, %error, advice, "Could not write the archive; trying again until it works. Nothing is lost meanwhile, as long as the log files are kept.");
+    }
+
+    /// Runs `work` where it may block. `None`: the runtime is going down, or `work` panicked.
+    async fn with_writer<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Writer) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut writer = self.writer.take()?;
+        let worked = tokio::task::spawn_blocking(move || {
+            let result = work(&mut writer);
+            (writer, result)
+        });
+        let (writer, result) = worked.await.ok()?;
+        self.writer = Some(writer);
+        Some(result)
+    }
+}
+
+/// Takes what waits already, up to the bound; what does not fit is left over.
+fn gather(
+    first: Batch,
+    batches: &mut UnboundedReceiver<Batch>,
+    left_over: &mut Option<Batch>,
+) -> Vec<Batch> {
+    let mut bytes = first.payload.len();
+    let mut group = vec![first];
+    while let Ok(batch) = batches.try_recv() {
+        bytes += batch.payload.len();
+        if bytes > GROUP_BYTES {
+            *left_over = Some(batch);
+            break;
+        }
+        group.push(batch);
+    }
+    debug_assert!(group.iter().all(|batch| batch.compression == Compression::Zstd
+        && batch.framing == Framing::Lines));
+    group
+}
+
+fn class(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk_full",
+        _ => "io",
+    }
+}

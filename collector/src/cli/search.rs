@@ -1,0 +1,239 @@
+//! `everyline search`: lines out of the embedded archive.
+//!
+//! Arguments and exit codes; the search itself is `archive::search`.
+
+use std::{
+    io::{self, BufWriter, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use jiff::{Timestamp, Zoned, civil};
+
+use crate::archive::{
+    read,
+    search::{Error, Names, Options, Pattern, Query, Search, Show, Summary},
+};
+
+/// Find lines in the archive
+///
+/// Lines come in the order in which they were collected. Exit status: 0 if a line was found, 1 if
+/// none was, 2 on an error.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SearchArgs {
+    /// Regular expression to find in the message; without one every line is found
+    pub regex: Option<String>,
+    /// Not before this: a time (2026-01-31T10:11:12Z, "2026-01-31 10:11", 10:11) or how long ago
+    /// (10m, 2h30m, 1d)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Not after this
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Only of this Kubernetes namespace (exact or glob; repeat for several)
+    #[arg(short, long, value_name = "GLOB")]
+    pub namespace: Vec<String>,
+    /// Only of this pod (exact or glob; repeat for several)
+    #[arg(short, long, value_name = "GLOB")]
+    pub pod: Vec<String>,
+    /// Only of this container (exact or glob; repeat for several)
+    #[arg(short, long, value_name = "GLOB")]
+    pub container: Vec<String>,
+    /// Only of this stream
+    #[arg(short, long)]
+    pub stream: Option<Stream>,
+    /// Upper and lower case are the same
+    #[arg(short, long)]
+    pub ignore_case: bool,
+    /// REGEX is the text itself
+    #[arg(short = 'F', long)]
+    pub fixed_strings: bool,
+    /// Lines that do not match
+    #[arg(short = 'v', long)]
+    pub invert_match: bool,
+    /// End after so many lines
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Print only how many lines there are
+    #[arg(long, conflicts_with_all = ["follow", "output"])]
+    pub count: bool,
+    /// How lines are shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Go on with new lines as they are collected
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Search this archive instead of the configured one
+    #[arg(long, value_name = "DIR")]
+    pub archive_dir: Option<PathBuf>,
+    /// Never colour (NO_COLOR does the same)
+    #[arg(long)]
+    pub no_color: bool,
+}
+
+/// A container's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How lines are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Time, pod, stream and message; control characters escaped.
+    #[default]
+    Text,
+    /// The records as stored, one JSON object a line.
+    Json,
+}
+
+/// Runs `everyline search` on `archive_dir`, unless the arguments name another. Errors are printed
+/// here, because their exit status is the command's own.
+pub fn run(args: &SearchArgs, archive_dir: &Path) -> anyhow::Result<ExitCode> {
+    let dir = args.archive_dir.as_deref().unwrap_or(archive_dir);
+    let stdout = io::stdout();
+    let terminal = stdout.is_terminal();
+    let mut out = BufWriter::with_capacity(64 << 10, stdout.lock());
+    let result = search(args, dir, terminal, &mut out);
+    let mut stderr = io::stderr();
+    let (code, message) = match result {
+        Ok(Some(summary)) => (u8::from(summary.found == 0), damage(&summary)),
+        // Whoever read the output has seen enough.
+        Ok(None) => (0, None),
+        Err(error) => (2, Some(format!("everyline: {error:#}"))),
+    };
+    if let Some(message) = message {
+        // Nobody left to tell.
+        let _closed = writeln!(stderr, "{message}");
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// `None`: the reader of `out` has closed it.
+fn search(
+    args: &SearchArgs,
+    dir: &Path,
+    terminal: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<Option<Summary>> {
+    let search = Search {
+        query: query(args)?,
+        show: show(args, terminal),
+        limit: args.limit,
+        follow: args.follow,
+        threads: 0,
+    };
+    if !args.follow {
+        complain_if_missing(dir)?;
+    }
+    let found = search.run(dir, out).and_then(|summary| {
+        if args.count {
+            let count = search.limit.map_or(summary.found, |limit| limit.min(summary.found));
+            writeln!(out, "{count}").and_then(|()| out.flush()).map_err(Error::Write)?;
+        }
+        Ok(summary)
+    });
+    match found {
+        Ok(summary) => Ok(Some(summary)),
+        Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        Err(Error::Read { path, source }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(anyhow::anyhow!(
+                "could not read the archive {}: {source}; run this as the user that the agent runs as (root, usually)",
+                path.display()
+            ))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn query(args: &SearchArgs) -> anyhow::Result<Query> {
+    let options = Options { ignore_case: args.ignore_case, fixed: args.fixed_strings };
+    let pattern = args.regex.as_deref().map(|text| Pattern::new(text, options)).transpose();
+    let pattern = pattern.context(
+        "REGEX is not a regular expression (with -F it would be taken as the text itself)",
+    )?;
+    let names = |option: &str, globs: &[String]| {
+        Names::new(globs).with_context(|| format!("--{option} is not a name or glob"))
+    };
+    let now = Zoned::now();
+    let time = |option: &str, text: &Option<String>| {
+        text.as_deref().map(|text| point_in_time(text, &now)).transpose().with_context(|| {
+            format!("--{option} is not a time; write it like 10m, 2h30m, 2026-01-31T10:11:12Z or \"2026-01-31 10:11\"")
+        })
+    };
+    let (since, until) = (time("since", &args.since)?, time("until", &args.until)?);
+    if let (Some(since), Some(until)) = (since, until)
+        && since > until
+    {
+        anyhow::bail!("--since {since} is after --until {until}; nothing can lie between them");
+    }
+    Ok(Query {
+        // With nothing to match, there is nothing not to match either.
+        invert: args.invert_match && pattern.is_some(),
+        pattern,
+        since,
+        until,
+        namespaces: names("namespace", &args.namespace)?,
+        pods: names("pod", &args.pod)?,
+        containers: names("container", &args.container)?,
+        stream: args.stream.map(|stream| match stream {
+            Stream::Stdout => "stdout".to_owned(),
+            Stream::Stderr => "stderr".to_owned(),
+        }),
+    })
+}
+
+fn show(args: &SearchArgs, terminal: bool) -> Show {
+    let no_color = args.no_color || std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    match args.output {
+        _ if args.count => Show::Nothing,
+        Output::Text => Show::Text { color: terminal && !no_color },
+        Output::Json => Show::Json { terminal },
+    }
+}
+
+/// A time as written by people: how long ago, an instant, or a local date, date and time, or time of
+/// today.
+fn point_in_time(text: &str, now: &Zoned) -> Result<Timestamp, jiff::Error> {
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant);
+    }
+    if let Ok(local) = text.parse::<civil::DateTime>() {
+        return Ok(local.to_zoned(now.time_zone().clone())?.timestamp());
+    }
+    if let Ok(time) = text.parse::<civil::Time>() {
+        return Ok(now.date().to_datetime(time).to_zoned(now.time_zone().clone())?.timestamp());
+    }
+    let ago: jiff::Span = text.parse()?;
+    // "10m" and "10m ago" are the same.
+    Ok(now.checked_sub(ago.abs())?.timestamp())
+}
+
+fn complain_if_missing(dir: &Path) -> anyhow::Result<()> {
+    let empty = match read::segments(dir) {
+        Ok(segments) => segments.is_empty(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(_) => false,
+    };
+    if empty {
+        anyhow::bail!(
+            "nothing has been collected into the archive {} yet; start the agent (`everyline run`) and give it a second, or name another archive with --archive-dir",
+            dir.display()
+        );
+    }
+    Ok(())
+}
+
+fn damage(summary: &Summary) -> Option<String> {
+    (summary.damaged > 0).then(|| {
+        format!(
+            "everyline: the archive is damaged in {} places; what was there could not be searched",
+            summary.damaged
+        )
+    })
+}
