@@ -1,0 +1,437 @@
+//! The oracle's memory: what has been seen of every stream.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
+};
+
+use super::{
+    ranges::Ranges,
+    record::{Record, for_each},
+    report::Report,
+};
+use crate::{
+    loadgen::Manifest,
+    tag::{Finding, Stream, Tag, Writer, open},
+};
+
+/// Bounds on what is remembered and excused.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// What arrived so long before a kill may be sent again after it: acknowledged, but not yet
+    /// durably so.
+    pub kill_window: Duration,
+    /// Different uids remembered; beyond, their number is not told.
+    pub distinct_uids: usize,
+    /// Uids remembered to compare doubles with; beyond, the oldest of a stream are forgotten.
+    pub compared_uids: usize,
+    /// Bytes of split messages put together at once.
+    pub split_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            kill_window: Duration::from_secs(3),
+            distinct_uids: 8 << 20,
+            compared_uids: 32 << 20,
+            split_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Everything received so far.
+#[derive(Debug)]
+pub struct Oracle {
+    limits: Limits,
+    start: Instant,
+    writers: BTreeMap<Writer, Account>,
+    hasher: RandomState,
+    /// None: too many.
+    uids: Option<HashSet<u64>>,
+    compared: usize,
+    splits: HashMap<String, Split>,
+    split_bytes: usize,
+    /// Uids of pieces and of untagged records: both are rare, and tell doubles.
+    rare: HashSet<String>,
+    untagged: u64,
+    kills: u64,
+    counts: Report,
+}
+
+/// What is known of one writer.
+#[derive(Debug)]
+struct Account {
+    namespace: String,
+    pod: String,
+    container: String,
+    container_id: String,
+    streams: [StreamAccount; 3],
+}
+
+/// What is known of one sequence.
+#[derive(Debug, Default)]
+struct StreamAccount {
+    /// Every number below has been seen …
+    next: u64,
+    /// … and these above it.
+    ahead: Ranges,
+    /// Numbers that may be seen again.
+    excused: Ranges,
+    /// Per second, the lowest number first seen in it; only the last few seconds.
+    recent: VecDeque<(u64, u64)>,
+    /// Hashes of uids, from number `uids_from` on; 0: unknown.
+    uids: VecDeque<u32>,
+    uids_from: u64,
+    /// The file and offset of the last first reception.
+    last_uid: (u64, u64),
+}
+
+/// A message in pieces.
+#[derive(Debug, Default)]
+struct Split {
+    pieces: u32,
+    uid: String,
+    message: Vec<u8>,
+}
+
+impl Oracle {
+    /// Nothing received yet.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            start: Instant::now(),
+            writers: BTreeMap::new(),
+            hasher: RandomState::new(),
+            uids: Some(HashSet::new()),
+            compared: 0,
+            splits: HashMap::new(),
+            split_bytes: 0,
+            rare: HashSet::new(),
+            untagged: 0,
+            kills: 0,
+            counts: Report::default(),
+        }
+    }
+
+    /// Takes in one decompressed request or file. `excuse`: its sender will not learn that it
+    /// arrived, so everything in it may come again.
+    pub fn accept(&mut self, body: &[u8], excuse: bool) {
+        self.counts.bytes += body.len() as u64;
+        for_each(body, |record| match record {
+            Ok(record) => self.record(&record, excuse),
+            Err(error) => {
+                self.counts.unreadable += 1;
+                self.example(|| format!("a record is not JSON as agreed: {error}"));
+            }
+        });
+    }
+
+    /// Counts a request by what was done to it.
+    pub fn request(&mut self, kind: &str) {
+        *self.counts.requests.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// The agent has been killed: what arrived just before may come again.
+    pub fn killed(&mut self) {
+        self.kills += 1;
+        let since = self.start.elapsed().saturating_sub(self.limits.kill_window).as_secs();
+        for stream in self.writers.values_mut().flat_map(|account| &mut account.streams) {
+            let recent = stream.recent.iter().filter(|(second, _)| *second >= since);
+            if let (Some(low), Some(high)) = (recent.map(|&(_, low)| low).min(), stream.highest()) {
+                stream.excused.insert(low..=high);
+            }
+        }
+    }
+
+    /// How often the agent has been killed.
+    pub fn kills(&self) -> u64 {
+        self.kills
+    }
+
+    /// The account so far, against what was written.
+    pub fn report(&self, manifest: Option<&Manifest>) -> Report {
+        let mut report = self.counts.clone();
+        report.kills = self.kills;
+        report.distinct_uids = self.uids.as_ref().map(|uids| uids.len() as u64);
+        report.received = self.untagged;
+        for stream in self.writers.values().flat_map(|account| &account.streams) {
+            report.received += stream.next + stream.ahead.count();
+        }
+        match manifest {
+            Some(manifest) => self.compare(manifest, &mut report),
+            None => {
+                let highest = |stream: &StreamAccount| stream.highest().map_or(0, |n| n + 1);
+                let streams = self.writers.values().flat_map(|account| &account.streams);
+                report.expected = streams.map(highest).sum::<u64>() + self.untagged;
+                report.lost = report.expected - report.received;
+            }
+        }
+        report.judge();
+        report
+    }
+
+    fn compare(&self, manifest: &Manifest, report: &mut Report) {
+        report.expected = manifest.messages();
+        let mut known = 0;
+        for written in &manifest.writers {
+            let account = self.writers.get(&Writer(written.writer));
+            for stream in Stream::ALL {
+                let expected = written.messages[stream.index()];
+                let seen = account.map_or(0, |account| {
+                    let seen = &account.streams[stream.index()];
+                    seen.next.min(expected) + seen.ahead.count_below(expected)
+                });
+                known += seen;
+                if seen < expected {
+                    report.lost += expected - seen;
+                    let (lost, pod) = (expected - seen, &written.pod);
+                    let text = format!("{pod} {}: {lost} of {expected} lost", stream.name());
+                    push_example(&mut report.examples, text);
+                }
+            }
+        }
+        let untagged: u64 = manifest.writers.iter().map(|written| written.untagged).sum();
+        report.lost += untagged.saturating_sub(self.untagged);
+        // Whatever was received beyond the manifest, nobody wrote.
+        report.invented += report.received - known - self.untagged.min(untagged);
+    }
+
+    fn record(&mut self, record: &Record<'_>, excuse: bool) {
+        self.counts.records += 1;
+        self.counts.unparsed += u64::from(record.unparsed);
+        self.counts.partial += u64::from(record.partial);
+        self.counts.cut += u64::from(record.cut > 0);
+        if record.uid.is_empty() {
+            self.counts.wrong_metadata += 1;
+            self.example(|| format!("a record of {} has no uid", record.source()));
+        }
+        self.remember_uid(&record.uid);
+        if record.split > 0 {
+            self.piece(record, excuse);
+            return;
+        }
+        let message = record.message();
+        self.message(record, &record.uid, &message, excuse);
+    }
+
+    fn message(&mut self, record: &Record<'_>, uid: &str, message: &[u8], excuse: bool) {
+        let tag = match open(message) {
+            Finding::Intact(tag) => tag,
+            Finding::Damaged(tag) => {
+                self.counts.damaged += 1;
+                self.example(|| format!("{tag:?} is damaged, uid {uid}"));
+                tag
+            }
+            Finding::None => {
+                if self.rare.insert(uid.to_owned()) {
+                    self.untagged += 1;
+                    self.counts.records_distinct += u64::from(record.split == 0);
+                } else {
+                    self.counts.doubled += 1;
+                }
+                return;
+            }
+        };
+        let account = self.writers.entry(tag.writer).or_insert_with(|| Account::of(tag.writer));
+        let labelled = account.labels(record, tag.stream);
+        if !labelled {
+            self.counts.wrong_metadata += 1;
+            let source = record.source();
+            push_example(&mut self.counts.examples, format!("{tag:?} came as {source}"));
+        }
+        self.number(tag, uid, record.split == 0, excuse);
+    }
+
+    /// Enters a message's number in its stream's account.
+    fn number(&mut self, tag: Tag, uid: &str, whole: bool, excuse: bool) {
+        let second = self.start.elapsed().as_secs();
+        let hash = (self.hasher.hash_one(uid) as u32).max(1);
+        let Some(account) = self.writers.get_mut(&tag.writer) else { return };
+        let stream = &mut account.streams[tag.stream.index()];
+        if stream.has(tag.number) {
+            self.counts.doubled += 1;
+            if !stream.excused.contains(tag.number) {
+                self.counts.doubled_unexplained += 1;
+                let text = format!("{tag:?} came again, unexplained, uid {uid}");
+                push_example(&mut self.counts.examples, text);
+            }
+            if stream.uid(tag.number).is_some_and(|known| known != hash) {
+                self.counts.uid_changed += 1;
+                let text = format!("{tag:?} came again with another uid, {uid}");
+                push_example(&mut self.counts.examples, text);
+            }
+        } else {
+            self.counts.records_distinct += u64::from(whole);
+            if stream.highest().is_some_and(|highest| tag.number < highest) {
+                self.counts.reordered += 1;
+                let text = format!("{tag:?} came late, uid {uid}");
+                push_example(&mut self.counts.examples, text);
+            } else if !stream.follows(uid) {
+                self.counts.uid_disorder += 1;
+                let text = format!("{tag:?} has uid {uid}, not after its predecessor's");
+                push_example(&mut self.counts.examples, text);
+            }
+            stream.add(tag.number, second, self.limits.kill_window.as_secs() + 2);
+            self.compared += stream.keep_uid(tag.number, hash);
+            if self.compared > self.limits.compared_uids {
+                self.compared -= stream.forget_half();
+            }
+        }
+        if excuse {
+            stream.excused.insert(tag.number..=tag.number);
+        }
+    }
+
+    /// Puts a split message together; its last piece makes it a message.
+    fn piece(&mut self, record: &Record<'_>, excuse: bool) {
+        self.counts.split += 1;
+        if !self.rare.insert(record.uid.clone().into_owned()) {
+            self.counts.doubled += 1;
+            return;
+        }
+        self.counts.records_distinct += 1;
+        let source = record.source();
+        let split = self.splits.entry(source.clone()).or_default();
+        if record.split != split.pieces + 1 {
+            self.counts.reordered += 1;
+            let (got, want) = (record.split, split.pieces + 1);
+            let text = format!("piece {got} of a message of {source} came where {want} was due");
+            push_example(&mut self.counts.examples, text);
+        }
+        if split.pieces == 0 {
+            split.uid = record.uid.clone().into_owned();
+        }
+        split.pieces = record.split;
+        let piece = record.message();
+        if self.split_bytes + piece.len() <= self.limits.split_bytes {
+            split.message.extend_from_slice(&piece);
+            self.split_bytes += piece.len();
+        }
+        if record.split_last
+            && let Some(split) = self.splits.remove(&source)
+        {
+            self.split_bytes -= split.message.len();
+            self.message(record, &split.uid, &split.message, excuse);
+        }
+    }
+
+    fn remember_uid(&mut self, uid: &str) {
+        let hash = self.hasher.hash_one(uid);
+        if let Some(uids) = &mut self.uids {
+            uids.insert(hash);
+            if uids.len() > self.limits.distinct_uids {
+                self.uids = None;
+            }
+        }
+    }
+
+    fn example(&mut self, text: impl FnOnce() -> String) {
+        push_example(&mut self.counts.examples, text());
+    }
+}
+
+impl Account {
+    fn of(writer: Writer) -> Self {
+        Self {
+            namespace: writer.namespace(),
+            pod: writer.pod(),
+            container: writer.container(),
+            container_id: writer.container_id(),
+            streams: Default::default(),
+        }
+    }
+
+    /// Whether a record's metadata is this writer's. Docker's logs know only the container's id.
+    fn labels(&self, record: &Record<'_>, stream: Stream) -> bool {
+        let source = if record.pod.is_empty() {
+            record.container_id == self.container_id
+        } else {
+            record.namespace == self.namespace
+                && record.pod == self.pod
+                && record.container == self.container
+        };
+        let bare = stream == Stream::Bare;
+        source && record.unparsed == bare && (bare || record.stream == stream.name())
+    }
+}
+
+impl StreamAccount {
+    fn has(&self, number: u64) -> bool {
+        number < self.next || self.ahead.contains(number)
+    }
+
+    fn highest(&self) -> Option<u64> {
+        self.ahead.last().or(self.next.checked_sub(1))
+    }
+
+    fn add(&mut self, number: u64, second: u64, keep_seconds: u64) {
+        if number == self.next {
+            self.next += 1;
+            if let Some(end) = self.ahead.take_from(self.next) {
+                self.next = end + 1;
+            }
+        } else {
+            self.ahead.insert(number..=number);
+        }
+        match self.recent.back_mut() {
+            Some((last, low)) if *last == second => *low = (*low).min(number),
+            _ => self.recent.push_back((second, number)),
+        }
+        while self.recent.front().is_some_and(|(old, _)| old + keep_seconds < second) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Whether `uid` (`FILE-OFFSET`, hexadecimal) is of another file than the last, or further on.
+    fn follows(&mut self, uid: &str) -> bool {
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let Some((Some(file), Some(offset))) =
+            uid.split_once('-').map(|(file, offset)| (hex(file), hex(offset)))
+        else {
+            return false;
+        };
+        let last = std::mem::replace(&mut self.last_uid, (file, offset));
+        self.highest().is_none() || last.0 != file || last.1 < offset
+    }
+
+    fn uid(&self, number: u64) -> Option<u32> {
+        let index = usize::try_from(number.checked_sub(self.uids_from)?).ok()?;
+        self.uids.get(index).copied().filter(|&hash| hash != 0)
+    }
+
+    /// Returns how many more uids are held now. One far ahead of the others is not kept.
+    fn keep_uid(&mut self, number: u64, hash: u32) -> usize {
+        let held = self.uids.len();
+        let Some(index) = number.checked_sub(self.uids_from).and_then(|n| usize::try_from(n).ok())
+        else {
+            return 0;
+        };
+        if index > held + 100_000 {
+            return 0;
+        }
+        self.uids.resize(held.max(index + 1), 0);
+        self.uids[index] = hash;
+        self.uids.len() - held
+    }
+
+    /// Forgets the older half of the uids; returns how many.
+    fn forget_half(&mut self) -> usize {
+        let half = self.uids.len() / 2;
+        self.uids.drain(..half);
+        self.uids_from += half as u64;
+        half
+    }
+}
+
+fn push_example(examples: &mut Vec<String>, text: String) {
+    const EXAMPLES: usize = 20;
+    if examples.len() < EXAMPLES {
+        examples.push(text);
+    }
+}
+
+#[cfg(test)]
+#[path = "account_tests.rs"]
+mod tests;
