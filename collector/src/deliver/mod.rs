@@ -1,16 +1,89 @@
 //! Deliver: batches to storage, in order within a lane, until they are acknowledged.
 //!
 //! Each sink is one task (or thread) that owns a queue of batches. The queue itself is unbounded:
-//! the sink's memory budget, taken before a batch is begun, is the bound.
+//! the sink's memory budget, taken before a batch is begun, is the bound. A sink never gives a batch
+//! up by itself: it is settled once, as delivered, or as dropped where the operator allowed that.
+//! Whatever is not settled is read and sent again after a restart.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 
 use crate::{
+    archive,
     batch::{Batch, Compression, Framing},
+    config,
     metrics::SinkMetrics,
 };
+
+mod console;
+mod escape;
+mod file;
+mod http;
+mod null;
+mod payload;
+mod thread;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod testing;
+
+/// Starts the sink that `config` describes. `state_dir` is the agent's state directory; a sink
+/// keeps there only what it needs to know its own files again.
+///
+/// # Errors
+/// Only for what can never work as configured. A destination that is down, full or missing is no
+/// such error: the sink starts, says so, and keeps trying.
+pub fn start(
+    config: &config::Sink,
+    state_dir: &Path,
+    context: Context,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Handle, StartError> {
+    match config {
+        config::Sink::Console(config) => console::start(config, context, runtime),
+        config::Sink::File(config) => file::start(config, state_dir, context, runtime),
+        config::Sink::Http(config) => http::start(config, context, runtime),
+        config::Sink::Archive(config) => {
+            let dir = config.dir.clone().unwrap_or_else(|| state_dir.join("archive"));
+            archive::start(config, dir, context)
+        }
+        config::Sink::Null(_) => Ok(null::start(context, runtime)),
+    }
+}
+
+/// How records must be encoded for the sink. `threads`: how many reader threads will fill lanes.
+pub fn encoding(config: &config::Sink, batch: &config::Batch, threads: usize) -> Encoding {
+    let (framing, compression, level, lanes) = match config {
+        config::Sink::Console(_) => (Framing::Lines, Compression::None, 0, 1),
+        config::Sink::File(file) => (Framing::Lines, file.compression, file.level, 1),
+        config::Sink::Archive(archive) => (Framing::Lines, Compression::Zstd, archive.level, 1),
+        config::Sink::Null(null) => {
+            (Framing::Lines, null.compression.unwrap_or(Compression::None), 1, 1)
+        }
+        config::Sink::Http(http) => {
+            let framing = match http.body {
+                config::HttpBody::Ndjson => Framing::Lines,
+                config::HttpBody::Json => Framing::Array,
+            };
+            let threads = u32::try_from(threads).unwrap_or(u32::MAX).max(1);
+            (framing, http.compression, http.level, http.concurrency.div_ceil(threads).max(1))
+        }
+    };
+    Encoding {
+        framing,
+        compression,
+        level,
+        max_bytes: usize::try_from(batch.max_bytes.0).unwrap_or(usize::MAX),
+        max_lines: batch.max_lines,
+        max_age: batch.max_age.0,
+        lanes,
+    }
+}
 
 /// How records must be encoded and grouped for a sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +111,8 @@ pub struct Context {
     /// The sink's name in the configuration.
     pub name: String,
     /// The position last committed with the offsets, for sinks that truncate themselves back.
+    /// `Some("")`: the checkpoint is sound and holds no position, so nothing the sink ever wrote
+    /// counts. `None`: nothing is known (a lost or damaged checkpoint), so nothing may be removed.
     pub committed: Option<String>,
     /// The sink's own counters.
     pub metrics: SinkMetrics,
@@ -53,10 +128,39 @@ pub struct Handle {
     pub task: tokio::task::JoinHandle<()>,
 }
 
-/// Why a sink cannot start.
+/// Why a sink cannot be started: a fault of the configuration. Holds no secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its configuration does not work here.
-    #[error("{0}")]
-    Invalid(String),
+    /// A setting that cannot work.
+    #[error("Sink `{sink}`: {what}. {advice}")]
+    Invalid {
+        /// The sink's name.
+        sink: String,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A file the sink needs cannot be read.
+    #[error("Sink `{sink}`: cannot read {what} {}: {source}. {advice}", path.display())]
+    Unreadable {
+        /// The sink's name.
+        sink: String,
+        /// What the file is (`the certificate authorities`).
+        what: &'static str,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The operating system gave no thread.
+    #[error("Sink `{sink}`: cannot start its thread: {source}. Raise the limit on threads.")]
+    Thread {
+        /// The sink's name.
+        sink: String,
+        /// What went wrong.
+        source: std::io::Error,
+    },
 }

@@ -35,13 +35,8 @@ pub enum RunError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A sink's configuration can never work.
-    #[error("the sink `{name}` cannot start: {error}")]
-    Sink {
-        /// Its name.
-        name: String,
-        /// Why.
-        error: deliver::StartError,
-    },
+    #[error(transparent)]
+    Sink(#[from] deliver::StartError),
     /// The sources' configuration can never work.
     #[error("looking for logs cannot start: {0}")]
     Discover(String),
@@ -62,7 +57,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Lock(error) => error.exit_code(),
-            Self::Sink { .. } | Self::Discover(_) => 78,
+            Self::Sink(_) | Self::Discover(_) => 78,
             Self::Store(_) | Self::Watch(_) | Self::Start(_) => 1,
         }
     }

@@ -98,6 +98,7 @@ impl Pipeline {
         let Recovered { entries, positions, totals, .. } = recovered;
         let accounts = Arc::new(Accounts::new(totals));
         let threads = threads(config);
+        let _sinks_spawn_tasks = runtime.enter();
         let (addresses, inboxes): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded()).unzip();
         let (receipts_in, receipts) = unbounded();
         let (outlets, sinks, tasks) =
@@ -251,8 +252,7 @@ fn start_sinks(
             committed: positions.get(&name).cloned(),
             metrics: SinkMetrics::new(Arc::clone(metrics), &name),
         };
-        let handle = deliver::start(&sink, &config.state_dir, context, runtime.handle())
-            .map_err(|error| RunError::Sink { name: name.clone(), error })?;
+        let handle = deliver::start(&sink, &config.state_dir, context, runtime.handle())?;
         metrics.delivered_lines.get_or_create(&SinkLabel { sink: name.clone() });
         outlets.push(Outlet {
             sink: number,

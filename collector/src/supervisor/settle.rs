@@ -215,7 +215,9 @@ impl Settler {
     }
 
     fn changes(&self, unsaved: &Unsaved) -> Vec<Change> {
-        let mut changes = Vec::new();
+        // Forgotten first: a file that came back meanwhile is known again by what follows.
+        let mut changes: Vec<Change> =
+            unsaved.forgotten.iter().copied().map(Change::Forget).collect();
         for account in unsaved.files.values() {
             if account.stale.swap(false, Ordering::AcqRel) {
                 changes.push(Change::File(Box::new(account.entry(&self.sinks))));
@@ -237,7 +239,6 @@ impl Settler {
                 .iter()
                 .map(|(name, value)| Change::Total { name: name.clone(), value: *value }),
         );
-        changes.extend(unsaved.forgotten.iter().copied().map(Change::Forget));
         changes
     }
 }

@@ -1,0 +1,1 @@
+//! What every sink promises, run against every sink.

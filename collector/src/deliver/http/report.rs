@@ -1,0 +1,83 @@
+//! What the operator hears of failing deliveries: the first one, then at most one line every ten
+//! seconds, then that it works again. A server cannot flood the log.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+const INTERVAL: Duration = Duration::from_secs(10);
+
+pub(super) struct Report {
+    sink: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// When a failure was last said.
+    said: Option<Instant>,
+    /// Failures since, not said.
+    unsaid: u64,
+    /// A failure was said, a success was not.
+    failing: bool,
+}
+
+impl Report {
+    pub(super) fn new(sink: String) -> Self {
+        Self { sink, state: Mutex::default() }
+    }
+
+    /// `text` is already safe to show and holds no secret.
+    pub(super) fn failure(&self, text: &str) {
+        if let Some(unsaid) = self.admit(Instant::now()) {
+            tracing::warn!(sink = self.sink, unsaid, "{text}");
+        }
+    }
+
+    /// A batch arrived.
+    pub(super) fn success(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut state.failing) {
+            tracing::info!(sink = self.sink, "The server takes batches again.");
+        }
+    }
+
+    /// Data is given up: never held back.
+    pub(super) fn dropped(&self, lines: u32, reason: &'static str, text: &str) {
+        tracing::error!(
+            sink = self.sink,
+            lines,
+            reason,
+            "Dropped, as `on_reject: drop` says: {text}"
+        );
+    }
+
+    /// Some: say it, with how many were not said before.
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.said.is_some_and(|said| now.saturating_duration_since(said) < INTERVAL) {
+            state.unsaid += 1;
+            return None;
+        }
+        state.said = Some(now);
+        state.failing = true;
+        Some(std::mem::take(&mut state.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_of_failures_is_one_line_in_ten_seconds() {
+        let report = Report::new("h".into());
+        let start = Instant::now();
+        assert_eq!(report.admit(start), Some(0));
+        for n in 0..1_000 {
+            assert_eq!(report.admit(start + Duration::from_millis(n)), None);
+        }
+        assert_eq!(report.admit(start + INTERVAL), Some(1_000));
+    }
+}

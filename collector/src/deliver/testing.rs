@@ -1,0 +1,147 @@
+//! Batches and receipts for tests of sinks: real payloads, made-up files.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, atomic::AtomicBool, atomic::AtomicU64},
+    time::Instant,
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{Context, payload};
+use crate::{
+    batch::{Batch, Compression, Framing, Range, Receipt, TimeBounds},
+    discover::{Format, Source},
+    ledger::{FileAccount, SinkAccount},
+    metrics::{Metrics, SinkMetrics},
+    read::identity::FileId,
+};
+
+/// A context with metrics of its own.
+pub(crate) fn context(name: &str, committed: Option<&str>) -> Context {
+    let metrics = SinkMetrics::new(Arc::new(Metrics::new()), name);
+    Context { name: name.into(), committed: committed.map(str::to_owned), metrics }
+}
+
+/// The receiving end of receipts.
+pub(crate) struct Receipts {
+    sender: Sender<Receipt>,
+    receiver: Receiver<Receipt>,
+}
+
+impl Receipts {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        Self { sender, receiver }
+    }
+
+    /// A file whose batches travel in the lane of the same number.
+    pub(crate) fn file(&self, lane: u32) -> TestFile {
+        let source = Arc::new(Source {
+            path: PathBuf::from(format!("/logs/{lane}.log")),
+            format: Format::Plain,
+            namespace: None,
+            pod: None,
+            container: None,
+            attributes: Vec::new(),
+        });
+        let account = Arc::new(FileAccount {
+            id: FileId(0x1000 + u64::from(lane)),
+            source: source.clone(),
+            path: Mutex::new(source.path.clone()),
+            seen: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            sinks: Box::new([SinkAccount::default()]),
+        });
+        TestFile {
+            lane,
+            account,
+            offset: 0,
+            sequence: 0,
+            framing: Framing::Lines,
+            compression: Compression::None,
+            pad: 20,
+            receipts: self.sender.clone(),
+        }
+    }
+
+    /// What has arrived by now.
+    pub(crate) fn all(&self) -> Vec<Receipt> {
+        self.receiver.try_iter().collect()
+    }
+
+    /// Waits for the next receipt.
+    pub(crate) fn next(&self) -> Receipt {
+        self.receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("a receipt in time")
+    }
+}
+
+/// Makes a file's batches, one after the other.
+pub(crate) struct TestFile {
+    pub(crate) lane: u32,
+    pub(crate) account: Arc<FileAccount>,
+    offset: u64,
+    sequence: u64,
+    pub(crate) framing: Framing,
+    pub(crate) compression: Compression,
+    /// Bytes of filler in a message.
+    pub(crate) pad: usize,
+    receipts: Sender<Receipt>,
+}
+
+impl TestFile {
+    /// The next `lines` records. A record's message is `LANE:SEQUENCE:` and filler; in the made-up
+    /// file it takes 100 bytes.
+    pub(crate) fn batch(&mut self, lines: u32) -> Batch {
+        let mut ndjson = Vec::new();
+        let start = self.offset;
+        for _ in 0..lines {
+            let record = format!(
+                "{{\"timestamp\":\"2026-01-31T10:11:12Z\",\"log.record.uid\":\"{}-{:x}\",\"body\":\"{}:{}:{}\"}}\n",
+                self.account.id,
+                self.offset,
+                self.lane,
+                self.sequence,
+                "x".repeat(self.pad),
+            );
+            ndjson.extend_from_slice(record.as_bytes());
+            self.offset += 100;
+            self.sequence += 1;
+        }
+        let raw = payload::frame(&ndjson, &payload::records(&ndjson, Framing::Lines), self.framing);
+        Batch {
+            lane: self.lane,
+            raw_len: raw.len(),
+            payload: payload::compress(raw, self.compression, 1).unwrap(),
+            compression: self.compression,
+            framing: self.framing,
+            lines,
+            times: TimeBounds { from: 0, to: 0 },
+            sources: vec![self.account.source.clone()],
+            ranges: vec![Range {
+                file: self.account.clone(),
+                end: self.offset,
+                resume: self.offset,
+                bytes: self.offset - start,
+                lines,
+            }],
+            sealed_at: Instant::now(),
+            permit: None,
+            sink: 0,
+            receipts: self.receipts.clone(),
+        }
+    }
+}
+
+/// The `(lane, sequence)` of every record in uncompressed NDJSON or an array, in order.
+pub(crate) fn sequences(raw: &[u8], framing: Framing) -> Vec<(u32, u64)> {
+    payload::records(raw, framing)
+        .into_iter()
+        .map(|record| {
+            let value: serde_json::Value = serde_json::from_slice(&raw[record]).unwrap();
+            let body = value["body"].as_str().unwrap();
+            let mut parts = body.split(':');
+            (parts.next().unwrap().parse().unwrap(), parts.next().unwrap().parse().unwrap())
+        })
+        .collect()
+}
