@@ -95,8 +95,7 @@ impl Lane {
             times: TimeTracker::default(),
             ranges: Vec::new(),
             sources: Vec::new(),
-            /// Addresses of `sources`.
-    known_sources: HashSet::default(),
+            known_sources: HashSet::default(),
             opened: None,
             serial: 1,
             // Sealing a little early keeps all but the largest records from exceeding the bound.

@@ -111,8 +111,6 @@ pub struct Receipt {
     pub ranges: Vec<Range>,
     /// Records.
     pub lines: u32,
-    /// When the batch was sealed.
-    pub sealed_at: Instant,
     /// Delivered, or dropped with the operator's leave.
     pub outcome: Outcome,
     /// Where a sink that can truncate itself back stands after this batch (opaque to all others),
@@ -141,10 +139,10 @@ impl Batch {
     }
 
     fn settle(self, outcome: Outcome, position: Option<String>) {
-        let Self { ranges, lines, sealed_at, sink, receipts, permit, .. } = self;
+        let Self { ranges, lines, sink, receipts, permit, .. } = self;
         drop(permit);
         // The receiver is gone only when the agent is going down; the batch is then sent again.
-        let _gone = receipts.send(Receipt { sink, ranges, lines, sealed_at, outcome, position });
+        let _gone = receipts.send(Receipt { sink, ranges, lines, outcome, position });
     }
 }
 

@@ -143,6 +143,8 @@ pub struct Read {
     pub long_lines: LongLines,
     /// Bytes read from one file before the next file's turn.
     pub quantum: ByteSize,
+    /// What one compressed former file may unpack to; what is beyond it is not read.
+    pub max_unpacked_bytes: ByteSize,
 }
 
 /// Where to start in a file seen for the first time.
@@ -518,6 +520,7 @@ impl Default for Read {
             max_line_bytes: ByteSize(MIB),
             long_lines: LongLines::Split,
             quantum: ByteSize(MIB),
+            max_unpacked_bytes: ByteSize(4 * GIB),
         }
     }
 }

@@ -25,7 +25,6 @@ use crate::{
         compress::Compressor,
         lane::{Lane, Outlet, lane_of},
     },
-    discover::Source,
     ledger::{Accounts, FileAccount},
     metrics::{Metrics, ReasonLabel},
     watch::FileToken,

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -106,7 +105,7 @@ impl Pipeline {
         let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
         let watcher = watch::start(&config.watch, Arc::clone(metrics)).map_err(RunError::Watch)?;
         let waker = watcher.waker();
-        let discovery = Discovery::new(config, &own_outputs(config)).map_err(RunError::discover)?;
+        let discovery = Discovery::new(config, &OwnOutputs::detect(config)).map_err(RunError::discover)?;
         let (registrations_in, registrations) = unbounded();
         let (feedback_in, feedback) = unbounded();
         let (commands_in, commands) = unbounded();
@@ -253,7 +252,8 @@ fn start_sinks(
             metrics: SinkMetrics::new(Arc::clone(metrics), &name),
         };
         let handle = deliver::start(&sink, &config.state_dir, context, runtime.handle())?;
-        metrics.delivered_lines.get_or_create(&SinkLabel { sink: name.clone() });
+        // A sink that has delivered nothing yet shows as zero.
+        drop(metrics.delivered_lines.get_or_create(&SinkLabel { sink: name.clone() }));
         outlets.push(Outlet {
             sink: number,
             encoding,
@@ -301,19 +301,6 @@ pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
         return BTreeMap::from([("archive".to_owned(), archive)]);
     }
     config.sinks.clone()
-}
-
-/// What the agent writes itself and must not collect.
-fn own_outputs(config: &Config) -> OwnOutputs {
-    let mut paths: Vec<PathBuf> = vec![config.state_dir.clone()];
-    for sink in config.sinks.values() {
-        match sink {
-            config::Sink::File(file) => paths.push(file.path.clone()),
-            config::Sink::Archive(archive) => paths.extend(archive.dir.clone()),
-            config::Sink::Console(_) | config::Sink::Http(_) | config::Sink::Null(_) => {}
-        }
-    }
-    OwnOutputs { paths }
 }
 
 fn encodings(outlets: &[Outlet]) -> Box<dyn Fn(&Source) -> Vec<Arc<SourceEncoding>> + Send> {

@@ -107,7 +107,6 @@ struct Directory {
 }
 
 struct SourceState {
-    source: Arc<Source>,
     tail: TailId,
     directory: PathBuf,
     /// Accounts of its files, and since when no file on disk belongs to them.
@@ -153,7 +152,7 @@ impl Registry {
             .into_iter()
             .filter_map(|file| Some((identity::look(&file).ok()?.key, file)))
             .collect();
-        let mut registry = Self {
+        let registry = Self {
             setup,
             unclaimed,
             adopted,
@@ -435,7 +434,6 @@ impl Registry {
         let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source)).collect();
         let encodings = (self.setup.encodings)(source);
         let state = SourceState {
-            source: Arc::clone(source),
             tail,
             directory: directory.to_owned(),
             accounts: HashMap::new(),

@@ -117,7 +117,7 @@ impl Settler {
     }
 
     fn apply(&self, receipt: Receipt, unsaved: &mut Unsaved) {
-        let Receipt { sink, ranges, lines, sealed_at: _, outcome, position } = receipt;
+        let Receipt { sink, ranges, lines, outcome, position } = receipt;
         let name = &self.sinks[usize::from(sink)];
         let now_ms = ledger::now_ms();
         for range in ranges {

@@ -29,7 +29,7 @@ pub struct World {
 impl World {
     pub fn new(watch: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["pods", "plain"] {
+        for name in ["pods", "plain", "out"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         let out = dir.path().join("out/out.ndjson");

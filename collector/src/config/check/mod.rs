@@ -63,6 +63,7 @@ impl Checker<'_> {
         self.span(steps!["checkpoint_interval"], config.checkpoint_interval);
         self.size(steps!["read", "max_line_bytes"], config.read.max_line_bytes);
         self.size(steps!["read", "quantum"], config.read.quantum);
+        self.size(steps!["read", "max_unpacked_bytes"], config.read.max_unpacked_bytes);
         if config.read.threads > MAX_THREADS {
             let todo = "use 0 (one a core, at most 4) or a small number";
             self.refuse(steps!["read", "threads"], "too many reader threads", todo);
