@@ -136,3 +136,6 @@ impl Batch {
 }
 
 pub mod budget;
+pub mod encode;
+pub mod escape;
+pub mod times;
