@@ -6,7 +6,7 @@
 //! A message longer than the bound is cut where the bound falls, or up to three bytes before, so as
 //! not to break a UTF-8 character within one physical line. Where that is depends on the message
 //! alone, never on how its bytes arrived, so a replay makes the same pieces. Every record uses up at
-//! least one byte, so no two records of a file end at the same offset.
+//! least one byte (but for those flushed at the end of a source), so no two end at the same offset.
 
 use memchr::memchr;
 
@@ -18,7 +18,7 @@ use crate::{config::schema::LongLines, read::identity::FileId};
 pub(super) struct Joiner {
     limits: Limits,
     /// Indexed by [`lane`].
-    messages: [Message; 3],
+    messages: [Message; 4],
     /// The message that the physical line being read belongs to, once part of the line is used up.
     inside: Option<Inside>,
     /// The message whose text the last record borrows; cleared before anything else happens.
@@ -75,14 +75,13 @@ pub(super) enum End {
 
 #[derive(Debug, Clone, Copy)]
 struct Inside {
-    stream: Stream,
+    lane: usize,
     last: bool,
 }
 
 #[derive(Debug, Default)]
 struct Message {
     open: bool,
-    unparsed: bool,
     /// The bound is passed: the rest is only counted.
     cutting: bool,
     /// Orders open messages by age; offsets of different files do not.
@@ -115,9 +114,9 @@ impl Joiner {
         self.open == 0 && self.lent.is_none()
     }
 
-    /// Whether a message of `stream` is unfinished.
-    pub(super) fn is_open(&self, stream: Stream) -> bool {
-        self.messages[lane(stream)].open
+    /// Whether the message that `part` would belong to is begun.
+    pub(super) fn is_open(&self, part: Part<'_>) -> bool {
+        self.messages[lane(part)].open
     }
 
     /// Takes back what the last record borrowed. Goes first in every call.
@@ -129,22 +128,39 @@ impl Joiner {
         }
     }
 
-    /// Begins a message, with nothing in it yet.
-    pub(super) fn begin(&mut self, stream: Stream, origin: Origin, stamp: Stamp) {
-        let opening = Opening { origin, timestamp: stamp.get(), unparsed: false };
-        self.open(Part { stream, last: false, opening });
+    /// Begins the message of `part`, unless it is begun.
+    pub(super) fn open(&mut self, part: Part<'_>) {
+        let message = &mut self.messages[lane(part)];
+        if message.open {
+            return;
+        }
+        let Opening { origin, timestamp, unparsed: _ } = part.opening;
+        *message = Message {
+            open: true,
+            cutting: false,
+            begun: self.begun,
+            origin: Some(origin),
+            piece_origin: Some(origin),
+            pieces: 0,
+            cut: 0,
+            stamp: Stamp::new(timestamp),
+            text: std::mem::take(&mut message.text),
+        };
+        self.begun += 1;
+        self.open += 1;
     }
 
     /// The rest of a line that is partly used up.
     pub(super) fn inside(&self) -> Option<Part<'static>> {
-        let Inside { stream, last } = self.inside?;
-        let Message { origin, unparsed, .. } = self.messages[lane(stream)];
-        Some(Part { stream, last, opening: Opening { origin: origin?, timestamp: None, unparsed } })
+        let Inside { lane, last } = self.inside?;
+        let Message { origin, .. } = self.messages[lane];
+        let opening = Opening { origin: origin?, timestamp: None, unparsed: lane == UNPARSED };
+        Some(Part { stream: STREAMS[lane], last, opening })
     }
 
     /// Takes a line, or as much of it as makes a record.
     pub(super) fn take<'a>(&'a mut self, part: Part<'a>, line: Line<'a>) -> Step<'a> {
-        let message = &self.messages[lane(part.stream)];
+        let message = &self.messages[lane(part)];
         if message.cutting {
             return self.discard(part, line, 0);
         }
@@ -172,7 +188,7 @@ impl Joiner {
         partial: bool,
         next: Origin,
     ) -> (Step<'a>, Option<usize>) {
-        let message = &mut self.messages[lane(part.stream)];
+        let message = &mut self.messages[lane(part)];
         if message.cutting {
             message.cut += text.len() as u64;
             return (self.end_line(part, &[], partial, left), None);
@@ -184,9 +200,9 @@ impl Joiner {
         let keep = boundary(text, room, message.text.is_empty());
         self.open(part);
         match self.limits.long_lines {
-            LongLines::Split => (self.piece(part.stream, &text[..keep], next, 1), Some(keep)),
+            LongLines::Split => (self.piece(lane(part), &text[..keep], next, 1), Some(keep)),
             LongLines::Cut => {
-                let message = &mut self.messages[lane(part.stream)];
+                let message = &mut self.messages[lane(part)];
                 message.text.extend_from_slice(&text[..keep]);
                 message.cutting = true;
                 message.cut += (text.len() - keep) as u64;
@@ -199,11 +215,10 @@ impl Joiner {
     pub(super) fn flush(&mut self) -> Option<Record<'_>> {
         self.settle();
         self.inside = None;
-        let stream = STREAMS
-            .into_iter()
-            .filter(|stream| self.is_open(*stream))
-            .min_by_key(|stream| self.messages[lane(*stream)].begun)?;
-        Some(self.close(stream, &[], true))
+        let oldest = (0..self.messages.len())
+            .filter(|lane| self.messages[*lane].open)
+            .min_by_key(|lane| self.messages[*lane].begun)?;
+        Some(self.close(oldest, &[], true))
     }
 
     /// Where the oldest unfinished message begins.
@@ -223,13 +238,13 @@ impl Joiner {
     /// The line overflows its message: a piece, or the beginning of what is cut.
     fn overflow<'a>(&'a mut self, part: Part<'a>, line: Line<'a>, room: usize) -> Step<'a> {
         self.open(part);
-        self.inside = Some(Inside { stream: part.stream, last: part.last });
-        let message = &mut self.messages[lane(part.stream)];
+        self.inside = Some(Inside { lane: lane(part), last: part.last });
+        let message = &mut self.messages[lane(part)];
         let keep = boundary(line.rest, room, message.text.is_empty());
         match self.limits.long_lines {
             LongLines::Split => {
                 let next = Origin { file: line.file, offset: line.offset + keep as u64 };
-                self.piece(part.stream, &line.rest[..keep], next, line.header + keep)
+                self.piece(lane(part), &line.rest[..keep], next, line.header + keep)
             }
             LongLines::Cut => {
                 message.text.extend_from_slice(&line.rest[..keep]);
@@ -241,16 +256,20 @@ impl Joiner {
 
     /// Counts what is left of a line from `from` on.
     fn discard<'a>(&'a mut self, part: Part<'a>, line: Line<'a>, from: usize) -> Step<'a> {
-        let message = &mut self.messages[lane(part.stream)];
+        let message = &mut self.messages[lane(part)];
         let rest = &line.rest[from..];
         let (len, terminator) = match memchr(b'\n', rest) {
             Some(len) => (len, 1),
             None if line.end == End::File => (rest.len(), 0),
-            None if line.header + line.rest.len() == 0 => return Step::NeedMore,
             None => {
-                message.cut += rest.len() as u64;
-                self.inside = Some(Inside { stream: part.stream, last: part.last });
-                return Step::Consumed(line.header + line.rest.len());
+                // One byte stays, so that the record has one to take up should the file end here.
+                let used = rest.len().saturating_sub(1);
+                if line.header + from + used == 0 {
+                    return Step::NeedMore;
+                }
+                message.cut += used as u64;
+                self.inside = Some(Inside { lane: lane(part), last: part.last });
+                return Step::Consumed(line.header + from + used);
             }
         };
         message.cut += len as u64;
@@ -268,11 +287,11 @@ impl Joiner {
     ) -> Step<'a> {
         if !part.last {
             self.open(part);
-            self.messages[lane(part.stream)].text.extend_from_slice(text);
+            self.messages[lane(part)].text.extend_from_slice(text);
             return Step::Consumed(consumed);
         }
-        if self.is_open(part.stream) {
-            let record = self.close(part.stream, text, partial);
+        if self.messages[lane(part)].open {
+            let record = self.close(lane(part), text, partial);
             return Step::Record { record, consumed };
         }
         let Opening { origin, timestamp, unparsed } = part.opening;
@@ -282,80 +301,59 @@ impl Joiner {
         Step::Record { record, consumed }
     }
 
-    fn open(&mut self, part: Part<'_>) {
-        let message = &mut self.messages[lane(part.stream)];
-        if message.open {
-            return;
-        }
-        let Opening { origin, timestamp, unparsed } = part.opening;
-        *message = Message {
-            open: true,
-            unparsed,
-            cutting: false,
-            begun: self.begun,
-            origin: Some(origin),
-            piece_origin: Some(origin),
-            pieces: 0,
-            cut: 0,
-            stamp: Stamp::new(timestamp),
-            text: std::mem::take(&mut message.text),
-        };
-        self.begun += 1;
-        self.open += 1;
-    }
-
     /// A full piece, the next of which begins at `next`.
     fn piece<'a>(
         &'a mut self,
-        stream: Stream,
+        lane: usize,
         tail: &'a [u8],
         next: Origin,
         consumed: usize,
     ) -> Step<'a> {
-        let message = &mut self.messages[lane(stream)];
+        let message = &mut self.messages[lane];
         message.pieces += 1;
-        let marks = Marks { unparsed: message.unparsed, split: message.pieces, ..Marks::default() };
+        let marks = Marks { unparsed: lane == UNPARSED, split: message.pieces, ..Marks::default() };
         let origin = message.piece_origin.replace(next);
-        let record = self.lend(stream, origin, tail, marks);
+        let record = self.lend(lane, origin, tail, marks);
         Step::Record { record, consumed }
     }
 
-    fn close<'a>(&'a mut self, stream: Stream, tail: &'a [u8], partial: bool) -> Record<'a> {
+    fn close<'a>(&'a mut self, lane: usize, tail: &'a [u8], partial: bool) -> Record<'a> {
         self.open -= 1;
-        let message = &mut self.messages[lane(stream)];
+        let message = &mut self.messages[lane];
         message.open = false;
+        message.cutting = false;
         let split = message.pieces > 0;
         let marks = Marks {
-            unparsed: message.unparsed,
+            unparsed: lane == UNPARSED,
             partial,
             split: if split { message.pieces + 1 } else { 0 },
             split_last: split,
             cut: message.cut,
         };
         let origin = message.piece_origin;
-        self.lend(stream, origin, tail, marks)
+        self.lend(lane, origin, tail, marks)
     }
 
     /// A record of the gathered text and `tail`.
     fn lend<'a>(
         &'a mut self,
-        stream: Stream,
+        lane: usize,
         origin: Option<Origin>,
         tail: &'a [u8],
         marks: Marks,
     ) -> Record<'a> {
-        let message = &mut self.messages[lane(stream)];
+        let message = &mut self.messages[lane];
         let body = if message.text.is_empty() {
             tail
         } else {
-            self.lent = Some(lane(stream));
+            self.lent = Some(lane);
             message.text.extend_from_slice(tail);
             &message.text
         };
         Record {
             origin: origin.expect("an open message has an origin"),
             timestamp: message.stamp.get(),
-            stream,
+            stream: STREAMS[lane],
             body: Body::Raw(body),
             marks,
         }
@@ -374,15 +372,21 @@ fn boundary(text: &[u8], room: usize, fresh: bool) -> usize {
     nearest.filter(|at| text[*at] >= 0xC0 && (*at > 0 || !fresh)).unwrap_or(room)
 }
 
-fn lane(stream: Stream) -> usize {
-    match stream {
+/// What cannot be parsed must not come between the partials of what can.
+fn lane(part: Part<'_>) -> usize {
+    match part.stream {
         Stream::Stdout => 0,
         Stream::Stderr => 1,
+        Stream::None if part.opening.unparsed => UNPARSED,
         Stream::None => 2,
     }
 }
 
-const STREAMS: [Stream; 3] = [Stream::Stdout, Stream::Stderr, Stream::None];
+/// The streams of the lanes.
+const STREAMS: [Stream; 4] = [Stream::Stdout, Stream::Stderr, Stream::None, Stream::None];
+
+/// The lane of lines that do not parse.
+const UNPARSED: usize = 3;
 
 /// Buffers up to this size are kept for the next message.
 const KEPT: usize = 64 * 1024;

@@ -157,7 +157,9 @@ impl Decoder {
     }
 
     /// The source ends here for good. As [`Decoder::end_file`], and then what is unfinished, oldest
-    /// first, marked partial. Those last records use up nothing: they end where the file does.
+    /// first, marked partial. Those last records use up nothing: they end where the file does, and
+    /// are the only ones that may end where settled bytes do. On a replay they are therefore never
+    /// to be suppressed: they come again only if [`Decoder::resume`] still pointed at them.
     pub fn finish<'a>(&'a mut self, file: FileId, offset: u64, rest: &'a [u8]) -> Option<Step<'a>> {
         if !rest.is_empty() || self.is_inside_line() {
             return self.end_file(file, offset, rest);

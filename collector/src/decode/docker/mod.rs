@@ -97,7 +97,7 @@ impl Docker {
         if let Some(scanned) = scan::scan(&mut self.times, input) {
             if scanned.complete
                 && scanned.text.len() <= self.joiner.bound()
-                && !self.joiner.is_open(scanned.stream)
+                && !self.joiner.is_open(part(scanned.stream, true, file, offset, None))
             {
                 return whole(file, offset, &scanned);
             }
@@ -146,10 +146,7 @@ impl Docker {
         partial: bool,
     ) -> Step<'a> {
         let Entry { stream, stamp, complete: last } = entry;
-        if !self.joiner.is_open(stream) {
-            let origin = Origin { file, offset };
-            self.joiner.begin(stream, origin, stamp);
-        }
+        self.joiner.open(part(stream, last, file, offset, stamp.get()));
         self.rest = Some(Rest { stream, last, taken: 0, left: len, partial });
         self.take_text(file, offset, input, End::Open)
     }
@@ -167,8 +164,7 @@ impl Docker {
             self.rest = Some(rest);
             return Step::NeedMore;
         }
-        let opening = Opening { origin: Origin { file, offset }, timestamp: None, unparsed: false };
-        let part = Part { stream: rest.stream, last: rest.last, opening };
+        let part = part(rest.stream, rest.last, file, offset, None);
         let next = Origin { file, offset: offset + 1 };
         let text = &self.text[rest.taken..];
         let (step, taken) = self.joiner.take_decoded(part, text, rest.left, rest.partial, next);
@@ -177,6 +173,17 @@ impl Docker {
         }
         step
     }
+}
+
+fn part(
+    stream: Stream,
+    last: bool,
+    file: FileId,
+    offset: u64,
+    timestamp: Option<&[u8]>,
+) -> Part<'_> {
+    let origin = Origin { file, offset };
+    Part { stream, last, opening: Opening { origin, timestamp, unparsed: false } }
 }
 
 /// The record of a line that is a whole message.

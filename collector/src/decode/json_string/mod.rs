@@ -130,7 +130,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
         #[test]
         fn agrees_with_serde_json(text in texts()) {
             prop_assert_eq!(scan(&text), oracle(&text));

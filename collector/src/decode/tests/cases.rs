@@ -51,14 +51,14 @@ fn partials_are_joined_per_stream() {
     );
     assert_eq!(bodies(&all), ["garbage", "un deux", "one two three"]);
     assert!(all[0].marks.unparsed && !all[1].marks.unparsed);
-    assert_eq!((all[1].origin, all[2].origin), ((0, 46), (0, 0)));
+    assert_eq!((all[1].origin, all[2].origin), ((0, 45), (0, 0)));
 }
 
 #[test]
 fn a_partial_is_completed_by_the_next_file() {
     let all = run(Format::Cri, 100, &["@ stdout P one \n", "@ stdout F two\n"]);
     assert_eq!(bodies(&all), ["one two"]);
-    assert_eq!((all[0].origin, all[0].end), ((0, 0), (1, 46)));
+    assert_eq!((all[0].origin, all[0].end), ((0, 0), (1, 44)));
     assert_eq!(all[0].marks, Marks::default());
 }
 

@@ -73,7 +73,7 @@ impl Oracle {
         let (stream, timestamp, last, text, header) =
             parsed.unwrap_or((Stream::None, None, true, line.to_vec(), 0));
         let Place { file, start, end } = place;
-        let found = self.open.iter().position(|message| message.stream == stream);
+        let found = self.open.iter().position(|m| m.stream == stream && m.unparsed == unparsed);
         // It keeps its place in the order of age unless it ends.
         let at = found.unwrap_or_else(|| {
             self.open.push(Message {
