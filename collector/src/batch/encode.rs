@@ -178,3 +178,153 @@ fn hex(value: u64) -> [u8; 16] {
 /// Everything before the body, at its longest.
 const HEAD: usize =
     b"{\"observed_timestamp\":\"\",\"log.record.uid\":\"\",\"body\":\"".len() + 35 + 33;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{discover::Format, read::identity::FileId};
+
+    fn source(attributes: &[(String, String)]) -> Source {
+        Source {
+            path: "/var/log/pods/a_b_c/d/0.log".into(),
+            format: Format::Cri,
+            namespace: None,
+            pod: None,
+            container: None,
+            attributes: attributes.to_vec(),
+        }
+    }
+
+    fn example() -> SourceEncoding {
+        let attributes = [("k8s.pod.name".to_owned(), "a \"b\"".to_owned())];
+        SourceEncoding::new(&source(&attributes), Framing::Lines)
+    }
+
+    fn record(body: Body<'_>) -> Record<'_> {
+        Record {
+            origin: Origin { file: FileId(0xab_cdef), offset: 0x1f },
+            timestamp: Some(b"2026-11-22T01:42:33Z"),
+            stream: Stream::Stdout,
+            body,
+            marks: Marks::default(),
+        }
+    }
+
+    fn encode(record: &Record<'_>) -> String {
+        let mut out = Vec::new();
+        append(&mut out, &example(), record, b"2026-01-01T00:00:00Z");
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_layout() {
+        assert_eq!(
+            encode(&record(Body::Raw(b"say \"hi\"\t"))),
+            "{\"timestamp\":\"2026-11-22T01:42:33Z\",\"log.record.uid\":\"0000000000abcdef-1f\",\
+             \"body\":\"say \\\"hi\\\"\\t\",\"log.iostream\":\"stdout\",\
+             \"k8s.pod.name\":\"a \\\"b\\\"\"}\n"
+        );
+        assert_eq!(
+            encode(&Record {
+                timestamp: None,
+                stream: Stream::None,
+                origin: Origin { file: FileId(u64::MAX), offset: 0 },
+                ..record(Body::Json(b"\\u003c"))
+            }),
+            "{\"observed_timestamp\":\"2026-01-01T00:00:00Z\",\
+             \"log.record.uid\":\"ffffffffffffffff-0\",\"body\":\"\\u003c\",\
+             \"k8s.pod.name\":\"a \\\"b\\\"\"}\n"
+        );
+    }
+
+    #[test]
+    fn marks_stand_behind_the_body() {
+        let marks = Marks { unparsed: true, partial: true, split: 2, split_last: true, cut: 123 };
+        assert!(encode(&Record { marks, ..record(Body::Raw(b"x")) }).contains(
+            "\"body\":\"x\",\"everyline.unparsed\":true,\"everyline.partial\":true,\
+             \"everyline.split\":2,\"everyline.split_last\":true,\"everyline.cut_bytes\":123,\
+             \"log.iostream\""
+        ));
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_there_twice() {
+        assert!(encode(&record(Body::Raw(b"a\xff\"b"))).contains(
+            "\"body\":\"a\u{FFFD}\\\"b\",\"everyline.body_base64\":\"Yf8iYg==\",\"log.iostream\""
+        ));
+    }
+
+    #[test]
+    fn an_array_is_one_json_document() {
+        for count in 0..4 {
+            let source = SourceEncoding::new(&source(&[]), Framing::Array);
+            let mut out = Vec::new();
+            begin(&mut out, Framing::Array);
+            for _ in 0..count {
+                append(&mut out, &source, &record(Body::Raw(b",\n")), b"");
+            }
+            end(&mut out, Framing::Array);
+            let array: Vec<Value> = serde_json::from_slice(&out).unwrap();
+            assert_eq!(array.len(), count);
+            assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), count + 2);
+            assert!(out.starts_with(b"[\n") && out.ends_with(b"\n]\n"));
+        }
+    }
+
+    fn marks() -> impl Strategy<Value = Marks> {
+        (any::<bool>(), any::<bool>(), 0_u32..3, any::<bool>(), 0_u64..3).prop_map(
+            |(unparsed, partial, split, split_last, cut)| Marks {
+                unparsed,
+                partial,
+                split,
+                split_last,
+                cut,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn reads_back_as_what_it_was(
+            body in proptest::collection::vec(any::<u8>(), 0..100),
+            text in "\\PC{0,40}",
+            is_text in any::<bool>(),
+            marks in marks(),
+            (file, offset) in (any::<u64>(), any::<u64>()),
+            keys in proptest::collection::btree_map("[a-z\"\\\\.]{1,9}", "(\\PC|[\0-\x1f]){0,20}", 0..4),
+        ) {
+            let body = if is_text { text.into_bytes() } else { body };
+            let attributes: Vec<_> = keys.into_iter().map(|(key, value)| (format!("a.{key}"), value)).collect();
+            let encoding = SourceEncoding::new(&source(&attributes), Framing::Lines);
+            let origin = Origin { file: FileId(file), offset };
+            let record = Record { origin, marks, ..record(Body::Raw(&body)) };
+            let mut out = Vec::new();
+            append(&mut out, &encoding, &record, b"");
+            prop_assert_eq!(out.iter().position(|byte| *byte == b'\n'), Some(out.len() - 1));
+            let read: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
+            prop_assert_eq!(&read["body"], &*String::from_utf8_lossy(&body));
+            prop_assert_eq!(&read["log.record.uid"], &format!("{file:016x}-{offset:x}"));
+            match std::str::from_utf8(&body) {
+                Ok(_) => prop_assert!(!read.contains_key("everyline.body_base64")),
+                Err(_) => {
+                    let exact = read["everyline.body_base64"].as_str().unwrap();
+                    prop_assert_eq!(&STANDARD.decode(exact).unwrap(), &body);
+                }
+            }
+            prop_assert_eq!(read.get("everyline.unparsed").is_some(), marks.unparsed);
+            prop_assert_eq!(read.get("everyline.partial").is_some(), marks.partial);
+            prop_assert_eq!(read.get("everyline.split").and_then(Value::as_u64).unwrap_or(0), u64::from(marks.split));
+            prop_assert_eq!(read.get("everyline.cut_bytes").and_then(Value::as_u64).unwrap_or(0), marks.cut);
+            for (key, value) in &attributes {
+                prop_assert_eq!(&read[key], value);
+            }
+            if body.is_ascii() && marks == Marks::default() {
+                let escaped = 6 * body.iter().filter(|b| **b < 0x20 || matches!(b, b'"' | b'\\')).count();
+                prop_assert!(out.len() <= encoding.overhead() + body.len() + escaped);
+            }
+        }
+    }
+}
