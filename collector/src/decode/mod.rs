@@ -5,7 +5,15 @@
 //! crash relies on that (see ARCHITECTURE.md, "Replay"). It never drops: a line it cannot parse is
 //! a record of the whole line with a mark.
 
-use crate::read::identity::FileId;
+mod cri;
+mod docker;
+mod join;
+mod json_string;
+mod plain;
+pub mod timestamp;
+
+use self::{cri::Cri, docker::Docker, join::End, plain::Plain};
+use crate::{config::schema::LongLines, discover::Format, read::identity::FileId};
 
 /// Which stream a container wrote the line to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,3 +91,117 @@ pub enum Step<'a> {
     /// No whole line in the input: call again with more bytes from the same offset on.
     NeedMore,
 }
+
+/// Bounds on a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest message (without header and newline; of a Docker line, as the container wrote it).
+    /// Longer ones are split or cut. Decoding needs a buffer of 4 KiB more than this.
+    pub max_line_bytes: usize,
+    /// What to do with longer ones.
+    pub long_lines: LongLines,
+}
+
+/// One source's decoder.
+#[derive(Debug)]
+pub struct Decoder(Inner);
+
+// One a source, and sources are many: the rarely used Docker decoder keeps its buffers to itself.
+#[derive(Debug)]
+enum Inner {
+    Cri(Cri),
+    Docker(Box<Docker>),
+    Plain(Plain),
+}
+
+impl Decoder {
+    /// A decoder at a clean point: the beginning of a line, nothing unfinished before it.
+    pub fn new(format: Format, limits: Limits) -> Self {
+        Self(match format {
+            Format::Cri => Inner::Cri(Cri::new(limits)),
+            Format::DockerJson => Inner::Docker(Box::new(Docker::new(limits))),
+            Format::Plain => Inner::Plain(Plain::new(limits)),
+        })
+    }
+
+    /// One step forward. `offset` is that of `input[0]` in `file`; the next call continues behind
+    /// what this one used up. Given [`Step::NeedMore`], call again from the same offset with more
+    /// input; it is never the answer to `max_line_bytes` + 4 KiB or more.
+    #[inline]
+    pub fn next<'a>(&'a mut self, file: FileId, offset: u64, input: &'a [u8]) -> Step<'a> {
+        match &mut self.0 {
+            Inner::Cri(cri) => cri.next(file, offset, input),
+            Inner::Docker(docker) => docker.next(file, offset, input),
+            Inner::Plain(plain) => plain.next(file, offset, input),
+        }
+    }
+
+    /// The file ends here but its source goes on in another one. `rest` is what [`Decoder::next`]
+    /// left, at `offset`. Call it, each time behind what the last call used up, until it returns
+    /// None. Makes a record (marked partial) of a line without a newline; an unfinished message that
+    /// only its next line can end is carried over.
+    pub fn end_file<'a>(
+        &'a mut self,
+        file: FileId,
+        offset: u64,
+        rest: &'a [u8],
+    ) -> Option<Step<'a>> {
+        if rest.is_empty() && !self.is_inside_line() {
+            return None;
+        }
+        Some(match &mut self.0 {
+            Inner::Cri(cri) => cri.step(file, offset, rest, End::File),
+            Inner::Docker(docker) => docker.step(file, offset, rest, End::File),
+            Inner::Plain(plain) => plain.step(file, offset, rest, End::File),
+        })
+    }
+
+    /// The source ends here for good. As [`Decoder::end_file`], and then what is unfinished, oldest
+    /// first, marked partial. Those last records use up nothing: they end where the file does, and
+    /// are the only ones that may end where settled bytes do. On a replay they are therefore never
+    /// to be suppressed: they come again only if [`Decoder::resume`] still pointed at them.
+    pub fn finish<'a>(&'a mut self, file: FileId, offset: u64, rest: &'a [u8]) -> Option<Step<'a>> {
+        if !rest.is_empty() || self.is_inside_line() {
+            return self.end_file(file, offset, rest);
+        }
+        let record = self.joiner_mut().flush()?;
+        Some(Step::Record { record, consumed: 0 })
+    }
+
+    /// Where decoding must restart to come to this state again: the beginning of the oldest
+    /// unfinished message. None: here.
+    pub fn resume(&self) -> Option<Origin> {
+        self.joiner().resume()
+    }
+
+    /// Memory held for unfinished messages.
+    pub fn pending_bytes(&self) -> usize {
+        self.joiner().pending_bytes()
+    }
+
+    fn is_inside_line(&self) -> bool {
+        match &self.0 {
+            Inner::Docker(docker) => docker.is_inside_line(),
+            Inner::Cri(_) | Inner::Plain(_) => self.joiner().inside().is_some(),
+        }
+    }
+
+    fn joiner(&self) -> &join::Joiner {
+        match &self.0 {
+            Inner::Cri(cri) => &cri.joiner,
+            Inner::Docker(docker) => &docker.joiner,
+            Inner::Plain(plain) => &plain.joiner,
+        }
+    }
+
+    fn joiner_mut(&mut self) -> &mut join::Joiner {
+        match &mut self.0 {
+            Inner::Cri(cri) => &mut cri.joiner,
+            Inner::Docker(docker) => &mut docker.joiner,
+            Inner::Plain(plain) => &mut plain.joiner,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

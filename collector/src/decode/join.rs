@@ -1,0 +1,392 @@
+//! Messages that are not simply one physical line: joined from partials, split into pieces, cut.
+//!
+//! Holds at most one unfinished message a stream, each bounded by `max_line_bytes`. Knows no format:
+//! a decoder says which bytes of a line are message and whether the message ends with the line.
+//!
+//! A message longer than the bound is cut where the bound falls, or up to three bytes before, so as
+//! not to break a UTF-8 character within one physical line. Where that is depends on the message
+//! alone, never on how its bytes arrived, so a replay makes the same pieces. Every record uses up at
+//! least one byte (but for those flushed at the end of a source), so no two end at the same offset.
+
+use memchr::memchr;
+
+use super::{Body, Limits, Marks, Origin, Record, Step, Stream, timestamp::Stamp};
+use crate::{config::schema::LongLines, read::identity::FileId};
+
+/// Joins partials and splits or cuts long messages.
+#[derive(Debug)]
+pub(super) struct Joiner {
+    limits: Limits,
+    /// Indexed by [`lane`].
+    messages: [Message; 4],
+    /// The message that the physical line being read belongs to, once part of the line is used up.
+    inside: Option<Inside>,
+    /// The message whose text the last record borrows; cleared before anything else happens.
+    lent: Option<usize>,
+    open: u32,
+    begun: u64,
+}
+
+/// What a physical line, or the rest of one, is to its message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    /// Whose.
+    pub stream: Stream,
+    /// The message ends with the line.
+    pub last: bool,
+    /// What the message becomes if the line begins it.
+    pub opening: Opening<'a>,
+}
+
+/// What is known of a message from its first line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening<'a> {
+    /// The first byte of its first line.
+    pub origin: Origin,
+    /// That line's timestamp.
+    pub timestamp: Option<&'a [u8]>,
+    /// Whether the line did not parse.
+    pub unparsed: bool,
+}
+
+/// Where a line's message bytes are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    /// The file.
+    pub file: FileId,
+    /// Of the first byte of `rest` in the file.
+    pub offset: u64,
+    /// Bytes before `rest` that are used up with the line.
+    pub header: usize,
+    /// Message bytes, and whatever follows the line.
+    pub rest: &'a [u8],
+    /// What the end of `rest` means.
+    pub end: End,
+}
+
+/// What the end of the input means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// There may be more: a line ends at a newline only.
+    Open,
+    /// The file ends here, and so does its last line.
+    File,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Inside {
+    lane: usize,
+    last: bool,
+}
+
+#[derive(Debug, Default)]
+struct Message {
+    open: bool,
+    /// The bound is passed: the rest is only counted.
+    cutting: bool,
+    /// Orders open messages by age; offsets of different files do not.
+    begun: u64,
+    origin: Option<Origin>,
+    /// Where the piece being gathered begins; the first begins at `origin`.
+    piece_origin: Option<Origin>,
+    pieces: u32,
+    cut: u64,
+    stamp: Stamp,
+    text: Vec<u8>,
+}
+
+impl Joiner {
+    /// An empty one.
+    pub(super) fn new(mut limits: Limits) -> Self {
+        limits.max_line_bytes = limits.max_line_bytes.max(1);
+        Self { limits, messages: Default::default(), inside: None, lent: None, open: 0, begun: 0 }
+    }
+
+    /// The bound on a message; at least 1.
+    #[inline]
+    pub(super) fn bound(&self) -> usize {
+        self.limits.max_line_bytes
+    }
+
+    /// Whether a line can be handled without looking at this at all.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.open == 0 && self.lent.is_none()
+    }
+
+    /// Whether the message that `part` would belong to is begun.
+    pub(super) fn is_open(&self, part: Part<'_>) -> bool {
+        self.messages[lane(part)].open
+    }
+
+    /// Takes back what the last record borrowed. Goes first in every call.
+    pub(super) fn settle(&mut self) {
+        if let Some(lane) = self.lent.take() {
+            let text = &mut self.messages[lane].text;
+            text.clear();
+            text.shrink_to(KEPT);
+        }
+    }
+
+    /// Begins the message of `part`, unless it is begun.
+    pub(super) fn open(&mut self, part: Part<'_>) {
+        let message = &mut self.messages[lane(part)];
+        if message.open {
+            return;
+        }
+        let Opening { origin, timestamp, unparsed: _ } = part.opening;
+        *message = Message {
+            open: true,
+            cutting: false,
+            begun: self.begun,
+            origin: Some(origin),
+            piece_origin: Some(origin),
+            pieces: 0,
+            cut: 0,
+            stamp: Stamp::new(timestamp),
+            text: std::mem::take(&mut message.text),
+        };
+        self.begun += 1;
+        self.open += 1;
+    }
+
+    /// The rest of a line that is partly used up.
+    pub(super) fn inside(&self) -> Option<Part<'static>> {
+        let Inside { lane, last } = self.inside?;
+        let Message { origin, .. } = self.messages[lane];
+        let opening = Opening { origin: origin?, timestamp: None, unparsed: lane == UNPARSED };
+        Some(Part { stream: STREAMS[lane], last, opening })
+    }
+
+    /// Takes a line, or as much of it as makes a record.
+    pub(super) fn take<'a>(&'a mut self, part: Part<'a>, line: Line<'a>) -> Step<'a> {
+        let message = &self.messages[lane(part)];
+        if message.cutting {
+            return self.discard(part, line, 0);
+        }
+        let room = self.limits.max_line_bytes - message.text.len();
+        let window = &line.rest[..line.rest.len().min(room + 1)];
+        let (len, terminator) = match memchr(b'\n', window) {
+            Some(len) => (len, 1),
+            None if line.rest.len() > room => return self.overflow(part, line, room),
+            None if line.end == End::File => (line.rest.len(), 0),
+            None => return Step::NeedMore,
+        };
+        self.inside = None;
+        self.end_line(part, &line.rest[..len], terminator == 0, line.header + len + terminator)
+    }
+
+    /// Takes a line's message where it is not a run of the file's bytes (it was decoded). Returns
+    /// how much of `text` went into a piece, if the rest must be brought again because the message
+    /// overflowed; each such piece uses up one byte of the line's `left`, so that it has an origin
+    /// and an end of its own.
+    pub(super) fn take_decoded<'a>(
+        &'a mut self,
+        part: Part<'a>,
+        text: &'a [u8],
+        left: usize,
+        partial: bool,
+        next: Origin,
+    ) -> (Step<'a>, Option<usize>) {
+        let message = &mut self.messages[lane(part)];
+        if message.cutting {
+            message.cut += text.len() as u64;
+            return (self.end_line(part, &[], partial, left), None);
+        }
+        let room = self.limits.max_line_bytes - message.text.len();
+        if text.len() <= room {
+            return (self.end_line(part, text, partial, left), None);
+        }
+        let keep = boundary(text, room, message.text.is_empty());
+        self.open(part);
+        match self.limits.long_lines {
+            LongLines::Split => (self.piece(lane(part), &text[..keep], next, 1), Some(keep)),
+            LongLines::Cut => {
+                let message = &mut self.messages[lane(part)];
+                message.text.extend_from_slice(&text[..keep]);
+                message.cutting = true;
+                message.cut += (text.len() - keep) as u64;
+                (self.end_line(part, &[], partial, left), None)
+            }
+        }
+    }
+
+    /// The oldest unfinished message, ended by force.
+    pub(super) fn flush(&mut self) -> Option<Record<'_>> {
+        self.settle();
+        self.inside = None;
+        let oldest = (0..self.messages.len())
+            .filter(|lane| self.messages[*lane].open)
+            .min_by_key(|lane| self.messages[*lane].begun)?;
+        Some(self.close(oldest, &[], true))
+    }
+
+    /// Where the oldest unfinished message begins.
+    pub(super) fn resume(&self) -> Option<Origin> {
+        if self.open == 0 {
+            return None;
+        }
+        let open = self.messages.iter().filter(|message| message.open);
+        open.min_by_key(|message| message.begun)?.origin
+    }
+
+    /// Memory held.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.messages.iter().map(|message| message.text.capacity()).sum()
+    }
+
+    /// The line overflows its message: a piece, or the beginning of what is cut.
+    fn overflow<'a>(&'a mut self, part: Part<'a>, line: Line<'a>, room: usize) -> Step<'a> {
+        self.open(part);
+        self.inside = Some(Inside { lane: lane(part), last: part.last });
+        let message = &mut self.messages[lane(part)];
+        let keep = boundary(line.rest, room, message.text.is_empty());
+        match self.limits.long_lines {
+            LongLines::Split => {
+                let next = Origin { file: line.file, offset: line.offset + keep as u64 };
+                self.piece(lane(part), &line.rest[..keep], next, line.header + keep)
+            }
+            LongLines::Cut => {
+                message.text.extend_from_slice(&line.rest[..keep]);
+                message.cutting = true;
+                self.discard(part, line, keep)
+            }
+        }
+    }
+
+    /// Counts what is left of a line from `from` on.
+    fn discard<'a>(&'a mut self, part: Part<'a>, line: Line<'a>, from: usize) -> Step<'a> {
+        let message = &mut self.messages[lane(part)];
+        let rest = &line.rest[from..];
+        let (len, terminator) = match memchr(b'\n', rest) {
+            Some(len) => (len, 1),
+            None if line.end == End::File => (rest.len(), 0),
+            None => {
+                // One byte stays, so that the record has one to take up should the file end here.
+                let used = rest.len().saturating_sub(1);
+                if line.header + from + used == 0 {
+                    return Step::NeedMore;
+                }
+                message.cut += used as u64;
+                self.inside = Some(Inside { lane: lane(part), last: part.last });
+                return Step::Consumed(line.header + from + used);
+            }
+        };
+        message.cut += len as u64;
+        self.inside = None;
+        self.end_line(part, &[], terminator == 0, line.header + from + len + terminator)
+    }
+
+    /// The line ends, and with it the message if it is its last.
+    fn end_line<'a>(
+        &'a mut self,
+        part: Part<'a>,
+        text: &'a [u8],
+        partial: bool,
+        consumed: usize,
+    ) -> Step<'a> {
+        if !part.last {
+            self.open(part);
+            self.messages[lane(part)].text.extend_from_slice(text);
+            return Step::Consumed(consumed);
+        }
+        if self.messages[lane(part)].open {
+            let record = self.close(lane(part), text, partial);
+            return Step::Record { record, consumed };
+        }
+        let Opening { origin, timestamp, unparsed } = part.opening;
+        let marks = Marks { unparsed, partial, ..Marks::default() };
+        let body = Body::Raw(text);
+        let record = Record { origin, timestamp, stream: part.stream, body, marks };
+        Step::Record { record, consumed }
+    }
+
+    /// A full piece, the next of which begins at `next`.
+    fn piece<'a>(
+        &'a mut self,
+        lane: usize,
+        tail: &'a [u8],
+        next: Origin,
+        consumed: usize,
+    ) -> Step<'a> {
+        let message = &mut self.messages[lane];
+        message.pieces += 1;
+        let marks = Marks { unparsed: lane == UNPARSED, split: message.pieces, ..Marks::default() };
+        let origin = message.piece_origin.replace(next);
+        let record = self.lend(lane, origin, tail, marks);
+        Step::Record { record, consumed }
+    }
+
+    fn close<'a>(&'a mut self, lane: usize, tail: &'a [u8], partial: bool) -> Record<'a> {
+        self.open -= 1;
+        let message = &mut self.messages[lane];
+        message.open = false;
+        message.cutting = false;
+        let split = message.pieces > 0;
+        let marks = Marks {
+            unparsed: lane == UNPARSED,
+            partial,
+            split: if split { message.pieces + 1 } else { 0 },
+            split_last: split,
+            cut: message.cut,
+        };
+        let origin = message.piece_origin;
+        self.lend(lane, origin, tail, marks)
+    }
+
+    /// A record of the gathered text and `tail`.
+    fn lend<'a>(
+        &'a mut self,
+        lane: usize,
+        origin: Option<Origin>,
+        tail: &'a [u8],
+        marks: Marks,
+    ) -> Record<'a> {
+        let message = &mut self.messages[lane];
+        let body = if message.text.is_empty() {
+            tail
+        } else {
+            self.lent = Some(lane);
+            message.text.extend_from_slice(tail);
+            &message.text
+        };
+        Record {
+            origin: origin.expect("an open message has an origin"),
+            timestamp: message.stamp.get(),
+            stream: STREAMS[lane],
+            body: Body::Raw(body),
+            marks,
+        }
+    }
+}
+
+/// Where to end a piece of `text` that has room for `room` bytes and more than that to say: at
+/// `room`, or at the beginning of the character that would be broken there. `fresh`: the piece has
+/// no text yet, and must get some.
+fn boundary(text: &[u8], room: usize, fresh: bool) -> usize {
+    let continues = |at: usize| text[at] & 0xC0 == 0x80;
+    if !continues(room) {
+        return room;
+    }
+    let nearest = (room.saturating_sub(3)..room).rev().find(|at| !continues(*at));
+    nearest.filter(|at| text[*at] >= 0xC0 && (*at > 0 || !fresh)).unwrap_or(room)
+}
+
+/// What cannot be parsed must not come between the partials of what can.
+fn lane(part: Part<'_>) -> usize {
+    match part.stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+        Stream::None if part.opening.unparsed => UNPARSED,
+        Stream::None => 2,
+    }
+}
+
+/// The streams of the lanes.
+const STREAMS: [Stream; 4] = [Stream::Stdout, Stream::Stderr, Stream::None, Stream::None];
+
+/// The lane of lines that do not parse.
+const UNPARSED: usize = 3;
+
+/// Buffers up to this size are kept for the next message.
+const KEPT: usize = 64 * 1024;
