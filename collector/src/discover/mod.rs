@@ -3,8 +3,215 @@
 //! Turns directory listings into [`Found`] files: a path, the [`Source`] it belongs to and the
 //! [`Role`] its name gives it (live, rotated, compressed). Opens no log file and remembers nothing:
 //! identity is `read`'s business, noticing changes is `watch`'s.
+//!
+//! Whoever drives it watches and then lists [`Discovery::roots`], does the same with every
+//! [`Listing::directories`] not yet watched, and lists a directory again whenever it changes. A
+//! root that does not exist yet stands in as its nearest existing ancestor, so nothing has to be
+//! tried again on a timer.
+//!
+//! Names in these directories are hostile input: a name that is not as the runtime would make it
+//! is refused with a problem, and no text of one reaches a path that is opened.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::config::Config;
+
+mod docker;
+mod entries;
+mod family;
+mod files;
+mod filter;
+mod former;
+mod host;
+mod kubernetes;
+mod node;
+mod own;
+#[cfg(test)]
+mod tests;
+
+pub use own::OwnOutputs;
+
+/// Finds log files as configured. Cheap to ask, and always answers from the file system as it is.
+#[derive(Debug)]
+pub struct Discovery {
+    host: host::HostRoot,
+    own: OwnOutputs,
+    kubernetes: Option<kubernetes::Kubernetes>,
+    docker: Option<docker::Docker>,
+    files: files::Groups,
+}
+
+/// Why discovery cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    /// A pattern is no glob.
+    #[error(
+        "`{key}`: `{pattern}` is not a glob: {reason}; put a special character that is meant \
+         literally in brackets, like [*]"
+    )]
+    Glob {
+        /// The configuration key.
+        key: String,
+        /// What was written there.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A pattern of files is not absolute.
+    #[error("`{key}`: `{pattern}` is not absolute; write the whole path, beginning with /")]
+    Relative {
+        /// The configuration key.
+        key: String,
+        /// What was written there.
+        pattern: String,
+    },
+}
+
+/// What every lister is told of the directory it looks at.
+struct Look<'a> {
+    host: &'a host::HostRoot,
+    own: &'a OwnOutputs,
+    /// The directory as this process opens it.
+    directory: &'a Path,
+    /// The directory as the host calls it.
+    here: &'a Path,
+    entries: &'a [entries::Entry],
+    bases: &'a Bases,
+}
+
+/// Where configured directories really are, looked up once a listing.
+#[derive(Default)]
+struct Bases(RefCell<HashMap<PathBuf, Option<PathBuf>>>);
+
+impl Look<'_> {
+    /// The real path of a configured directory, if it exists.
+    fn real(&self, base: &Path) -> Option<PathBuf> {
+        if let Some(known) = self.bases.0.borrow().get(base) {
+            return known.clone();
+        }
+        let real = self.host.real(base);
+        self.bases.0.borrow_mut().insert(base.to_owned(), real.clone());
+        real
+    }
+}
+
+impl Discovery {
+    /// Compiles the configuration's patterns. Looks at nothing yet.
+    pub fn new(config: &Config, own: &OwnOutputs) -> Result<Self, DiscoverError> {
+        let node: Arc<str> = node::name(config).into();
+        let sources = &config.sources;
+        let docker = sources.docker.enabled.then_some(&sources.docker);
+        let kubernetes = sources.kubernetes.enabled.then_some(&sources.kubernetes);
+        let docker = docker.map(|it| docker::Docker::new(it, Arc::clone(&node))).transpose()?;
+        let kubernetes =
+            kubernetes.map(|it| kubernetes::Kubernetes::new(it, Arc::clone(&node))).transpose()?;
+        Ok(Self {
+            host: host::HostRoot::new(&config.host_root),
+            own: own.clone(),
+            kubernetes,
+            docker,
+            files: files::Groups::new(&sources.files, &node)?,
+        })
+    }
+
+    /// Directories to watch and list first. In place of one that does not exist: its nearest
+    /// existing ancestor, whose listing leads on once there is more.
+    pub fn roots(&self) -> Vec<PathBuf> {
+        let deepest = self.bases().map(|base| self.host.inside(self.host.walk(base).deepest()));
+        let mut roots: Vec<_> = deepest.collect();
+        roots.sort();
+        roots.dedup();
+        roots
+    }
+
+    /// What one directory holds, given that it was returned by [`Discovery::roots`] or in a
+    /// listing. One `readdir` and a few `stat`; opens no log file. Of a directory that is gone: the
+    /// roots, for the way to it may have to be waited for anew.
+    pub fn list(&self, directory: &Path) -> Listing {
+        let mut listing = Listing::default();
+        let Some(here) = self.host.outside(directory) else { return listing };
+        let entries = match entries::read(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                listing.directories = self.roots();
+                return listing;
+            }
+            Err(error) => {
+                listing.problems.push(unlistable(&here, &error));
+                Vec::new()
+            }
+        };
+        let (host, own) = (&self.host, &self.own);
+        let bases = Bases::default();
+        let look = Look { host, own, directory, here: &here, entries: &entries, bases: &bases };
+        let mut known = self.lead_on(&look, &mut listing);
+        if let Some(kubernetes) = &self.kubernetes {
+            known |= kubernetes.list(&look, self.docker.as_ref(), &mut listing);
+        }
+        if let Some(docker) = &self.docker {
+            known |= docker.list(&look, &mut listing);
+        }
+        let taken = |path: &Path| self.is_of_a_runtime(&look, path);
+        known |= self.files.list(&look, &taken, &mut listing);
+        if !known {
+            // Reached through a link only: ask the links what of it is meant.
+            if let Some(kubernetes) = &self.kubernetes {
+                kubernetes.list_linked(&look, self.docker.as_ref(), &mut listing);
+            }
+            self.files.list_linked(&look, &taken, &mut listing);
+        }
+        self.leave_out_own(&mut listing);
+        listing.directories.sort();
+        listing.directories.dedup();
+        listing.directories.retain(|path| path != directory);
+        listing
+    }
+
+    /// Every configured directory, as the host calls it.
+    fn bases(&self) -> impl Iterator<Item = &Path> {
+        let kubernetes = self.kubernetes.iter().flat_map(kubernetes::Kubernetes::bases);
+        let docker = self.docker.iter().map(docker::Docker::base);
+        kubernetes.chain(docker).chain(self.files.bases())
+    }
+
+    /// From an ancestor on towards the configured directories. True if it is one.
+    fn lead_on(&self, look: &Look<'_>, listing: &mut Listing) -> bool {
+        let mut ancestor = false;
+        for base in self.bases() {
+            let walk = self.host.walk(base);
+            if walk.passes(look.here) && walk.deepest() != look.here {
+                ancestor = true;
+                listing.directories.push(self.host.inside(walk.deepest()));
+            }
+        }
+        ancestor
+    }
+
+    /// Whether a real path of the host lies where Kubernetes' or Docker's logs are looked for.
+    fn is_of_a_runtime(&self, look: &Look<'_>, path: &Path) -> bool {
+        self.kubernetes.as_ref().is_some_and(|it| it.holds(look, path))
+            || self.docker.as_ref().is_some_and(|it| it.holds(look, path))
+    }
+
+    fn leave_out_own(&self, listing: &mut Listing) {
+        let is_own = |path: &Path| self.own.holds(path, self.host.outside(path).as_deref());
+        listing.directories.retain(|path| !is_own(path));
+        listing.files.retain(|found| !is_own(&found.path) && !self.own.is_stream(&found.path));
+    }
+}
+
+fn unlistable(here: &Path, error: &io::Error) -> String {
+    format!(
+        "The directory {here:?} cannot be listed, so no logs in it are collected: {error}. Let the \
+         agent read it (as root, or with the capability DAC_READ_SEARCH)."
+    )
+}
 
 /// How the lines of a source are laid out on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -24,7 +24,7 @@ const OTHER: FileToken = FileToken(41);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longer than it takes any watcher here to notice something.
-const QUIET: Duration = Duration::from_millis(150);
+const QUIET: Duration = Duration::from_millis(100);
 
 /// Under what circumstances the suite runs.
 #[derive(Debug, Clone, Copy)]

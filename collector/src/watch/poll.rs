@@ -69,7 +69,7 @@ impl DirectoryState {
     /// even where the time stamp says that nothing changed (it comes from another machine).
     pub(super) fn look(&mut self, path: &Path, thorough: bool) -> bool {
         self.looks = self.looks.wrapping_add(1);
-        let thorough = thorough || self.looks % THOROUGH == 0;
+        let thorough = thorough || self.looks.is_multiple_of(THOROUGH);
         let Ok(about) = fs::metadata(path) else {
             return self.seen.take().is_some();
         };

@@ -1,0 +1,147 @@
+//! Docker: `CONTAINERS/ID/ID-json.log` and what the container's configuration says of it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+mod about;
+
+use about::About;
+
+use super::{
+    DiscoverError, Format, Listing, Look, Source,
+    entries::Kind,
+    family,
+    filter::{Selection, Subject},
+    kubernetes,
+};
+use crate::config;
+
+/// Docker's logs as configured.
+#[derive(Debug)]
+pub(super) struct Docker {
+    containers: PathBuf,
+    selection: Selection,
+    node: Arc<str>,
+}
+
+/// Whether a path is laid out as Docker's `ID/ID-json.log`.
+pub(super) fn is_log(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let directory = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_suffix("-json.log")).is_some_and(|id| directory == Some(id))
+}
+
+impl Docker {
+    pub(super) fn new(config: &config::Docker, node: Arc<str>) -> Result<Self, DiscoverError> {
+        Ok(Self {
+            containers: config.containers_dir.clone(),
+            selection: Selection::new("sources.docker", &config.include, &config.exclude)?,
+            node,
+        })
+    }
+
+    /// The configured directory.
+    pub(super) fn base(&self) -> &Path {
+        &self.containers
+    }
+
+    /// Whether a real path of the host lies in it.
+    pub(super) fn holds(&self, look: &Look<'_>, path: &Path) -> bool {
+        look.real(&self.containers).is_some_and(|base| path.starts_with(base))
+    }
+
+    /// Adds what the directory holds of Docker; false if it has nothing to do with it.
+    pub(super) fn list(&self, look: &Look<'_>, listing: &mut Listing) -> bool {
+        let Some(base) = look.real(&self.containers) else { return false };
+        let Ok(below) = look.here.strip_prefix(base) else { return false };
+        let parts: Vec<_> = below.iter().map(|part| part.to_str()).collect();
+        match parts[..] {
+            [] => list_containers(look, listing),
+            [Some(id)] if kubernetes::is_id(id) => self.list_logs(look, id, listing),
+            _ => {}
+        }
+        true
+    }
+
+    fn list_logs(&self, look: &Look<'_>, id: &str, listing: &mut Listing) {
+        let live = format!("{id}-json.log");
+        let mut problem = None;
+        family::collect(look.directory, look.entries, listing, |name| {
+            if name != live {
+                return None;
+            }
+            let (about, trouble) = About::read(&look.directory.join("config.v2.json"));
+            problem = trouble.map(|trouble| (look.here.join("config.v2.json"), trouble));
+            self.source(look, id, about, &self.containers.join(id).join(name))
+        });
+        listing.problems.extend(problem.map(|(path, trouble)| {
+            format!(
+                "What Docker says of a container in {path:?} cannot be used, so its log carries \
+                 the container's id and no name: {trouble}."
+            )
+        }));
+    }
+
+    fn source(&self, look: &Look<'_>, id: &str, about: About, path: &Path) -> Option<Arc<Source>> {
+        let About { name, namespace, pod, container, .. } = &about;
+        let subject = Subject {
+            namespace: namespace.as_deref(),
+            pod: pod.as_deref(),
+            container: [container.as_deref().or(name.as_deref()), Some(id)],
+            path,
+        };
+        let own = look.own.is_container(id)
+            || namespace.as_deref().zip(pod.as_deref()).is_some_and(|(namespace, pod)| {
+                look.own.is_pod(namespace, pod, about.uid.as_deref())
+            });
+        if own || !self.selection.admits(subject) {
+            return None;
+        }
+        let node = if pod.is_some() { "k8s.node.name" } else { "host.name" };
+        let attributes = [
+            ("k8s.namespace.name", namespace.clone()),
+            ("k8s.pod.name", pod.clone()),
+            ("k8s.pod.uid", about.uid.clone()),
+            ("k8s.container.name", container.clone()),
+            ("k8s.container.restart_count", about.restarts.clone()),
+            ("container.name", name.clone()),
+            ("container.id", Some(id.to_owned())),
+            ("container.image.name", about.image.clone()),
+            ("docker.compose.project", about.compose_project.clone()),
+            ("docker.compose.service", about.compose_service.clone()),
+            (node, Some(self.node.to_string())),
+            ("log.file.path", Some(path.to_string_lossy().into_owned())),
+        ];
+        let known = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
+        Some(Arc::new(Source {
+            path: look.directory.join(format!("{id}-json.log")),
+            format: Format::DockerJson,
+            attributes: attributes.into_iter().filter_map(known).collect(),
+            container: container.clone().or_else(|| name.clone()),
+            namespace: about.namespace,
+            pod: about.pod,
+        }))
+    }
+}
+
+fn list_containers(look: &Look<'_>, listing: &mut Listing) {
+    let mut refused = None;
+    for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
+        match entry.name.to_str().filter(|id| kubernetes::is_id(id)) {
+            Some(id) if look.own.is_container(id) => {}
+            Some(id) => listing.directories.push(look.directory.join(id)),
+            None => {
+                refused.get_or_insert(&entry.name);
+            }
+        }
+    }
+    listing.problems.extend(refused.map(|name| {
+        format!(
+            "{:?} is not named as Docker would (a container's id), so its log is not collected; \
+             there may be more like it beside it.",
+            look.here.join(name)
+        )
+    }));
+}

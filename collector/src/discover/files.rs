@@ -1,0 +1,277 @@
+//! Files named by pattern, and their former files beside them.
+//!
+//! Links to directories are not followed below a pattern's literal beginning: no loops, no file
+//! twice, no way out of the tree. A link to a file stands for the file.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use globset::GlobSet;
+
+mod pattern;
+
+use pattern::Pattern;
+
+use super::{
+    AgeKey, DiscoverError, Format, Found, Listing, Look, Role, Source,
+    entries::{self, Entry, Kind},
+    filter, former,
+};
+use crate::config::{self, FileFormat};
+
+/// All statically configured files, in the configuration's order: the first to match wins.
+#[derive(Debug)]
+pub(super) struct Groups(Vec<Group>);
+
+#[derive(Debug)]
+struct Group {
+    patterns: Vec<Pattern>,
+    exclude: GlobSet,
+    format: Format,
+    /// After what every source carries.
+    attributes: BTreeMap<String, String>,
+    node: String,
+}
+
+/// A directory as one group's patterns call it.
+struct Place<'a> {
+    group: &'a Group,
+    /// Below a pattern's base, in the pattern's words.
+    called: Vec<(&'a Pattern, PathBuf)>,
+}
+
+impl Groups {
+    pub(super) fn new(files: &[config::Files], node: &str) -> Result<Self, DiscoverError> {
+        let group = |(at, files): (usize, &config::Files)| {
+            let key = format!("sources.files[{at}]");
+            let paths = format!("{key}.paths");
+            Ok(Group {
+                patterns: files
+                    .paths
+                    .iter()
+                    .map(|pattern| Pattern::new(&paths, pattern))
+                    .collect::<Result<_, _>>()?,
+                exclude: filter::set(&format!("{key}.exclude"), &files.exclude)?,
+                format: match files.format {
+                    FileFormat::Plain => Format::Plain,
+                    FileFormat::Cri => Format::Cri,
+                    FileFormat::DockerJson => Format::DockerJson,
+                },
+                attributes: files.attributes.clone(),
+                node: node.to_owned(),
+            })
+        };
+        Ok(Self(files.iter().enumerate().map(group).collect::<Result<_, _>>()?))
+    }
+
+    /// The directories the patterns begin in.
+    pub(super) fn bases(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().flat_map(|group| &group.patterns).map(|pattern| pattern.base.as_path())
+    }
+
+    /// Adds what the directory holds; false if no pattern leads here. `taken`: real paths of the
+    /// host that another lister answers for.
+    pub(super) fn list(
+        &self,
+        look: &Look<'_>,
+        taken: &dyn Fn(&Path) -> bool,
+        listing: &mut Listing,
+    ) -> bool {
+        let mut known = false;
+        for group in &self.0 {
+            let place = group.place(look, look.here);
+            if place.called.is_empty() {
+                continue;
+            }
+            known = true;
+            // What an earlier lister or group answers for.
+            let before: HashSet<_> = listing.files.iter().map(|it| it.path.clone()).collect();
+            for entry in look.entries {
+                match entry.kind {
+                    Kind::Directory => {
+                        if place.leads_into(entry) {
+                            listing.directories.push(look.directory.join(&entry.name));
+                        }
+                    }
+                    Kind::File => {
+                        if !before.contains(&look.directory.join(&entry.name)) {
+                            place.list_file(look, entry, listing);
+                        }
+                    }
+                    Kind::Link => self.list_link(look, &place, entry, taken, listing),
+                    Kind::Other => {}
+                }
+            }
+        }
+        known
+    }
+
+    /// A directory that is known only because matching links lead into it: walks for those.
+    pub(super) fn list_linked(
+        &self,
+        look: &Look<'_>,
+        taken: &dyn Fn(&Path) -> bool,
+        listing: &mut Listing,
+    ) {
+        let bases = self.bases().filter_map(|base| look.real(base));
+        let mut ahead: VecDeque<PathBuf> = bases.collect();
+        let mut listed = Vec::new();
+        while let Some(here) = ahead.pop_front() {
+            if listed.contains(&here) {
+                continue;
+            }
+            let directory = look.host.inside(&here);
+            let mut entries = entries::read(&directory).unwrap_or_default();
+            entries.retain(|entry| matches!(entry.kind, Kind::Directory | Kind::Link));
+            let there = Look { directory: &directory, here: &here, entries: &entries, ..*look };
+            let mut found = Listing::default();
+            self.list(&there, taken, &mut found);
+            let below = found.directories.iter().filter_map(|path| look.host.outside(path));
+            ahead.extend(below.filter(|path| path.starts_with(&here)));
+            found.files.retain(|file| file.path.parent() == Some(look.directory));
+            listing.files.append(&mut found.files);
+            listed.push(here);
+        }
+    }
+
+    /// A matching link to a file: the file, unless it is found without the link.
+    fn list_link(
+        &self,
+        look: &Look<'_>,
+        place: &Place<'_>,
+        entry: &Entry,
+        taken: &dyn Fn(&Path) -> bool,
+        listing: &mut Listing,
+    ) {
+        let Some(called) = place.matched(&entry.name) else { return };
+        let Some(target) = look.host.real(&look.here.join(&entry.name)) else { return };
+        let path = look.host.inside(&target);
+        let regular = path.symlink_metadata().is_ok_and(|about| about.is_file());
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
+        let found_anyway = taken(&target)
+            || self.0.iter().any(|group| group.place(look, parent).matched(name).is_some())
+            || listing.files.iter().any(|found| found.path == path);
+        if !regular || found_anyway {
+            return;
+        }
+        let directory = look.host.inside(parent);
+        let source = place.group.source(path.clone(), &called);
+        let (role, gzip, only_if_known) = (Role::Live, false, false);
+        listing.files.push(Found { path, source: source.clone(), role, gzip, only_if_known });
+        for entry in entries::read(&directory).unwrap_or_default() {
+            let Some(text) = entry.name.to_str().filter(|_| entry.kind == Kind::File) else {
+                continue;
+            };
+            let (stem, gzip) = former::gunzipped(text);
+            let of_target = |reading: &former::Reading| reading.live.as_str() == name;
+            if let Some(reading) = former::readings(stem).into_iter().find(of_target) {
+                listing.files.push(Found {
+                    path: directory.join(text),
+                    source: source.clone(),
+                    role: Role::Rotated(reading.key),
+                    gzip,
+                    only_if_known: true,
+                });
+            }
+        }
+        listing.directories.push(directory);
+    }
+}
+
+impl Group {
+    /// How the patterns that lead to a real directory of the host call it.
+    fn place(&self, look: &Look<'_>, here: &Path) -> Place<'_> {
+        let called = self.patterns.iter().filter_map(|pattern| {
+            let base = look.real(&pattern.base)?;
+            let below = here.strip_prefix(base).ok()?;
+            pattern.leads_through(below).then(|| (pattern, pattern.base.join(below)))
+        });
+        Place { group: self, called: called.collect() }
+    }
+
+    fn source(&self, path: PathBuf, called: &Path) -> Arc<Source> {
+        let own = [
+            ("host.name".to_owned(), self.node.clone()),
+            ("log.file.path".to_owned(), called.to_string_lossy().into_owned()),
+        ];
+        let configured = self.attributes.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Arc::new(Source {
+            path,
+            format: self.format,
+            namespace: None,
+            pod: None,
+            container: None,
+            attributes: own.into_iter().chain(configured).collect(),
+        })
+    }
+}
+
+impl Place<'_> {
+    /// What the patterns call the entry of this name, if any matches.
+    fn matched(&self, name: impl AsRef<Path>) -> Option<PathBuf> {
+        let mut paths = self.called.iter().map(|(pattern, at)| (pattern, at.join(&name)));
+        let (_, path) = paths.find(|(pattern, path)| pattern.is_match(path))?;
+        (!self.group.exclude.is_match(&path)).then_some(path)
+    }
+
+    fn leads_into(&self, entry: &Entry) -> bool {
+        self.called.iter().any(|(pattern, at)| {
+            let path = at.join(&entry.name);
+            let below = path.strip_prefix(&pattern.base);
+            below.is_ok_and(|below| pattern.leads_through(below))
+                && !self.group.exclude.is_match(&path)
+        })
+    }
+
+    fn list_file(&self, look: &Look<'_>, entry: &Entry, listing: &mut Listing) {
+        let path = look.directory.join(&entry.name);
+        let called = self.matched(&entry.name);
+        let text = entry.name.to_str();
+        let (stem, gzip) = text.map_or(("", false), former::gunzipped);
+        if gzip && entries::has_file(look.entries, stem) {
+            // It may still be being written; the original has it all.
+            return;
+        }
+        if let Some((source, key)) = self.former_of(look, stem, called.is_some()) {
+            let (role, only_if_known) = (Role::Rotated(key), called.is_none());
+            listing.files.push(Found { path, source, role, gzip, only_if_known });
+            return;
+        }
+        let Some(called) = called else { return };
+        if text.is_some_and(former::is_unreadable) {
+            say_unreadable(look, listing);
+            return;
+        }
+        let source = self.group.source(path.clone(), &called);
+        // Nothing more is written to a compressed file: it is its own former self.
+        let role = if gzip { Role::Rotated(AgeKey::Date(stem.to_owned())) } else { Role::Live };
+        listing.files.push(Found { path, source, role, gzip, only_if_known: false });
+    }
+
+    /// The matching live file that this name makes a former file of.
+    fn former_of(&self, look: &Look<'_>, stem: &str, named: bool) -> Option<(Arc<Source>, AgeKey)> {
+        former::readings(stem).into_iter().find_map(|reading| {
+            // `app-20260131.log` that a pattern names may be today's: only beside an `app.log`.
+            if reading.infix && named && !entries::has_file(look.entries, &reading.live) {
+                return None;
+            }
+            let called = self.matched(&reading.live)?;
+            let source = self.group.source(look.directory.join(&reading.live), &called);
+            Some((source, reading.key))
+        })
+    }
+}
+
+fn say_unreadable(look: &Look<'_>, listing: &mut Listing) {
+    let problem = format!(
+        "Patterns of sources.files match compressed files in {:?} that are not gzip; these are not \
+         read. Exclude them, or have them compressed with gzip.",
+        look.here
+    );
+    if !listing.problems.contains(&problem) {
+        listing.problems.push(problem);
+    }
+}

@@ -1,0 +1,234 @@
+//! Kubernetes: kubelet's pod log directory, and the older links beside it.
+//!
+//! `PODS/NAMESPACE_POD_UID/CONTAINER/N.log`; every N is a source of its own. Where an entry is
+//! itself a link (dockershim, cri-dockerd), `links` takes it on.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+mod ids;
+mod links;
+mod names;
+
+use names::{PodDirectory, restart_count};
+pub(super) use names::{is_container, is_id, is_namespace, is_pod};
+
+use super::{
+    DiscoverError, Format, Listing, Look, Source,
+    docker::Docker,
+    entries::Kind,
+    family,
+    filter::{Selection, Subject},
+};
+use crate::config;
+
+/// Kubernetes' logs as configured.
+#[derive(Debug)]
+pub(super) struct Kubernetes {
+    pods: PathBuf,
+    containers: PathBuf,
+    selection: Selection,
+    node: Arc<str>,
+    ids: ids::Ids,
+}
+
+/// Whose a log is, as far as names tell.
+#[derive(Debug, Clone)]
+struct Owner {
+    namespace: String,
+    pod: String,
+    uid: Option<String>,
+    container: String,
+    restarts: Option<u32>,
+    id: Option<String>,
+}
+
+impl Kubernetes {
+    pub(super) fn new(config: &config::Kubernetes, node: Arc<str>) -> Result<Self, DiscoverError> {
+        Ok(Self {
+            pods: config.pods_dir.clone(),
+            containers: config.containers_dir.clone(),
+            selection: Selection::new("sources.kubernetes", &config.include, &config.exclude)?,
+            node,
+            ids: ids::Ids::default(),
+        })
+    }
+
+    /// The configured directories.
+    pub(super) fn bases(&self) -> [&Path; 2] {
+        [&self.pods, &self.containers]
+    }
+
+    /// Whether a real path of the host lies in one of them.
+    pub(super) fn holds(&self, look: &Look<'_>, path: &Path) -> bool {
+        self.bases().iter().any(|base| look.real(base).is_some_and(|base| path.starts_with(base)))
+    }
+
+    /// Adds what the directory holds of Kubernetes; false if it has nothing to do with it.
+    pub(super) fn list(
+        &self,
+        look: &Look<'_>,
+        docker: Option<&Docker>,
+        listing: &mut Listing,
+    ) -> bool {
+        if let Some(pods) = look.real(&self.pods)
+            && let Ok(below) = look.here.strip_prefix(&pods)
+        {
+            let parts: Vec<_> = below.iter().map(|part| part.to_str()).collect();
+            match parts[..] {
+                [] => self.list_pods(look, listing),
+                [Some(pod)] => list_containers(look, pod, listing),
+                [Some(pod), Some(container)] => {
+                    self.list_logs(look, pod, container, docker, listing);
+                }
+                // Deeper than kubelet writes, or not as it names.
+                _ => {}
+            }
+            return true;
+        }
+        if look.real(&self.containers).is_some_and(|containers| containers == look.here) {
+            self.list_links(look, docker, listing);
+            return true;
+        }
+        false
+    }
+
+    fn list_pods(&self, look: &Look<'_>, listing: &mut Listing) {
+        let mut refused = None;
+        for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
+            let Some(names) = entry.name.to_str().and_then(PodDirectory::parse) else {
+                refused.get_or_insert(&entry.name);
+                continue;
+            };
+            let PodDirectory { namespace, pod, uid } = &names;
+            if !look.own.is_pod(namespace, pod, Some(uid))
+                && self.selection.may_admit_pod(namespace, pod)
+            {
+                listing.directories.push(look.directory.join(&entry.name));
+            }
+        }
+        listing.problems.extend(refused.map(|name| {
+            let form = "NAMESPACE_POD_UID";
+            refusal(&look.here.join(name), form)
+        }));
+    }
+
+    fn list_logs(
+        &self,
+        look: &Look<'_>,
+        pod: &str,
+        container: &str,
+        docker: Option<&Docker>,
+        listing: &mut Listing,
+    ) {
+        let Some(pod) = PodDirectory::parse(pod).filter(|_| is_container(container)) else {
+            return;
+        };
+        let owner = |name: &str| self.owner_of_log(look, &pod, container, name);
+        family::collect(look.directory, look.entries, listing, |name| {
+            let owner = owner(name)?;
+            self.source(look, owner, &look.here.join(name), Format::Cri)
+        });
+        for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Link) {
+            if let Some(owner) = entry.name.to_str().and_then(owner) {
+                self.list_target(look, &look.here.join(&entry.name), owner, docker, listing);
+            }
+        }
+    }
+
+    /// `None` if the name is not that of a live log.
+    fn owner_of_log(
+        &self,
+        look: &Look<'_>,
+        pod: &PodDirectory,
+        container: &str,
+        name: &str,
+    ) -> Option<Owner> {
+        let restarts = restart_count(name)?;
+        let PodDirectory { namespace, pod, uid } = pod.clone();
+        let log = look.here.join(name);
+        let id = look.real(&self.containers).and_then(|containers| {
+            self.ids.of(&look.host.inside(&containers), &namespace, &pod, container, &log)
+        });
+        let (uid, restarts) = (Some(uid), Some(restarts));
+        Some(Owner { namespace, pod, uid, container: container.to_owned(), restarts, id })
+    }
+
+    /// The source of a live log at a real path of the host, if it is wanted.
+    fn source(
+        &self,
+        look: &Look<'_>,
+        owner: Owner,
+        path: &Path,
+        format: Format,
+    ) -> Option<Arc<Source>> {
+        let subject = Subject {
+            namespace: Some(&owner.namespace),
+            pod: Some(&owner.pod),
+            container: [Some(&owner.container), None],
+            path: &self.as_configured(look, path),
+        };
+        let own = look.own.is_pod(&owner.namespace, &owner.pod, owner.uid.as_deref());
+        if own || !self.selection.admits(subject) {
+            return None;
+        }
+        let shown = subject.path.to_string_lossy().into_owned();
+        let attributes = [
+            ("k8s.namespace.name", Some(owner.namespace.clone())),
+            ("k8s.pod.name", Some(owner.pod.clone())),
+            ("k8s.pod.uid", owner.uid),
+            ("k8s.container.name", Some(owner.container.clone())),
+            ("k8s.container.restart_count", owner.restarts.map(|count| count.to_string())),
+            ("container.id", owner.id),
+            ("k8s.node.name", Some(self.node.to_string())),
+            ("log.file.path", Some(shown)),
+        ];
+        let known = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
+        Some(Arc::new(Source {
+            path: look.host.inside(path),
+            format,
+            attributes: attributes.into_iter().filter_map(known).collect(),
+            namespace: Some(owner.namespace),
+            pod: Some(owner.pod),
+            container: Some(owner.container),
+        }))
+    }
+
+    /// A real path as the operator knows it: below the configured directory, even if that is a
+    /// link to another place.
+    fn as_configured(&self, look: &Look<'_>, real: &Path) -> PathBuf {
+        let below = |base: &Path| {
+            let rest = real.strip_prefix(look.real(base)?).ok()?;
+            Some(base.join(rest))
+        };
+        below(&self.pods).or_else(|| below(&self.containers)).unwrap_or_else(|| real.to_owned())
+    }
+}
+
+fn list_containers(look: &Look<'_>, pod: &str, listing: &mut Listing) {
+    if PodDirectory::parse(pod).is_none() {
+        return;
+    }
+    let mut refused = None;
+    for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
+        if entry.name.to_str().is_some_and(is_container) {
+            listing.directories.push(look.directory.join(&entry.name));
+        } else {
+            refused.get_or_insert(&entry.name);
+        }
+    }
+    listing
+        .problems
+        .extend(refused.map(|name| refusal(&look.here.join(name), "a container's name")));
+}
+
+/// Of one name only, although there may be more: a text each would let whoever makes them fill
+/// memory and log.
+fn refusal(path: &Path, form: &str) -> String {
+    format!(
+        "{path:?} is not named as kubelet would ({form}), so its logs are not collected; there may \
+         be more like it beside it. If they are wanted, name them under sources.files."
+    )
+}

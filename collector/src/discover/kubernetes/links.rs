@@ -1,0 +1,154 @@
+//! Logs that are reached through a link: older layouts, dockershim, cri-dockerd.
+//!
+//! A link is only followed to what a runtime would have made: a regular file named `*.log`, not
+//! one that another listing finds anyway. So nothing is counted twice, and whoever may write into
+//! the log directories cannot have `/etc/shadow` collected.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Kubernetes, Owner,
+    names::{Link, PodDirectory, is_container},
+};
+use crate::discover::{
+    Format, Listing, Look,
+    docker::{self, Docker},
+    entries::{self, Kind},
+    family,
+};
+
+/// What a link leads to.
+enum Target {
+    /// A log that is to be collected because of the link; its real path on the host.
+    Log(PathBuf),
+    /// Nothing (yet, any more), or what another listing finds.
+    Nothing,
+    /// What no runtime would link to.
+    Strange(PathBuf),
+}
+
+impl Kubernetes {
+    /// The containers directory: links, or plain log files named like them.
+    pub(super) fn list_links(
+        &self,
+        look: &Look<'_>,
+        docker: Option<&Docker>,
+        listing: &mut Listing,
+    ) {
+        family::collect(look.directory, look.entries, listing, |name| {
+            let owner = owner_of_link(name)?;
+            self.source(look, owner, &look.here.join(name), Format::Cri)
+        });
+        for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Link) {
+            if let Some(owner) = entry.name.to_str().and_then(owner_of_link) {
+                self.list_target(look, &look.here.join(&entry.name), owner, docker, listing);
+            }
+        }
+    }
+
+    /// What a link leads to, and its former files beside it.
+    pub(super) fn list_target(
+        &self,
+        look: &Look<'_>,
+        link: &Path,
+        owner: Owner,
+        docker: Option<&Docker>,
+        listing: &mut Listing,
+    ) {
+        match self.target(look, link, docker) {
+            Target::Log(target) => self.collect_target(look, &target, &owner, listing),
+            Target::Nothing => {}
+            Target::Strange(target) => listing.problems.push(format!(
+                "The log {link:?} is a link to {target:?}, which is no container runtime's log \
+                 file, so it is not collected. If it is wanted, name it under sources.files."
+            )),
+        }
+    }
+
+    /// A directory that is known only because links lead into it.
+    pub(in crate::discover) fn list_linked(
+        &self,
+        look: &Look<'_>,
+        docker: Option<&Docker>,
+        listing: &mut Listing,
+    ) {
+        for (link, owner) in self.all_links(look) {
+            let Target::Log(target) = self.target(look, &link, docker) else { continue };
+            if target.parent() == Some(look.here) {
+                self.collect_target(look, &target, &owner, listing);
+            }
+        }
+    }
+
+    fn collect_target(&self, look: &Look<'_>, target: &Path, owner: &Owner, listing: &mut Listing) {
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
+        let directory = look.host.inside(parent);
+        let format = if docker::is_log(target) { Format::DockerJson } else { Format::Cri };
+        let Some(source) = self.source(look, owner.clone(), target, format) else { return };
+        let Ok(entries) = entries::read(&directory) else { return };
+        family::collect(&directory, &entries, listing, |live| {
+            (name == live).then(|| source.clone())
+        });
+        listing.directories.push(directory);
+    }
+
+    fn target(&self, look: &Look<'_>, link: &Path, docker: Option<&Docker>) -> Target {
+        let walk = look.host.walk(link);
+        let Ok(target) = walk.end else { return Target::Nothing };
+        let in_pods =
+            |path: &Path| look.real(&self.pods).is_some_and(|pods| path.starts_with(pods));
+        // Ends in, or passes through, the pods directory: found there (a link from there does not
+        // count as passing through).
+        let elsewhere = walk.links.iter().any(|passed| passed != link && in_pods(passed));
+        if elsewhere || in_pods(&target) || docker.is_some_and(|it| it.holds(look, &target)) {
+            return Target::Nothing;
+        }
+        let regular = look.host.inside(&target).symlink_metadata().is_ok_and(|it| it.is_file());
+        if regular && target.extension().is_some_and(|extension| extension == "log") {
+            Target::Log(target)
+        } else {
+            Target::Strange(target)
+        }
+    }
+
+    /// Every link there is to a log, with what its own name says.
+    fn all_links(&self, look: &Look<'_>) -> Vec<(PathBuf, Owner)> {
+        let mut links = Vec::new();
+        if let Some(containers) = look.real(&self.containers) {
+            for (name, link) in names_of(look, &containers, Kind::Link) {
+                links.extend(owner_of_link(&name).map(|owner| (link, owner)));
+            }
+        }
+        let Some(pods) = look.real(&self.pods) else { return links };
+        for (name, pod) in names_of(look, &pods, Kind::Directory) {
+            let Some(names) = PodDirectory::parse(&name) else { continue };
+            for (container, logs) in names_of(look, &pod, Kind::Directory) {
+                if !is_container(&container) {
+                    continue;
+                }
+                for (name, link) in names_of(look, &logs, Kind::Link) {
+                    let here = Look { here: &logs, ..*look };
+                    let owner = self.owner_of_log(&here, &names, &container, &name);
+                    links.extend(owner.map(|owner| (link, owner)));
+                }
+            }
+        }
+        links
+    }
+}
+
+/// Names and paths of a directory's entries of one kind.
+fn names_of(look: &Look<'_>, directory: &Path, kind: Kind) -> Vec<(String, PathBuf)> {
+    let entries = entries::read(&look.host.inside(directory)).unwrap_or_default();
+    let named = entries.into_iter().filter(|entry| entry.kind == kind).filter_map(|entry| {
+        let name = entry.name.into_string().ok()?;
+        let path = directory.join(&name);
+        Some((name, path))
+    });
+    named.collect()
+}
+
+fn owner_of_link(name: &str) -> Option<Owner> {
+    let Link { namespace, pod, container, id } = Link::parse(name)?;
+    Some(Owner { namespace, pod, uid: None, container, restarts: None, id: Some(id) })
+}

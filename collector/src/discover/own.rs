@@ -1,0 +1,205 @@
+//! What the agent itself writes, so that it never collects its own output: that would feed on
+//! itself for ever.
+
+use std::{
+    fs,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::FileType;
+
+use crate::config::{Config, Sink};
+
+/// What the agent itself writes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnOutputs {
+    /// Files (with their former ones beside them) and directories (with all below them).
+    pub paths: Vec<PathBuf>,
+    /// Device and inode of the regular files that standard output and error go to.
+    pub streams: Vec<(u64, u64)>,
+    /// Namespace and name of the pod that the agent runs in.
+    pub pod: Option<(String, String)>,
+    /// That pod's uid.
+    pub pod_uid: Option<String>,
+    /// The id of the Docker container that the agent runs in.
+    pub container: Option<String>,
+}
+
+impl OwnOutputs {
+    /// Finds out from the configuration and from what this process is told about itself.
+    pub fn detect(config: &Config) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let (pod_uid, container) = from_mounts(&mounts);
+        Self {
+            paths: written_paths(config),
+            streams: streams(),
+            pod: own_pod(
+                |name| std::env::var(name).ok(),
+                || {
+                    fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+                        .ok()
+                },
+            ),
+            pod_uid,
+            container,
+        }
+    }
+
+    /// Whether a path (of this process, and as the host calls it) is one of the outputs.
+    pub(super) fn holds(&self, path: &Path, outside: Option<&Path>) -> bool {
+        let same =
+            |own: &PathBuf| is_output(own, path) || outside.is_some_and(|it| is_output(own, it));
+        self.paths.iter().any(same)
+    }
+
+    /// Whether standard output or error goes to this file.
+    pub(super) fn is_stream(&self, path: &Path) -> bool {
+        !self.streams.is_empty()
+            && fs::metadata(path)
+                .is_ok_and(|about| self.streams.contains(&(about.dev(), about.ino())))
+    }
+
+    /// Whether this is the agent's own pod.
+    pub(super) fn is_pod(&self, namespace: &str, pod: &str, uid: Option<&str>) -> bool {
+        self.pod.as_ref().is_some_and(|own| (own.0.as_str(), own.1.as_str()) == (namespace, pod))
+            || (uid.is_some() && self.pod_uid.as_deref() == uid)
+    }
+
+    /// Whether this is the agent's own container.
+    pub(super) fn is_container(&self, id: &str) -> bool {
+        self.container.as_deref() == Some(id)
+    }
+}
+
+/// An output, something below it, or a former file of it.
+fn is_output(own: &Path, path: &Path) -> bool {
+    if path.starts_with(own) {
+        return true;
+    }
+    let (Some(own_name), Some(name)) = (own.file_name(), path.file_name()) else { return false };
+    let rest = name.as_encoded_bytes().strip_prefix(own_name.as_encoded_bytes());
+    path.parent() == own.parent() && rest.is_some_and(|rest| matches!(rest, [b'.' | b'-', ..]))
+}
+
+fn written_paths(config: &Config) -> Vec<PathBuf> {
+    let sinks = config.sinks.values().filter_map(|sink| match sink {
+        Sink::File(file) => Some(&file.path),
+        Sink::Archive(archive) => archive.dir.as_ref(),
+        Sink::Console(_) | Sink::Http(_) | Sink::Null(_) => None,
+    });
+    let mut paths = Vec::new();
+    for path in sinks.chain([&config.state_dir]) {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        // The same through links, as far as it exists.
+        if let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name())
+            && let Ok(parent) = parent.canonicalize()
+        {
+            paths.push(parent.join(name));
+        }
+        paths.extend(absolute.canonicalize());
+        paths.push(absolute);
+    }
+    // An output directly under the root would make everything the agent's own.
+    paths.retain(|path| path.parent().is_some());
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+fn streams() -> Vec<(u64, u64)> {
+    let (out, err) = (std::io::stdout(), std::io::stderr());
+    [out.as_fd(), err.as_fd()]
+        .into_iter()
+        .filter_map(|fd| rustix::fs::fstat(fd).ok())
+        .filter(|about| FileType::from_raw_mode(about.st_mode) == FileType::RegularFile)
+        .map(|about| (about.st_dev, about.st_ino))
+        .collect()
+}
+
+/// The downward API's `POD_NAME` and `POD_NAMESPACE`; else, in a pod, the host's name, which is
+/// the pod's unless it shares the node's network (and then no pod is called like that).
+fn own_pod(
+    variable: impl Fn(&str) -> Option<String>,
+    account_namespace: impl Fn() -> Option<String>,
+) -> Option<(String, String)> {
+    let given = |name| variable(name).filter(|value| !value.is_empty());
+    given("KUBERNETES_SERVICE_HOST").or_else(|| given("POD_NAME"))?;
+    let pod = given("POD_NAME").or_else(|| given("HOSTNAME"))?;
+    let namespace = given("POD_NAMESPACE").or_else(account_namespace)?;
+    Some((namespace.trim().to_owned(), pod))
+}
+
+/// A pod's `/etc/hosts` is mounted from kubelet's `pods/UID/etc-hosts`, a Docker container's from
+/// `containers/ID/hosts`: so both are known without being told.
+fn from_mounts(mounts: &str) -> (Option<String>, Option<String>) {
+    let hosts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (point == "/etc/hosts").then_some(root)
+    });
+    let (mut pod, mut container) = (None, None);
+    for root in hosts {
+        let mut parts = root.rsplit('/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("etc-hosts"), Some(uid), Some("pods")) => pod = Some(uid.to_owned()),
+            (Some("hosts"), Some(id), Some("containers")) => container = Some(id.to_owned()),
+            _ => {}
+        }
+    }
+    (pod, container)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_their_former_files_and_what_lies_below() {
+        let own = OwnOutputs {
+            paths: vec!["/var/lib/everyline".into(), "/out/log.ndjson".into()],
+            ..OwnOutputs::default()
+        };
+        let holds = |path: &str| own.holds(Path::new(path), None);
+        assert!(holds("/var/lib/everyline/archive/1.zst"));
+        assert!(holds("/out/log.ndjson") && holds("/out/log.ndjson.1.zst"));
+        assert!(!holds("/out/log.ndjson2") && !holds("/out/other") && !holds("/var/lib/every"));
+        assert!(own.holds(Path::new("/host/out/log.ndjson"), Some(Path::new("/out/log.ndjson"))));
+    }
+
+    #[test]
+    fn configured_outputs_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config { state_dir: dir.path().join("state"), ..Config::default() };
+        let yaml = r#"{"type": "file", "path": "/out/x.ndjson"}"#;
+        config.sinks.insert("x".into(), serde_json::from_str(yaml).unwrap());
+        let own = OwnOutputs::detect(&config);
+        assert!(own.holds(&dir.path().join("state/lock"), None));
+        assert!(own.holds(Path::new("/out/x.ndjson.1"), None));
+    }
+
+    #[test]
+    fn the_own_pod_from_the_environment() {
+        let env = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| pairs.iter().find(|it| it.0 == name).map(|it| it.1.to_owned())
+        };
+        let account = || Some("logging\n".to_owned());
+        let pod = |namespace: &str, name: &str| Some((namespace.to_owned(), name.to_owned()));
+        let told = env(&[("POD_NAME", "a-1"), ("POD_NAMESPACE", "ns"), ("HOSTNAME", "node")]);
+        assert_eq!(own_pod(told, account), pod("ns", "a-1"));
+        let in_pod = env(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("HOSTNAME", "a-1")]);
+        assert_eq!(own_pod(in_pod, account), pod("logging", "a-1"));
+        assert_eq!(own_pod(env(&[("HOSTNAME", "a-1")]), account), None, "not in a pod");
+        assert_eq!(own_pod(env(&[("POD_NAME", "a-1")]), || None), None, "no namespace: no guess");
+    }
+
+    #[test]
+    fn the_own_pod_and_container_from_the_mounts() {
+        let pod =
+            "600 590 8:1 /var/lib/kubelet/pods/0ab-1/etc-hosts /etc/hosts rw - ext4 /dev/x rw";
+        assert_eq!(from_mounts(pod), (Some("0ab-1".into()), None));
+        let docker = "1 2 8:1 /lib/docker/containers/f00d/hosts /etc/hosts rw - ext4 /dev/x rw";
+        assert_eq!(from_mounts(docker), (None, Some("f00d".into())));
+        assert_eq!(from_mounts("1 2 8:1 / / rw\n\ngarbage"), (None, None));
+    }
+}
