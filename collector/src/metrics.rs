@@ -33,7 +33,7 @@ pub struct ErrorLabel {
     /// The sink's name in the configuration.
     pub sink: String,
     /// `connect`, `timeout`, `tls`, `1xx` to `5xx`, `io`, …
-    pub class: &'static str,
+    pub code_class: &'static str,
 }
 
 /// The label of metrics that count by reason.
@@ -119,7 +119,7 @@ impl SinkMetrics {
 
     /// A delivery failed; `class` is one of a bounded set of words.
     pub fn error(&self, class: &'static str) {
-        let label = ErrorLabel { sink: self.sink.clone(), class };
+        let label = ErrorLabel { sink: self.sink.clone(), code_class: class };
         self.metrics.deliver_errors.get_or_create(&label).inc();
     }
 
@@ -162,7 +162,7 @@ impl Metrics {
             }};
         }
         let fsync = Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
-        Self {
+        let metrics = Self {
             read_bytes: metric!(
                 "read",
                 "Bytes read from log files",
@@ -274,6 +274,46 @@ impl Metrics {
                 Gauge::default()
             ),
             registry,
+        };
+        metrics.create_bounded();
+        metrics
+    }
+
+    /// Series whose labels are known beforehand exist from the start: a counter that appears with
+    /// its first event has no rate for it.
+    fn create_bounded(&self) {
+        let create = |family: &Family<ReasonLabel, Counter>, reasons: &[&'static str]| {
+            for reason in reasons {
+                drop(family.get_or_create(&ReasonLabel { reason }));
+            }
+        };
+        create(&self.dropped_lines, &["line_too_long", "rejected"]);
+        create(&self.dropped_bytes, &["line_too_long", "rejected"]);
+        create(&self.lost_bytes, &["deleted_while_down", "truncated"]);
+        create(&self.files_lost, &["damaged_gzip", "deleted_while_down", "truncated"]);
+        create(&self.long_lines, &["split", "cut"]);
+        create(&self.watch_fallbacks, &["overflow", "watch_limit"]);
+        for mode in ["inotify", "poll"] {
+            drop(self.watch_mode.get_or_create(&ModeLabel { mode }));
+        }
+        self.config_last_reload_success.set(1);
+    }
+
+    /// The same for the configured sinks' series.
+    pub fn create_sinks<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        for sink in names {
+            let label = SinkLabel { sink: sink.to_owned() };
+            for family in [&self.delivered_lines, &self.delivered_bytes, &self.retries] {
+                drop(family.get_or_create(&label));
+            }
+            for family in [&self.concurrency, &self.in_flight_bytes] {
+                drop(family.get_or_create(&label));
+            }
+            drop(self.oldest_unacked_seconds.get_or_create(&label));
+            for code_class in ["connect", "timeout", "tls", "4xx", "5xx", "io"] {
+                let label = ErrorLabel { sink: sink.to_owned(), code_class };
+                drop(self.deliver_errors.get_or_create(&label));
+            }
         }
     }
 
@@ -288,5 +328,88 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn example() -> String {
+        let metrics = Arc::new(Metrics::new());
+        metrics.create_sinks(["out"]);
+        metrics.read_bytes.inc_by(7);
+        let sink = SinkMetrics::new(Arc::clone(&metrics), "out");
+        sink.error("5xx");
+        sink.retry();
+        sink.delivered(3);
+        metrics.checkpoint_fsync_seconds.observe(0.001);
+        metrics.render().unwrap()
+    }
+
+    /// Everything that is exposed; a change here is a change for somebody's dashboard.
+    #[test]
+    fn names_and_labels_stay() {
+        insta::assert_snapshot!(example().lines().filter(|line| !line.starts_with("# HELP")).collect::<Vec<_>>().join("\n"), @"");
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let metrics = Metrics::new();
+        metrics.create_sinks(["a\"b\\c\nd"]);
+        assert!(metrics.render().unwrap().contains(r#"retries_total{sink="a\"b\\c\nd"} 0"#));
+    }
+
+    /// `deploy/METRICS.md` has every metric by its exposed name, type and labels, and no other.
+    #[test]
+    fn every_metric_is_documented() {
+        let text = include_str!("../../deploy/METRICS.md");
+        let documented: BTreeMap<String, (String, String)> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `everyline_"))
+            .map(|row| {
+                let cells: Vec<_> = row.split('|').map(str::trim).collect();
+                let [name, kind, labels, meaning, alert, ""] = cells.as_slice() else {
+                    panic!("five cells: {row}")
+                };
+                assert!(!meaning.is_empty() && !alert.is_empty(), "{row}");
+                let name = format!("everyline_{}", name.trim_end_matches('`'));
+                (name, ((*kind).to_owned(), labels.replace('`', "")))
+            })
+            .collect();
+        assert_eq!(documented, exposed(&example()));
+    }
+
+    /// Name → (type, label names).
+    fn exposed(text: &str) -> BTreeMap<String, (String, String)> {
+        let mut kinds = BTreeMap::new();
+        for line in text.lines() {
+            if let Some((family, kind)) =
+                line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+            {
+                let suffix = match kind {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
+                let name = format!("{family}{suffix}");
+                let of_name = |line: &&str| {
+                    line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                };
+                let labels = text.lines().find(of_name).and_then(|line| {
+                    let (_, rest) = line.split_once('{')?;
+                    let (labels, _) = rest.split_once('}')?;
+                    let names: Vec<_> = labels
+                        .split(',')
+                        .filter_map(|label| label.split_once('=').map(|(name, _)| name))
+                        .collect();
+                    Some(names.join(", "))
+                });
+                kinds.insert(name, (kind.to_owned(), labels.unwrap_or_default()));
+            }
+        }
+        kinds
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! `seen = acknowledged + in flight + unread + dropped(reason) + lost(reason)`, per file and sink.
 
+pub mod report;
+
 use std::{
     path::PathBuf,
     sync::{
