@@ -80,17 +80,18 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut shutdown: watch
             let slot = Arc::clone(&slots).acquire_owned().await.ok();
             (listener.accept().await, slot)
         };
-        let (stream, slot) = tokio::select! {
-            (accepted, slot) = accepted => match accepted {
-                Ok((stream, _)) => (stream, slot),
-                Err(error) => {
-                    tracing::debug!(%error, "A connection to the admin port was not accepted.");
-                    time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
+        let (accepted, slot) = tokio::select! {
+            accepted = accepted => accepted,
             // Also when the sender is gone.
             _ = shutdown.wait_for(|stop| *stop) => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "A connection to the admin port was not accepted.");
+                time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
         };
         let state = Arc::clone(&state);
         let mut shutdown = shutdown.clone();

@@ -24,7 +24,7 @@ const MAX_REPLY: usize = 256 << 20;
 
 /// Which agent to ask.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct Agent {
     /// Ask the agent at this address [default: the configuration's admin.listen, and the state
     /// directory's checkpoint if no agent answers there]
     #[arg(long, value_name = "IP:PORT")]
@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 /// The agent's report, and a line for people that says where it is from if that is unusual.
-pub fn report(args: &Args, config: &Config) -> anyhow::Result<(Report, Option<String>)> {
+pub fn report(args: &Agent, config: &Config) -> anyhow::Result<(Report, Option<String>)> {
     if let Some(address) = args.admin {
         let report =
             ask(address).with_context(|| format!("Could not ask the agent at {address}"))?;

@@ -29,7 +29,7 @@ const SHOWN: usize = 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    agent: agent::Args,
+    agent: agent::Agent,
     /// How it is shown
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,

@@ -25,7 +25,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    agent: agent::Args,
+    agent: agent::Agent,
     /// How it is shown
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -158,7 +158,7 @@ mod tests {
         SINK  TYPE  IN FLIGHT  OLDEST  ERROR
         out   http    4.0 KiB     12s  503 Service Unavailable
 
-        FILE    CONTAINER               RATE   UNREAD  OLDEST
+        FILE    CONTAINER              RATE   UNREAD  OLDEST
         /b.log  shop/web-1/nginx  2.0 KiB/s  4.9 KiB       -
         /a.log  shop/web-1/nginx  2.0 KiB/s      0 B     12s
         ");

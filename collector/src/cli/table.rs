@@ -84,7 +84,7 @@ mod tests {
         let rows =
             [vec!["a\u{1b}[2Jb".to_owned(), "1".to_owned()], vec!["c".to_owned(), "22".to_owned()]];
         let text = table(&["NAME", "N"], &["N"], &rows);
-        assert_eq!(text, "NAME          N\na\\u{1b}[2Jb   1\nc             22\n");
+        assert_eq!(text, "NAME          N\na\\u{1b}[2Jb   1\nc            22\n");
     }
 
     #[test]
