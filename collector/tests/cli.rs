@@ -1,5 +1,7 @@
 //! The binary's command line as a user meets it: outputs, exit codes, messages.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
@@ -38,6 +40,7 @@ fn the_printed_default_is_valid() {
     let piped = everyline(&["validate", "-"]).stdin(fs::File::open(&path).unwrap()).output();
     let piped = piped.unwrap();
     assert!(piped.status.success(), "{piped:?}");
+    assert!(String::from_utf8_lossy(&piped.stdout).starts_with("Standard input is valid."));
     assert_eq!(run(&["validate", path.to_str().unwrap()]).0, Some(0));
     assert_eq!(run(&["--config", path.to_str().unwrap(), "validate", "-q"]).1, "");
     let by_environment = everyline(&["validate"]).env("EVERYLINE_CONFIG", &path).output().unwrap();
@@ -111,8 +114,8 @@ struct Agent {
 }
 
 fn agent(report: Report) -> Agent {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-    let runtime = { runtime }.build().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -125,10 +128,11 @@ fn agent(report: Report) -> Agent {
         refresh: Box::new(|| ()),
     };
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let _guard = runtime.enter();
-    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    let listener = {
+        let _inside = runtime.enter();
+        tokio::net::TcpListener::from_std(listener).unwrap()
+    };
     runtime.spawn(serve(listener, Arc::new(state), stopped));
-    drop(_guard);
     Agent { address, report, _runtime: runtime, _stop: stop }
 }
 

@@ -110,7 +110,8 @@ mod tests {
         fs::write(&source, "0123456789").unwrap();
         let living = entry(&source, "0.log");
 
-        let report = from_checkpoint(&[living.clone()], &[("lost.deleted".into(), 5)].into());
+        let report =
+            from_checkpoint(std::slice::from_ref(&living), &[("lost.deleted".into(), 5)].into());
         let file = &report.files[0];
         assert_eq!((file.seen, file.unread()), (10, 7));
         assert_eq!(file.sinks["a"].account.acknowledged, 2);
