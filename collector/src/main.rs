@@ -1,2 +1,11 @@
-//! Everyline.
-fn main() {}
+//! The `everyline` binary: an allocator and the command line, nothing else.
+
+use std::process::ExitCode;
+
+// musl's allocator is slow under threads, and glibc's keeps what a burst took.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    collector::cli::main(std::env::args_os())
+}

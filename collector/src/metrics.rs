@@ -6,7 +6,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, LabelSetEncoder, text::encode},
     metrics::{
         counter::Counter,
         family::Family,
@@ -28,12 +28,19 @@ pub struct SinkLabel {
 }
 
 /// The labels of `deliver_errors_total`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ErrorLabel {
     /// The sink's name in the configuration.
     pub sink: String,
     /// `connect`, `timeout`, `tls`, `1xx` to `5xx`, `io`, …
     pub class: &'static str,
+}
+
+// By hand: as a label the class is called `code_class`, as other agents call it.
+impl EncodeLabelSet for ErrorLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        [("sink", self.sink.as_str()), ("code_class", self.class)].encode(encoder)
+    }
 }
 
 /// The label of metrics that count by reason.
@@ -162,7 +169,7 @@ impl Metrics {
             }};
         }
         let fsync = Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
-        Self {
+        let metrics = Self {
             read_bytes: metric!(
                 "read",
                 "Bytes read from log files",
@@ -274,6 +281,46 @@ impl Metrics {
                 Gauge::default()
             ),
             registry,
+        };
+        metrics.create_bounded();
+        metrics
+    }
+
+    /// Series whose labels are known beforehand exist from the start: a counter that appears with
+    /// its first event has no rate for it.
+    fn create_bounded(&self) {
+        let create = |family: &Family<ReasonLabel, Counter>, reasons: &[&'static str]| {
+            for reason in reasons {
+                drop(family.get_or_create(&ReasonLabel { reason }));
+            }
+        };
+        create(&self.dropped_lines, &["line_too_long", "rejected"]);
+        create(&self.dropped_bytes, &["line_too_long", "rejected"]);
+        create(&self.lost_bytes, &["deleted_while_down", "truncated"]);
+        create(&self.files_lost, &["damaged_gzip", "deleted_while_down", "truncated"]);
+        create(&self.long_lines, &["split", "cut"]);
+        create(&self.watch_fallbacks, &["overflow", "watch_limit"]);
+        for mode in ["inotify", "poll"] {
+            drop(self.watch_mode.get_or_create(&ModeLabel { mode }));
+        }
+        self.config_last_reload_success.set(1);
+    }
+
+    /// The same for the configured sinks' series.
+    pub fn create_sinks<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        for sink in names {
+            let label = SinkLabel { sink: sink.to_owned() };
+            for family in [&self.delivered_lines, &self.delivered_bytes, &self.retries] {
+                drop(family.get_or_create(&label));
+            }
+            for family in [&self.concurrency, &self.in_flight_bytes] {
+                drop(family.get_or_create(&label));
+            }
+            drop(self.oldest_unacked_seconds.get_or_create(&label));
+            for class in ["connect", "timeout", "tls", "4xx", "5xx", "io"] {
+                let label = ErrorLabel { sink: sink.to_owned(), class };
+                drop(self.deliver_errors.get_or_create(&label));
+            }
         }
     }
 
@@ -288,5 +335,178 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn example() -> String {
+        let metrics = Arc::new(Metrics::new());
+        metrics.create_sinks(["out"]);
+        metrics.read_bytes.inc_by(7);
+        let sink = SinkMetrics::new(Arc::clone(&metrics), "out");
+        sink.error("5xx");
+        sink.retry();
+        sink.delivered(3);
+        metrics.checkpoint_fsync_seconds.observe(0.001);
+        metrics.render().unwrap()
+    }
+
+    /// Everything that is exposed; a change here is a change for somebody's dashboard.
+    #[test]
+    fn names_and_labels_stay() {
+        let text = example();
+        let mut lines: Vec<_> = text.lines().filter(|line| !line.starts_with("# HELP")).collect();
+        // Series of a family come in no order.
+        lines.sort_unstable();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        # EOF
+        # TYPE everyline_backlog_bytes gauge
+        # TYPE everyline_build info
+        # TYPE everyline_checkpoint_age_seconds gauge
+        # TYPE everyline_checkpoint_fsync_seconds histogram
+        # TYPE everyline_concurrency gauge
+        # TYPE everyline_config_last_reload_success gauge
+        # TYPE everyline_deliver_errors counter
+        # TYPE everyline_delivered_bytes counter
+        # TYPE everyline_delivered_lines counter
+        # TYPE everyline_dropped_bytes counter
+        # TYPE everyline_dropped_lines counter
+        # TYPE everyline_files_lost counter
+        # TYPE everyline_in_flight_bytes gauge
+        # TYPE everyline_lines counter
+        # TYPE everyline_long_lines counter
+        # TYPE everyline_lost_bytes counter
+        # TYPE everyline_memory_budget_bytes gauge
+        # TYPE everyline_oldest_unacked_seconds gauge
+        # TYPE everyline_open_files gauge
+        # TYPE everyline_read_bytes counter
+        # TYPE everyline_retries counter
+        # TYPE everyline_sources gauge
+        # TYPE everyline_unparsed_lines counter
+        # TYPE everyline_watch_fallbacks counter
+        # TYPE everyline_watch_mode gauge
+        # UNIT everyline_backlog_bytes bytes
+        # UNIT everyline_checkpoint_age_seconds seconds
+        # UNIT everyline_checkpoint_fsync_seconds seconds
+        # UNIT everyline_delivered_bytes bytes
+        # UNIT everyline_dropped_bytes bytes
+        # UNIT everyline_in_flight_bytes bytes
+        # UNIT everyline_lost_bytes bytes
+        # UNIT everyline_memory_budget_bytes bytes
+        # UNIT everyline_oldest_unacked_seconds seconds
+        # UNIT everyline_read_bytes bytes
+        everyline_backlog_bytes 0
+        everyline_build_info{version="0.1.0"} 1
+        everyline_checkpoint_age_seconds 0.0
+        everyline_checkpoint_fsync_seconds_bucket{le="+Inf"} 1
+        everyline_checkpoint_fsync_seconds_bucket{le="0.0001"} 0
+        everyline_checkpoint_fsync_seconds_bucket{le="0.0004"} 0
+        everyline_checkpoint_fsync_seconds_bucket{le="0.0016"} 1
+        everyline_checkpoint_fsync_seconds_bucket{le="0.0064"} 1
+        everyline_checkpoint_fsync_seconds_bucket{le="0.0256"} 1
+        everyline_checkpoint_fsync_seconds_bucket{le="0.1024"} 1
+        everyline_checkpoint_fsync_seconds_bucket{le="0.4096"} 1
+        everyline_checkpoint_fsync_seconds_bucket{le="1.6384"} 1
+        everyline_checkpoint_fsync_seconds_bucket{le="6.5536"} 1
+        everyline_checkpoint_fsync_seconds_count 1
+        everyline_checkpoint_fsync_seconds_sum 0.001
+        everyline_concurrency{sink="out"} 0
+        everyline_config_last_reload_success 1
+        everyline_deliver_errors_total{sink="out",code_class="4xx"} 0
+        everyline_deliver_errors_total{sink="out",code_class="5xx"} 1
+        everyline_deliver_errors_total{sink="out",code_class="connect"} 0
+        everyline_deliver_errors_total{sink="out",code_class="io"} 0
+        everyline_deliver_errors_total{sink="out",code_class="timeout"} 0
+        everyline_deliver_errors_total{sink="out",code_class="tls"} 0
+        everyline_delivered_bytes_total{sink="out"} 3
+        everyline_delivered_lines_total{sink="out"} 0
+        everyline_dropped_bytes_total{reason="line_too_long"} 0
+        everyline_dropped_bytes_total{reason="rejected"} 0
+        everyline_dropped_lines_total{reason="line_too_long"} 0
+        everyline_dropped_lines_total{reason="rejected"} 0
+        everyline_files_lost_total{reason="damaged_gzip"} 0
+        everyline_files_lost_total{reason="deleted_while_down"} 0
+        everyline_files_lost_total{reason="truncated"} 0
+        everyline_in_flight_bytes{sink="out"} 0
+        everyline_lines_total 0
+        everyline_long_lines_total{reason="cut"} 0
+        everyline_long_lines_total{reason="split"} 0
+        everyline_lost_bytes_total{reason="deleted_while_down"} 0
+        everyline_lost_bytes_total{reason="truncated"} 0
+        everyline_memory_budget_bytes 0
+        everyline_oldest_unacked_seconds{sink="out"} 0.0
+        everyline_open_files 0
+        everyline_read_bytes_total 7
+        everyline_retries_total{sink="out"} 1
+        everyline_sources 0
+        everyline_unparsed_lines_total 0
+        everyline_watch_fallbacks_total{reason="overflow"} 0
+        everyline_watch_fallbacks_total{reason="watch_limit"} 0
+        everyline_watch_mode{mode="inotify"} 0
+        everyline_watch_mode{mode="poll"} 0
+        "#);
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let metrics = Metrics::new();
+        metrics.create_sinks(["a\"b\\c\nd"]);
+        assert!(metrics.render().unwrap().contains(r#"retries_total{sink="a\"b\\c\nd"} 0"#));
+    }
+
+    /// `deploy/METRICS.md` has every metric by its exposed name, type and labels, and no other.
+    #[test]
+    fn every_metric_is_documented() {
+        let text = include_str!("../../deploy/METRICS.md");
+        let documented: BTreeMap<String, (String, String)> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `everyline_"))
+            .map(|row| {
+                let cells: Vec<_> = row.split('|').map(str::trim).collect();
+                let [name, kind, labels, meaning, alert, ""] = cells.as_slice() else {
+                    panic!("five cells: {row}")
+                };
+                assert!(!meaning.is_empty() && !alert.is_empty(), "{row}");
+                let name = format!("everyline_{}", name.trim_end_matches('`'));
+                (name, ((*kind).to_owned(), labels.replace('`', "")))
+            })
+            .collect();
+        assert_eq!(documented, exposed(&example()));
+    }
+
+    /// Name → (type, label names).
+    fn exposed(text: &str) -> BTreeMap<String, (String, String)> {
+        let mut kinds = BTreeMap::new();
+        for line in text.lines() {
+            if let Some((family, kind)) =
+                line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+            {
+                let suffix = match kind {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
+                let name = format!("{family}{suffix}");
+                let of_name = |line: &&str| {
+                    line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                };
+                let labels = text.lines().find(of_name).and_then(|line| {
+                    let (_, rest) = line.split_once('{')?;
+                    let (labels, _) = rest.split_once('}')?;
+                    let names: Vec<_> = labels
+                        .split(',')
+                        .filter_map(|label| label.split_once('=').map(|(name, _)| name))
+                        .collect();
+                    Some(names.join(", "))
+                });
+                kinds.insert(name, (kind.to_owned(), labels.unwrap_or_default()));
+            }
+        }
+        kinds
     }
 }

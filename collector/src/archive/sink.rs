@@ -156,8 +156,11 @@ fn gather(
         }
         group.push(batch);
     }
-    debug_assert!(group.iter().all(|batch| batch.compression == Compression::Zstd
-        && batch.framing == Framing::Lines));
+    debug_assert!(
+        group
+            .iter()
+            .all(|batch| batch.compression == Compression::Zstd && batch.framing == Framing::Lines)
+    );
     group
 }
 

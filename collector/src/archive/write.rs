@@ -42,7 +42,9 @@ pub struct Position {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Something could not be done with a file or directory.
-    #[error("could not {action} {path}: {source}; give the agent write access to the archive's directory, or choose another with `dir`")]
+    #[error(
+        "could not {action} {path}: {source}; give the agent write access to the archive's directory, or choose another with `dir`"
+    )]
     Io {
         /// What was being done.
         action: &'static str,
@@ -111,9 +113,7 @@ impl Writer {
         config: &config::Archive,
         committed: Option<&str>,
     ) -> Result<Self, OpenError> {
-        let failed = |action| {
-            move |source| OpenError::Io { action, path: dir.to_owned(), source }
-        };
+        let failed = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o750).create(dir).map_err(failed("create"))?;
         let dir_file = File::open(dir).map_err(failed("open"))?;
         lock(&dir_file, dir)?;

@@ -1,3 +1,185 @@
-//! cli
+//! The command line: what can be asked of the binary, and what it answers with.
+//!
+//! Parses and dispatches; each subcommand has a module. Exit codes: 0 clean, 1 failed, 64 usage,
+//! 75 another agent holds the state directory, 78 configuration.
 
+mod agent;
+mod audit;
+mod run;
 pub mod search;
+mod status;
+mod table;
+mod validate;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap_complete::Shell;
+
+use crate::config::{self, Config, ConfigError, Loaded, Sink};
+
+/// Exit code: the command line is wrong.
+pub const USAGE: u8 = 64;
+/// Exit code: another agent holds the state directory; later it may not.
+pub const LOCKED: u8 = 75;
+/// Exit code: the configuration is wrong.
+pub const CONFIG: u8 = 78;
+
+/// Collects every container's log lines on this machine, once, and proves it.
+///
+/// Without a command it runs the agent. Without a configuration file it collects this machine's
+/// container logs into an archive under /var/lib/everyline, which `everyline search` reads.
+#[derive(Debug, Parser)]
+#[command(name = "everyline", disable_version_flag = true)]
+struct Cli {
+    /// The configuration file [default: $EVERYLINE_CONFIG, else /etc/everyline/everyline.yaml if
+    /// it exists, else the defaults]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the version
+    #[arg(short = 'V', long)]
+    version: bool,
+    /// With --version: print what was built, too
+    #[arg(long, requires = "version")]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent (the default)
+    Run,
+    /// Check a configuration and say what is wrong
+    Validate(validate::Args),
+    /// Print configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show every file: how fast it grows, how much is unread, what is not acknowledged
+    Status(status::Args),
+    /// Prove that every byte is accounted for; exit status 1 if not, or if any was lost
+    Audit(audit::Args),
+    /// Find lines in the embedded archive
+    Search(search::SearchArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Every key with its default and what it means
+    Default,
+}
+
+/// Runs the command line `args` (the program's name first).
+pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // Nobody reads it if the stream is closed.
+            let _closed = error.print();
+            return ExitCode::from(if asked { 0 } else { USAGE });
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = match error.downcast_ref::<ConfigError>() {
+                Some(_) => CONFIG,
+                None => 1,
+            };
+            eprintln!("{error:#}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    if cli.version {
+        return print(&version(cli.verbose));
+    }
+    let load = || Config::load(cli.config.as_deref());
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(load()?),
+        Command::Validate(args) => validate::run(&args, cli.config.as_deref()),
+        Command::Config(ConfigCommand::Default) => print(config::DEFAULT_YAML),
+        Command::Status(args) => status::run(&args, &load()?.config),
+        Command::Audit(args) => audit::run(&args, &load()?.config),
+        Command::Search(args) => {
+            // With a directory named, a configuration is not needed.
+            let loaded = match args.archive_dir {
+                Some(_) => Loaded { config: Config::default(), path: None },
+                None => load()?,
+            };
+            search::run(&args, &archive_dir(&loaded.config))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "everyline", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// The archive that a search is about: the first one configured.
+fn archive_dir(config: &Config) -> PathBuf {
+    let dir = config.sinks.values().find_map(|sink| match sink {
+        Sink::Archive(archive) => archive.dir.clone(),
+        _ => None,
+    });
+    dir.unwrap_or_else(|| config.state_dir.join("archive"))
+}
+
+fn version(verbose: bool) -> String {
+    let version = concat!("everyline ", env!("CARGO_PKG_VERSION"), "\n");
+    if !verbose {
+        return version.to_owned();
+    }
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let failpoints = if cfg!(feature = "failpoints") { "on (for tests only)" } else { "off" };
+    format!(
+        "{version}target: {}-{}\nprofile: {profile}\nrust: {} or later\nfailpoints: {failpoints}\n",
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+        env!("CARGO_PKG_RUST_VERSION"),
+    )
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_search_is_about_the_configured_archive() {
+        let dir = |text| archive_dir(&Config::parse(text, "t").unwrap());
+        assert_eq!(dir(""), PathBuf::from("/var/lib/everyline/archive"));
+        assert_eq!(dir("state_dir: /s\nsinks: {a: {type: archive}}"), PathBuf::from("/s/archive"));
+        assert_eq!(dir("sinks: {a: {type: archive, dir: /d}}"), PathBuf::from("/d"));
+    }
+}

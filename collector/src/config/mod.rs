@@ -56,9 +56,11 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Loaded, ConfigError> {
-        let bytes = if path == Path::new("-") { stdin() } else { fs::read(path) };
+        let piped = path == Path::new("-");
+        let name = if piped { "standard input".into() } else { path.display().to_string() };
+        let bytes = if piped { stdin() } else { fs::read(path) };
         let bytes = bytes.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let config = Self::parse_bytes(&bytes, &path.display().to_string())?;
+        let config = Self::parse_bytes(&bytes, &name)?;
         Ok(Loaded { config, path: Some(path.to_owned()) })
     }
 

@@ -210,6 +210,7 @@ pub struct Batch {
 /// One destination. In YAML a mapping whose key `type` names the variant (see `typed`).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "there are a handful, read once")]
 pub enum Sink {
     /// Standard output.
     Console(Console),

@@ -88,7 +88,7 @@ fn show_span(span: Duration) -> String {
 }
 
 fn show(value: u64, units: &[(&str, u64)], smallest: &str) -> String {
-    match units.iter().find(|(_, scale)| value > 0 && value % scale == 0) {
+    match units.iter().find(|(_, scale)| value > 0 && value.is_multiple_of(*scale)) {
         Some((name, scale)) => format!("{}{name}", value / scale),
         None => format!("{value}{smallest}"),
     }

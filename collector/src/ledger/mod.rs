@@ -5,6 +5,8 @@
 //! [`Accounts`] holds them all, and the totals that outlive them. Nothing here does I/O but a
 //! `stat` of a file that is held open.
 
+pub mod report;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,

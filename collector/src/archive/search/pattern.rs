@@ -245,7 +245,8 @@ mod tests {
 
     #[test]
     fn the_longest_required_part_is_found() {
-        let literal = |pattern| part(pattern, false).map(|part| part.replace("(?:", "").replace(')', ""));
+        let literal =
+            |pattern| part(pattern, false).map(|part| part.replace("(?:", "").replace(')', ""));
         assert_eq!(literal("connection refused").as_deref(), Some("connection refused"));
         assert_eq!(literal("a.*refused").as_deref(), Some("refused"));
         assert_eq!(literal(r"^id=(abc)+x?").as_deref(), Some("id="));

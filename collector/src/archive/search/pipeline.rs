@@ -101,8 +101,7 @@ impl Search {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             for _ in 0..workers {
-                let (jobs, to_writer, tickets) =
-                    (jobs.clone(), to_writer.clone(), tickets.clone());
+                let (jobs, to_writer, tickets) = (jobs.clone(), to_writer.clone(), tickets.clone());
                 scope.spawn(|| self.work(jobs, tickets, to_writer));
             }
             drop((jobs, to_writer, tickets));
@@ -122,8 +121,14 @@ impl Search {
     /// Hands out the frames worth scanning. Ends at the archive's end or when nobody wants more.
     fn walk(&self, dir: &Path, jobs: Sender<Job>, stop: &AtomicBool) -> Result<Summary, Error> {
         let query = &self.query;
-        let mut walker =
-            Walker { query, jobs, next: 0, frames: Vec::new(), bytes: 0, counts: Summary::default() };
+        let mut walker = Walker {
+            query,
+            jobs,
+            next: 0,
+            frames: Vec::new(),
+            bytes: 0,
+            counts: Summary::default(),
+        };
         let mut open: Option<(u64, Frames)> = None;
         let mut from = 0;
         while !stop.load(Ordering::Relaxed) {

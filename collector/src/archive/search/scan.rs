@@ -39,11 +39,7 @@ pub fn scan(query: &Query, checks: Checks, block: &[u8], show: &Show, out: &mut 
 }
 
 /// A line's fields and its body, if it is wanted. A line that has no body is one.
-fn wanted<'a>(
-    query: &Query,
-    checks: Checks,
-    line: &'a [u8],
-) -> Option<(Record<'a>, Text<'a>)> {
+fn wanted<'a>(query: &Query, checks: Checks, line: &'a [u8]) -> Option<(Record<'a>, Text<'a>)> {
     if line.is_empty() {
         return None;
     }

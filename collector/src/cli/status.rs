@@ -1,0 +1,166 @@
+//! `everyline status`: every file, the one furthest behind first.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use clap::ValueEnum;
+
+use super::{
+    agent, print,
+    table::{age, bytes, escaped, table},
+};
+use crate::{
+    config::Config,
+    ledger::report::{FileReport, Report},
+};
+
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    agent: agent::Agent,
+    /// How it is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Show it again every 2 seconds
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// How reports are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Shows the state of every file.
+pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
+    loop {
+        let (report, note) = agent::report(&args.agent, config)?;
+        if let Some(note) = note {
+            eprintln!("{note}");
+        }
+        let text = match args.output {
+            Output::Text => show(&report),
+            Output::Json => serde_json::to_string(&report)? + "\n",
+        };
+        let redraw = args.watch && args.output == Output::Text && io::stdout().is_terminal();
+        // Home and clear, so that a terminal shows one table in place.
+        print(&if redraw { format!("\x1b[H\x1b[2J{text}") } else { text })?;
+        if !args.watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+        thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+fn show(report: &Report) -> String {
+    let mut text = String::new();
+    if !report.started.is_empty() {
+        let (version, node, started) =
+            (&report.version, escaped(&report.node), escaped(&report.started));
+        let _infallible = writeln!(text, "everyline {version} on {node}, since {started}\n");
+        let rows: Vec<_> = report
+            .sinks
+            .iter()
+            .map(|sink| {
+                let oldest = sink.oldest_unacked_seconds.map_or_else(|| "-".to_owned(), age);
+                let error = sink.error.clone().unwrap_or_else(|| "-".to_owned());
+                vec![
+                    sink.name.clone(),
+                    sink.kind.clone(),
+                    bytes(sink.in_flight_bytes),
+                    oldest,
+                    error,
+                ]
+            })
+            .collect();
+        let head = ["SINK", "TYPE", "IN FLIGHT", "OLDEST", "ERROR"];
+        text += &table(&head, &["IN FLIGHT", "OLDEST"], &rows);
+        text.push('\n');
+    }
+    let mut files: Vec<_> = report.files.iter().collect();
+    files.sort_by(|a, b| b.unread().cmp(&a.unread()).then_with(|| a.path.cmp(&b.path)));
+    let rows: Vec<_> = files.iter().map(|file| row(file, report)).collect();
+    let head = ["FILE", "CONTAINER", "RATE", "UNREAD", "OLDEST"];
+    text + &table(&head, &["RATE", "UNREAD", "OLDEST"], &rows)
+}
+
+fn row(file: &FileReport, report: &Report) -> Vec<String> {
+    let name = [&file.namespace, &file.pod, &file.container];
+    let name: Vec<_> = name.into_iter().flatten().map(String::as_str).collect();
+    // A batch holds many files: its age bounds theirs.
+    let oldest = report
+        .sinks
+        .iter()
+        .filter(|sink| file.sinks.get(&sink.name).is_some_and(|file| file.account.in_flight > 0))
+        .filter_map(|sink| sink.oldest_unacked_seconds)
+        .reduce(f64::max);
+    vec![
+        file.path.clone(),
+        if name.is_empty() { "-".to_owned() } else { name.join("/") },
+        format!("{}/s", bytes(file.rate_bytes_per_second as u64)),
+        bytes(file.unread()),
+        oldest.map_or_else(|| "-".to_owned(), age),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::report::{Account, SinkFileReport, SinkReport};
+
+    fn file(path: &str, seen: u64, read: u64) -> FileReport {
+        let account = Account::new(seen, read, 1, 0, 0);
+        let sink = SinkFileReport { read, settled: 1, account };
+        FileReport {
+            path: path.into(),
+            pod: Some("web-1".into()),
+            namespace: Some("shop".into()),
+            container: Some("nginx".into()),
+            seen,
+            rate_bytes_per_second: 2048.0,
+            sinks: [("out".into(), sink)].into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_file_furthest_behind_comes_first() {
+        let report = Report {
+            version: "0.1.0".into(),
+            node: "node-1".into(),
+            started: "2026-01-31T10:11:12Z".into(),
+            sinks: vec![SinkReport {
+                name: "out".into(),
+                kind: "http".into(),
+                in_flight_bytes: 4096,
+                oldest_unacked_seconds: Some(12.3),
+                error: Some("503 Service Unavailable".into()),
+            }],
+            files: vec![file("/a.log", 10, 10), file("/b.log", 5000, 1)],
+            ..Default::default()
+        };
+        insta::assert_snapshot!(show(&report), @r"
+        everyline 0.1.0 on node-1, since 2026-01-31T10:11:12Z
+
+        SINK  TYPE  IN FLIGHT  OLDEST  ERROR
+        out   http    4.0 KiB     12s  503 Service Unavailable
+
+        FILE    CONTAINER              RATE   UNREAD  OLDEST
+        /b.log  shop/web-1/nginx  2.0 KiB/s  4.9 KiB       -
+        /a.log  shop/web-1/nginx  2.0 KiB/s      0 B     12s
+        ");
+    }
+}
