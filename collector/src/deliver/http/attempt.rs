@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::{
     Sink,
+    backoff::Backoff,
     client::{Failure, Reply},
     content_encoding,
     limit::Signal,
@@ -116,7 +117,9 @@ fn judge(sink: &Sink, reply: &Reply) -> Verdict {
         _ => Verdict::Retry,
     };
     if let Some(wait) = retry_after::parse(&reply.headers, Timestamp::now(), sink.backoff_max) {
-        sink.pause.at_least(wait);
+        // Agents that were told the same time must not all come back at it.
+        let spread = Backoff::new(sink.backoff_base, sink.backoff_base).next();
+        sink.pause.at_least(wait + spread);
     }
     if verdict == Verdict::Retry {
         sink.report.failure(&format!("{said} Trying again."));

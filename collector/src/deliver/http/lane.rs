@@ -12,6 +12,10 @@ use crate::{batch::Batch, config::OnReject};
 
 /// Delivers the batch, however long that takes, and settles it once all of it is dealt with.
 pub(super) async fn deliver(sink: &Sink, batch: Batch) {
+    if batch.lines == 0 {
+        // Progress without records: nothing to send.
+        return batch.delivered(None);
+    }
     let id = batch_id(&batch);
     let records = 0..batch.lines as usize;
     let mut pieces = vec![Piece { payload: batch.payload.clone(), records }];
