@@ -62,18 +62,17 @@ pub(super) async fn attempt(
     }
     sink.auth.apply(&mut headers);
     let bytes = payload.len();
-    let result = sink.client.post(headers, payload, sink.timeout).await;
+    let result = sink.client.post(headers, payload).await;
     slot.done(signal(&result));
     match result {
         Ok(reply) if reply.status.is_success() => {
             sink.metrics.delivered(bytes);
-            sink.report.success();
             Verdict::Delivered
         }
         Ok(reply) => judge(sink, &reply),
         Err(failure) => {
             sink.metrics.error(failure.class());
-            if matches!(failure, Failure::Tls(_)) {
+            if matches!(failure, Failure::Tls(_) | Failure::Timeout(_)) {
                 sink.client.refresh(&sink.name);
             }
             sink.report.failure(&format!(

@@ -22,6 +22,7 @@ pub(super) async fn deliver(sink: &Sink, batch: Batch) {
     let mut split = None;
     let mut dropped = Vec::new();
     let mut backoff = Backoff::new(sink.backoff_base, sink.backoff_max);
+    let mut trouble = None;
     // The last is the next to send: halves are pushed in reverse.
     while let Some(piece) = pieces.pop() {
         let header = header(id, &piece, &batch);
@@ -55,8 +56,11 @@ pub(super) async fn deliver(sink: &Sink, batch: Batch) {
         }
         pieces.push(piece);
         sink.metrics.retry();
+        trouble.get_or_insert_with(|| sink.report.trouble());
         tokio::time::sleep(backoff.next()).await;
     }
+    drop(trouble);
+    fail::fail_point!("deliver.acknowledged");
     settle(sink, batch, split, &dropped);
 }
 
