@@ -69,11 +69,6 @@ impl Receipts {
     pub(crate) fn all(&self) -> Vec<Receipt> {
         self.receiver.try_iter().collect()
     }
-
-    /// Waits for the next receipt.
-    pub(crate) fn next(&self) -> Receipt {
-        self.receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("a receipt in time")
-    }
 }
 
 /// Makes a file's batches, one after the other.

@@ -20,7 +20,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn of(metadata: &fs::Metadata) -> Self {
-        let born_ns = metadata.created().map_or(0, |born| nanoseconds(born));
+        let born_ns = metadata.created().map_or(0, nanoseconds);
         Self { inode: metadata.ino(), born_ns }
     }
 }

@@ -92,6 +92,7 @@ impl Output {
         // After a failed sync the kernel may have thrown the pages away: never trust the descriptor
         // again, write everything anew. Not putting `current` back does that.
         current.file.sync_data().during("make durable", &self.path)?;
+        fail::fail_point!("deliver.file_synced");
         current.length = length;
         if let Some(last) = positions.last() {
             self.known = Known::At(last.clone());
@@ -123,6 +124,7 @@ impl Output {
     fn rotate(&mut self) -> Result<Current, Failure> {
         let members = self.members(&self.path)?;
         self.put_away(&members)?;
+        fail::fail_point!("deliver.file_renamed");
         let current = self.create()?;
         self.prune();
         Ok(current)

@@ -207,6 +207,47 @@ fn a_file_that_is_not_ours_is_moved_aside_whole() {
 }
 
 #[test]
+fn a_changed_path_still_takes_back_what_does_not_count() {
+    let mut setup = Setup::new();
+    let receipts = Receipts::new();
+    let mut file = receipts.file(0);
+    let old = setup.config.path.clone();
+    let mut output = setup.output(Some(""));
+    let committed = append_all(&mut output, batches(&mut file, 2));
+    append_all(&mut output, batches(&mut file, 1));
+    setup.config.path = setup.dir.path().join("out/other.ndjson");
+    for _crash in 0..2 {
+        let mut replay = receipts.file(0);
+        batches(&mut replay, 2);
+        append_all(&mut setup.output(Some(&committed)), batches(&mut replay, 2));
+        assert_eq!(read(&old, Compression::None), [0, 1, 2, 3]);
+        assert_eq!(setup.records(), [4, 5, 6, 7]);
+    }
+    // The old directory need not be there any more.
+    setup.config.path = setup.dir.path().join("new/other.ndjson");
+    fs::create_dir(setup.dir.path().join("new")).unwrap();
+    fs::remove_dir_all(setup.dir.path().join("out")).unwrap();
+    append_all(&mut setup.output(Some(&committed)), batches(&mut receipts.file(0), 1));
+    assert_eq!(setup.records(), [0, 1]);
+}
+
+#[test]
+fn a_committed_file_that_was_pruned_meanwhile_is_no_obstacle() {
+    let mut setup = Setup::new();
+    setup.config.rotate_size = ByteSize(300);
+    setup.config.keep = 1;
+    let receipts = Receipts::new();
+    let mut file = receipts.file(0);
+    let mut output = setup.output(Some(""));
+    let committed = append_all(&mut output, batches(&mut file, 1));
+    append_all(&mut output, batches(&mut file, 8));
+    let mut replay = receipts.file(0);
+    replay.batch(2);
+    append_all(&mut setup.output(Some(&committed)), batches(&mut replay, 1));
+    assert_eq!(setup.records(), [2, 3]);
+}
+
+#[test]
 fn a_file_truncated_by_others_is_continued_at_its_end() {
     let setup = Setup::new();
     let receipts = Receipts::new();

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::{
     Sink,
+    backoff::Backoff,
     client::{Failure, Reply},
     content_encoding,
     limit::Signal,
@@ -61,18 +62,17 @@ pub(super) async fn attempt(
     }
     sink.auth.apply(&mut headers);
     let bytes = payload.len();
-    let result = sink.client.post(headers, payload, sink.timeout).await;
+    let result = sink.client.post(headers, payload).await;
     slot.done(signal(&result));
     match result {
         Ok(reply) if reply.status.is_success() => {
             sink.metrics.delivered(bytes);
-            sink.report.success();
             Verdict::Delivered
         }
         Ok(reply) => judge(sink, &reply),
         Err(failure) => {
             sink.metrics.error(failure.class());
-            if matches!(failure, Failure::Tls(_)) {
+            if matches!(failure, Failure::Tls(_) | Failure::Timeout(_)) {
                 sink.client.refresh(&sink.name);
             }
             sink.report.failure(&format!(
@@ -116,7 +116,9 @@ fn judge(sink: &Sink, reply: &Reply) -> Verdict {
         _ => Verdict::Retry,
     };
     if let Some(wait) = retry_after::parse(&reply.headers, Timestamp::now(), sink.backoff_max) {
-        sink.pause.at_least(wait);
+        // Agents that were told the same time must not all come back at it.
+        let spread = Backoff::new(sink.backoff_base, sink.backoff_base).next();
+        sink.pause.at_least(wait + spread);
     }
     if verdict == Verdict::Retry {
         sink.report.failure(&format!("{said} Trying again."));

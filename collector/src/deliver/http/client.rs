@@ -93,7 +93,7 @@ impl Client {
         config: &config::Http,
         fault: Fault<'_>,
     ) -> Result<Self, StartError> {
-        let timeout = config.timeout.0;
+        let timeout = config.timeout.0.max(Duration::from_millis(1));
         let concurrency = config.concurrency.max(1) as usize;
         let pool = pool(&route, &tls, timeout, concurrency, fault)?;
         let shown = format!(
@@ -111,7 +111,9 @@ impl Client {
         &self.shown
     }
 
-    /// Reads certificates and keys again, for connections from now on: they may have been renewed.
+    /// Begins with new connections, reading certificates and keys again: they may have been renewed,
+    /// the server may have moved, or a shared connection (HTTP/2) may be dead. Attempts under way
+    /// keep theirs.
     pub(super) fn refresh(&self, sink: &str) {
         let fault = Fault { sink };
         // Files that are being replaced right now: the old ones stay until the next failure.
@@ -121,12 +123,7 @@ impl Client {
     }
 
     /// Sends one request and reads the whole reply, all within the deadline.
-    pub(super) async fn post(
-        &self,
-        mut headers: HeaderMap,
-        body: Bytes,
-        timeout: Duration,
-    ) -> Result<Reply, Failure> {
+    pub(super) async fn post(&self, mut headers: HeaderMap, body: Bytes) -> Result<Reply, Failure> {
         if let Route::Forward(proxy) = &self.route
             && let Some(auth) = &proxy.auth
         {
@@ -138,14 +135,15 @@ impl Client {
         *request.headers_mut() = headers;
         let pool = Arc::clone(&self.pool.load());
         let exchange = async {
-            let response = pool.request(request).await.map_err(|error| classify(&error))?;
+            let response =
+                pool.request(request).await.map_err(|error| classify(&error, self.timeout))?;
             let (parts, body) = response.into_parts();
             let body = read(body).await?;
             Ok(Reply { status: parts.status, headers: parts.headers, body })
         };
-        match tokio::time::timeout(timeout, exchange).await {
+        match tokio::time::timeout(self.timeout, exchange).await {
             Ok(result) => result,
-            Err(_elapsed) => Err(Failure::Timeout(timeout)),
+            Err(_elapsed) => Err(Failure::Timeout(self.timeout)),
         }
     }
 }
@@ -188,10 +186,15 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     Ok(kept)
 }
 
-fn classify(error: &legacy::Error) -> Failure {
+fn classify(error: &legacy::Error, timeout: Duration) -> Failure {
     let text = describe(error);
     let mut source = error.source();
     while let Some(cause) = source {
+        // Connecting has the same deadline, and may be the first to notice.
+        let io = cause.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return Failure::Timeout(timeout);
+        }
         if cause.is::<ProxyFailed>() {
             return Failure::Proxy(text);
         }

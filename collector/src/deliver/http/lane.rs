@@ -12,12 +12,17 @@ use crate::{batch::Batch, config::OnReject};
 
 /// Delivers the batch, however long that takes, and settles it once all of it is dealt with.
 pub(super) async fn deliver(sink: &Sink, batch: Batch) {
+    if batch.lines == 0 {
+        // Progress without records: nothing to send.
+        return batch.delivered(None);
+    }
     let id = batch_id(&batch);
     let records = 0..batch.lines as usize;
     let mut pieces = vec![Piece { payload: batch.payload.clone(), records }];
     let mut split = None;
     let mut dropped = Vec::new();
     let mut backoff = Backoff::new(sink.backoff_base, sink.backoff_max);
+    let mut trouble = None;
     // The last is the next to send: halves are pushed in reverse.
     while let Some(piece) = pieces.pop() {
         let header = header(id, &piece, &batch);
@@ -51,8 +56,11 @@ pub(super) async fn deliver(sink: &Sink, batch: Batch) {
         }
         pieces.push(piece);
         sink.metrics.retry();
+        trouble.get_or_insert_with(|| sink.report.trouble());
         tokio::time::sleep(backoff.next()).await;
     }
+    drop(trouble);
+    fail::fail_point!("deliver.acknowledged");
     settle(sink, batch, split, &dropped);
 }
 

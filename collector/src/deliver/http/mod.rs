@@ -69,7 +69,6 @@ fn start_with(
         limit,
         pause: Pause::default(),
         report: Report::new(context.name),
-        timeout: config.timeout.0.max(Duration::from_millis(1)),
         backoff_base: config.backoff_base.0,
         backoff_max: config.backoff_max.0,
         on_reject: config.on_reject,
@@ -89,7 +88,6 @@ struct Sink {
     report: Report,
     /// Sent with every request; credentials and the batch's id are added.
     headers: HeaderMap,
-    timeout: Duration,
     backoff_base: Duration,
     backoff_max: Duration,
     on_reject: config::OnReject,

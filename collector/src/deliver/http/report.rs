@@ -2,7 +2,7 @@
 //! seconds, then that it works again. A server cannot flood the log.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,9 @@ struct State {
     said: Option<Instant>,
     /// Failures since, not said.
     unsaid: u64,
-    /// A failure was said, a success was not.
+    /// Batches on the way that have failed at least once.
+    troubled: usize,
+    /// A failure was said, the recovery was not.
     failing: bool,
 }
 
@@ -35,12 +37,10 @@ impl Report {
         }
     }
 
-    /// A batch arrived.
-    pub(super) fn success(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut state.failing) {
-            tracing::info!(sink = self.sink, "The server takes batches again.");
-        }
+    /// A batch has failed for the first time. Keep what this gives until it is settled.
+    pub(super) fn trouble(&self) -> Trouble<'_> {
+        self.lock().troubled += 1;
+        Trouble { report: self }
     }
 
     /// Data is given up: never held back.
@@ -55,7 +55,7 @@ impl Report {
 
     /// Some: say it, with how many were not said before.
     fn admit(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         if state.said.is_some_and(|said| now.saturating_duration_since(said) < INTERVAL) {
             state.unsaid += 1;
             return None;
@@ -63,6 +63,26 @@ impl Report {
         state.said = Some(now);
         state.failing = true;
         Some(std::mem::take(&mut state.unsaid))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch in trouble. When the last one is out of it, that is said: a lane that is stuck must not
+/// be called well because another one moves.
+pub(super) struct Trouble<'a> {
+    report: &'a Report,
+}
+
+impl Drop for Trouble<'_> {
+    fn drop(&mut self) {
+        let mut state = self.report.lock();
+        state.troubled -= 1;
+        if state.troubled == 0 && std::mem::take(&mut state.failing) {
+            tracing::info!(sink = self.report.sink, "Deliveries go through again.");
+        }
     }
 }
 
@@ -79,5 +99,15 @@ mod tests {
             assert_eq!(report.admit(start + Duration::from_millis(n)), None);
         }
         assert_eq!(report.admit(start + INTERVAL), Some(1_000));
+    }
+    #[test]
+    fn it_works_again_only_when_no_batch_is_stuck() {
+        let report = Report::new("h".into());
+        report.admit(Instant::now());
+        let (first, second) = (report.trouble(), report.trouble());
+        drop(first);
+        assert!(report.lock().failing);
+        drop(second);
+        assert!(!report.lock().failing);
     }
 }
