@@ -316,11 +316,11 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_or_moved_header_is_none(header in header(), at: prop::sample::Index, bit in 0..8) {
+        fn a_changed_or_moved_header_is_none(header in header(), at: prop::sample::Index, bit in 0_u8..8) {
             let mut bytes = header.encode(7);
             prop_assert_eq!(Header::parse(&bytes, 8), Parsed::Invalid);
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert!(!matches!(Header::parse(&bytes, 7), Parsed::Header(..)));
         }
 
