@@ -31,6 +31,9 @@ pub mod segment;
 pub mod sink;
 pub mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use sink::start;
 pub use write::position;
 

@@ -236,22 +236,22 @@ impl Writer {
     fn recover(&mut self, committed: Option<&str>) -> io::Result<()> {
         let committed = self.believable(committed);
         let mut segments = read::segments(&self.dir)?;
+        let found = segments.len();
         if let Some(committed) = &committed {
             // A committed segment that is gone (retention) must not come again under its number:
             // the committed length would say nothing of it.
             self.last = committed.segment.saturating_sub(u64::from(committed.length == 0));
             while let Some(later) = segments.pop_if(|last| last.sequence > committed.segment) {
+                self.last = self.last.max(later.sequence);
                 let path = later.path.display();
                 tracing::info!(%path, "Removing an archive segment that was not committed.");
                 std::fs::remove_file(&later.path)?;
             }
         }
-        // Only the committed segment is written on: what were added to an older one could not be
-        // told from what is committed in it.
-        let goes_on = |newest: &mut Segment| {
+        let removed = segments.len() < found;
+        let newest = segments.pop_if(|newest| {
             committed.as_ref().is_none_or(|committed| committed.segment == newest.sequence)
-        };
-        let newest = segments.pop_if(goes_on);
+        });
         for segment in segments {
             self.last = self.last.max(segment.sequence);
             let (kept, _end) = survey(&segment)?;
@@ -259,7 +259,7 @@ impl Writer {
         }
         if let Some(segment) = newest {
             self.last = self.last.max(segment.sequence);
-            self.reopen(segment, committed.as_ref())?;
+            self.reopen(segment, committed.as_ref(), removed)?;
         }
         self.dir_file.sync_all()
     }
@@ -276,11 +276,19 @@ impl Writer {
         }
     }
 
-    /// Cuts the newest segment back and goes on writing to it.
-    fn reopen(&mut self, segment: Segment, committed: Option<&Position>) -> io::Result<()> {
+    /// Cuts the newest segment back to what is committed. It is written on only if nothing was cut
+    /// off or removed: a follower that has read beyond would take what comes here for what it knows,
+    /// in a new segment it misses nothing. And what was added to a segment that is not the committed
+    /// one could not be told from what is committed in it.
+    fn reopen(
+        &mut self,
+        segment: Segment,
+        committed: Option<&Position>,
+        removed: bool,
+    ) -> io::Result<()> {
         let file = OpenOptions::new().read(true).write(true).open(&segment.path)?;
         let length = file.metadata()?.len();
-        let (mut kept, whole) = survey(&segment)?;
+        let (kept, whole) = survey(&segment)?;
         let wanted = match committed {
             Some(committed) if committed.length <= length => committed.length,
             Some(committed) => {
@@ -295,7 +303,11 @@ impl Writer {
             tracing::info!(%path, bytes, "Cutting off the end of an archive segment that was not committed.");
             file.set_len(wanted)?;
             file.sync_all()?;
-            kept = survey(&segment)?.0;
+        }
+        if removed || wanted < length || committed.is_some_and(|at| at.length != length) {
+            let (kept, _end) = survey(&segment)?;
+            self.closed.push_back(Closed { path: segment.path, kept });
+            return Ok(());
         }
         let created = file.metadata()?.created().unwrap_or_else(|_| SystemTime::now());
         let Segment { sequence, path } = segment;
@@ -377,4 +389,12 @@ fn survey(segment: &Segment) -> io::Result<(Kept, u64)> {
 fn seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+impl Writer {
+    /// Swaps the open segment's file, for tests of writes that fail.
+    pub(super) fn replace_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.open.as_mut().expect("a segment is open").file, file)
+    }
 }
