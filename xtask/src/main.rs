@@ -1,2 +1,46 @@
-//! The task runner.
-fn main() {}
+//! Everyline's task runner: `cargo xtask TASK`.
+//!
+//! Everything a contributor or a CI machine runs, without a shell script. Each task lives in its
+//! own module; nothing here is part of the agent.
+
+mod bench;
+mod build;
+mod demo;
+mod e2e;
+mod http;
+mod process;
+mod test;
+mod tidy;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Builds, tests and shows Everyline.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Build the agent for release
+    Build,
+    /// Collect, kill, restart, search, audit: in under half a minute
+    Demo,
+    /// Run every test and hold the repository to its own law
+    Test(test::Args),
+    /// Measure the agent beside the machine's bare limits
+    Bench(bench::Args),
+    /// Run the agent end to end against real writers and a failing sink
+    #[command(subcommand)]
+    E2e(e2e::Scenario),
+    /// Hold the repository to its own law
+    Tidy,
+}
+
+fn main() -> Result<()> {
+    match Task::parse() {
+        Task::Build => build::run(),
+        Task::Demo => demo::run(),
+        Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::E2e(scenario) => e2e::run(&scenario),
+        Task::Tidy => tidy::run(),
+    }
+}

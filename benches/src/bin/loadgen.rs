@@ -1,7 +1,8 @@
 //! `loadgen`: writes container logs at a rate or flat out, and a manifest of what it wrote.
 //!
 //! `files` writes log files as a runtime and the kubelet do; `emit` prints messages like an
-//! application in a container, for a real runtime to log. SIGTERM and SIGINT end both in order:
+//! application in a container, for a real runtime to log; `log` is such a runtime's log writer
+//! around any command. SIGTERM and SIGINT end both in order:
 //! everything is flushed and the manifest written.
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 
 use anyhow::Result;
 use benches::{
-    loadgen::{self, Messages, Options},
+    loadgen::{self, Logged, Messages, Options},
     tag::{Stream, Writer},
 };
 use clap::Parser;
@@ -25,6 +26,8 @@ enum Command {
     Files(Options),
     /// Print messages to standard output and standard error.
     Emit(Emit),
+    /// Run a command and log what it prints, as a runtime would.
+    Log(Logged),
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +64,10 @@ fn main() -> Result<()> {
             println!("{lines} messages, {bytes} bytes in {seconds:.1} s, {rate:.0} MB/s.");
         }
         Command::Emit(options) => emit(&options)?,
+        Command::Log(options) => {
+            let status = loadgen::log_command(&options)?;
+            anyhow::ensure!(status.success(), "The command ended: {status}.");
+        }
     }
     Ok(())
 }

@@ -7,7 +7,8 @@
 mod hostile;
 mod manifest;
 mod messages;
-pub mod rotate;
+mod rotate;
+mod runtime;
 mod writer;
 
 use std::{
@@ -25,6 +26,7 @@ use self::writer::LogWriter;
 pub use self::{
     manifest::{Manifest, Written},
     messages::Messages,
+    runtime::{Logged, log_command},
 };
 use crate::framing::Format;
 

@@ -18,7 +18,7 @@ use crate::framing::Format;
 
 /// Rotates one log.
 #[derive(Debug)]
-pub struct Rotator {
+pub(super) struct Rotator {
     live: PathBuf,
     format: Format,
     /// Rotated files to keep; 0: all.
@@ -30,17 +30,17 @@ pub struct Rotator {
 
 impl Rotator {
     /// For the log whose live file is `live`.
-    pub fn new(live: PathBuf, format: Format, keep: usize, compress: bool) -> Self {
+    pub(super) fn new(live: PathBuf, format: Format, keep: usize, compress: bool) -> Self {
         Self { live, format, keep, compress, last: 0 }
     }
 
     /// The live file's path.
-    pub fn live(&self) -> &Path {
+    pub(super) fn live(&self) -> &Path {
         &self.live
     }
 
     /// Moves the live file away. The writer's descriptor still points at it.
-    pub fn rotate(&mut self) -> Result<()> {
+    pub(super) fn rotate(&mut self) -> Result<()> {
         let rotated = match self.format {
             Format::Cri => self.by_date(),
             Format::Docker => self.by_number(),

@@ -1,2 +1,230 @@
-//! bench
-fn main() {}
+//! `bench`: the agent's figures beside the machine's bare limits, on the same bytes, in one run.
+//!
+//! Throughput is per CPU-second: MB (10^6 bytes) divided by user and system time of the agent's
+//! process, or of the thread that runs a bare limit. The agent and its limit take turns, `--rounds`
+//! times; of each the *fastest* round counts, because whatever else a machine does can only add
+//! time, and the ratio is between the two fastest. The medians are shown beside them. The archive
+//! scan is compared in wall time by its *medians*, because two processes share that work. Memory is
+//! the peak resident set (VmHWM) of one run; its ratio is limit by value, so that everywhere a
+//! larger ratio is better.
+
+mod memory;
+mod search;
+mod throughput;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use benches::{
+    framing::Format,
+    loadgen::{self, Options},
+};
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+
+/// Measures the agent beside the machine's bare limits.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// What to measure; everything if nothing is named.
+    names: Vec<Name>,
+    /// How results are printed.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// The agent; by default the one beside this binary.
+    #[arg(long)]
+    everyline: Option<PathBuf>,
+    /// Size of each corpus.
+    #[arg(long, default_value_t = 256)]
+    corpus_mib: u64,
+    /// How often each side of a comparison is measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long the dead sink is dead, in seconds.
+    #[arg(long, default_value_t = 60)]
+    dead_seconds: u64,
+    /// Where the corpus goes; removed in the end. Should be a disk.
+    #[arg(long, default_value = "/var/tmp")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Output {
+    /// A table.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What can be measured, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Name {
+    LimitPageCacheRead,
+    LimitReadSplitCopy,
+    #[value(name = "limit_zstd1")]
+    LimitZstd1,
+    LimitSimdJsonTape,
+    CriNdjsonZstdHttp,
+    CriEncodedNull,
+    DockerEncodedNull,
+    #[value(name = "rss_1000_files_mib")]
+    Rss1000FilesMib,
+    RssDeadSinkMib,
+    SearchScan,
+}
+
+/// One figure.
+#[derive(Debug, Serialize)]
+struct Figure {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    /// What it is compared with: a bare limit's figure, or the bound for memory.
+    limit: f64,
+    /// How it compares; larger is better.
+    ratio: f64,
+    #[serde(skip)]
+    note: String,
+}
+
+/// What the cases share.
+#[derive(Debug)]
+struct Bench {
+    everyline: PathBuf,
+    dir: tempfile::TempDir,
+    rounds: usize,
+    dead: Duration,
+    cri: Option<Corpus>,
+    docker: Option<Corpus>,
+    corpus_bytes: u64,
+}
+
+/// Logs on disk.
+#[derive(Debug, Clone)]
+struct Corpus {
+    root: PathBuf,
+    files: Vec<PathBuf>,
+    lines: u64,
+    bytes: u64,
+}
+
+/// Nothing takes longer unless something hangs.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let mut bench = Bench::new(&args)?;
+    let chosen = |name: &Name| args.names.is_empty() || args.names.contains(name);
+    if args.output == Output::Text {
+        println!("{:<22} {:>9} {:<11} {:>9} {:>6}", "name", "value", "unit", "limit", "ratio");
+    }
+    for name in Name::value_variants().iter().filter(|name| chosen(name)) {
+        let begun = Instant::now();
+        let figure = bench.measure(*name).with_context(|| format!("Measuring {name:?}"))?;
+        match args.output {
+            Output::Json => println!("{}", serde_json::to_string(&figure)?),
+            Output::Text => println!(
+                "{:<22} {:>9.1} {:<11} {:>9.1} {:>6.2}  {} ({:.0} s)",
+                figure.name,
+                figure.value,
+                figure.unit,
+                figure.limit,
+                figure.ratio,
+                figure.note,
+                begun.elapsed().as_secs_f64()
+            ),
+        }
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn new(args: &Args) -> Result<Self> {
+        let everyline = match &args.everyline {
+            Some(path) => path.clone(),
+            None => std::env::current_exe()?.with_file_name("everyline"),
+        };
+        let what = || format!("Creating a directory under {}", args.dir.display());
+        let dir = tempfile::Builder::new()
+            .prefix("everyline-bench-")
+            .tempdir_in(&args.dir)
+            .with_context(what)?;
+        ensure!(args.rounds > 0, "--rounds must be at least 1");
+        Ok(Self {
+            everyline,
+            dir,
+            rounds: args.rounds,
+            dead: Duration::from_secs(args.dead_seconds),
+            cri: None,
+            docker: None,
+            corpus_bytes: args.corpus_mib << 20,
+        })
+    }
+
+    fn measure(&mut self, name: Name) -> Result<Figure> {
+        let mut figure = match name {
+            Name::LimitPageCacheRead => throughput::page_cache_read(self)?,
+            Name::LimitReadSplitCopy => throughput::read_split_copy(self)?,
+            Name::LimitZstd1 => throughput::zstd1(self)?,
+            Name::LimitSimdJsonTape => throughput::simd_json_tape(self)?,
+            Name::CriNdjsonZstdHttp => throughput::cri_ndjson_zstd_http(self)?,
+            Name::CriEncodedNull => throughput::cri_encoded_null(self)?,
+            Name::DockerEncodedNull => throughput::docker_encoded_null(self)?,
+            Name::Rss1000FilesMib => memory::thousand_files(self)?,
+            Name::RssDeadSinkMib => memory::dead_sink(self)?,
+            Name::SearchScan => search::scan(self)?,
+        };
+        figure.name = name.to_possible_value().expect("no name is hidden").get_name().to_owned();
+        Ok(figure)
+    }
+
+    /// The corpus of this format, made when first asked for.
+    fn corpus(&mut self, format: Format) -> Result<Corpus> {
+        let slot = match format {
+            Format::Cri => &mut self.cri,
+            Format::Docker => &mut self.docker,
+        };
+        if let Some(corpus) = slot {
+            return Ok(corpus.clone());
+        }
+        let root = self.dir.path().join(format!("{format:?}").to_lowercase());
+        let mut options = Options::new(&root);
+        (options.files, options.format, options.threads) = (64, format, 2);
+        options.bytes = self.corpus_bytes / u64::from(options.files);
+        let manifest = loadgen::run(&options, &false.into())?;
+        let files = manifest.writers.iter().map(|written| PathBuf::from(&written.path)).collect();
+        let corpus = Corpus { root, files, lines: manifest.messages(), bytes: manifest.bytes() };
+        Ok(slot.insert(corpus).clone())
+    }
+
+    /// An empty directory for one agent.
+    fn fresh_dir(&self) -> Result<tempfile::TempDir> {
+        Ok(tempfile::tempdir_in(self.dir.path())?)
+    }
+}
+
+/// The sources part of a configuration: one root, nothing of this machine.
+fn sources(format: Format, root: &std::path::Path) -> String {
+    let root = root.display();
+    match format {
+        Format::Cri => format!(
+            "sources:\n  kubernetes: {{enabled: true, pods_dir: \"{root}\", \
+             containers_dir: \"{root}-none\"}}\n  docker: {{enabled: false}}\n"
+        ),
+        Format::Docker => format!(
+            "sources:\n  kubernetes: {{enabled: false}}\n  \
+             docker: {{enabled: true, containers_dir: \"{root}\"}}\n"
+        ),
+    }
+}
+
+/// The middle one.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,49 @@
+//! `cargo xtask build`, and the release binaries that other tasks run.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+/// Builds the agent and says where it is.
+pub fn run() -> Result<()> {
+    let path = binary(&["collector"], "everyline")?;
+    let size = path.metadata()?.len() as f64 / f64::from(1 << 20);
+    println!("{} ({size:.1} MiB)", path.display());
+    Ok(())
+}
+
+/// Builds these packages for release; the path of one binary of theirs.
+pub fn binary(packages: &[&str], name: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--locked", "--bins"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    let status = command.status().context("Starting cargo")?;
+    ensure!(status.success(), "Building {packages:?} failed; cargo says why above.");
+    Ok(target_dir().join("release").join(name))
+}
+
+/// Cargo, in the workspace.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let manifest = manifest.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    manifest.parent().map_or(manifest.clone(), Path::to_path_buf)
+}
+
+fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}

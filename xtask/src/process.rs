@@ -1,0 +1,215 @@
+//! Processes and directories that a task starts and that must not outlive it.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::http;
+
+/// A directory under the system's temporary one; removed when dropped.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new, empty one.
+    pub fn new(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("everyline-{name}-{}", std::process::id()));
+        fs::create_dir(&path).with_context(|| format!("Creating {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path in it, its directory made.
+    pub fn join(&self, name: &str) -> Result<PathBuf> {
+        let path = self.0.join(name);
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).with_context(|| format!("Creating {}", dir.display()))?;
+        }
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{} could not be removed: {error}.", self.0.display());
+        }
+    }
+}
+
+/// A child process; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    name: String,
+}
+
+impl Running {
+    /// Starts it.
+    pub fn start(name: &str, command: &mut Command) -> Result<Self> {
+        let child = command.spawn().with_context(|| format!("Starting {name}"))?;
+        Ok(Self { child, name: name.to_owned() })
+    }
+
+    /// SIGKILL, and reaped.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its orderly end, at most so long.
+    pub fn stop(mut self, patience: Duration) -> Result<ExitStatus> {
+        self.terminate()?;
+        self.wait(patience)
+    }
+
+    /// Waits for it to end by itself.
+    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let end = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < end, "{} did not end within {patience:?}.", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// An error if it has ended.
+    pub fn ensure_running(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{} ended ({status}).", self.name),
+            None => Ok(()),
+        }
+    }
+
+    fn terminate(&self) -> Result<()> {
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            kill_process(pid, Signal::TERM)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing to do about a child that has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The agent's installation for one task: binary, configuration, state, log.
+#[derive(Debug)]
+pub struct Agent {
+    binary: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Writes its configuration: `yaml` (sources and sinks), with state, admin port and log of its
+    /// own under `scratch`.
+    pub fn new(binary: PathBuf, scratch: &Scratch, yaml: &str) -> Result<Self> {
+        let config = scratch.join("agent/everyline.yaml")?;
+        let text = format!(
+            "node_name: here\nstate_dir: \"{}\"\nadmin: {{listen: \"{}\"}}\n{yaml}",
+            scratch.join("agent/state")?.display(),
+            http::free_address()?
+        );
+        fs::write(&config, text)?;
+        Ok(Self { binary, config, log: scratch.join("agent/everyline.log")? })
+    }
+
+    /// Starts it; it goes on where it stopped.
+    pub fn start(&self) -> Result<Running> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(&self.binary);
+        command.args(["run", "--config"]).arg(&self.config);
+        Running::start("everyline", command.stdout(log.try_clone()?).stderr(log))
+    }
+
+    /// Another of its commands, with its configuration.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).arg("--config").arg(&self.config);
+        command.output().with_context(|| format!("Running everyline {arguments:?}"))
+    }
+
+    /// Asks for the audit until it balances with nothing left to do; the last answer.
+    pub fn balanced(&self, patience: Duration) -> Result<String> {
+        let end = Instant::now() + patience;
+        loop {
+            let output = self.ask(&["audit"])?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if output.status.success() {
+                return Ok(text);
+            }
+            if Instant::now() > end {
+                let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+                bail!("The audit does not balance:\n{text}{errors}\n{}", self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// The oracle as a sink.
+#[derive(Debug)]
+pub struct Oracle {
+    running: Running,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Oracle {
+    /// Starts `oracle serve` with these further arguments.
+    pub fn start(binary: &Path, manifest: &Path, arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("--manifest").arg(manifest).args(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut running = Running::start("oracle", &mut command)?;
+        let stderr = running.child.stderr.take().context("the oracle has no standard error")?;
+        let mut line = String::new();
+        BufReader::new(stderr).read_line(&mut line)?;
+        let address = line.trim().trim_end_matches('.').rsplit('/').next().unwrap_or_default();
+        ensure!(address.contains(':'), "The oracle does not say where it listens: {line}");
+        Ok(Self { address: address.to_owned(), running })
+    }
+
+    /// Its report so far.
+    pub fn report(&mut self) -> Result<Value> {
+        self.running.ensure_running()?;
+        Ok(serde_json::from_str(&http::ask("GET", &self.address, "/report")?)?)
+    }
+
+    /// Tells it that the agent has been killed.
+    pub fn killed(&self) -> Result<()> {
+        http::ask("POST", &self.address, "/killed").map(drop)
+    }
+
+    /// No more faults.
+    pub fn calm(&self) -> Result<()> {
+        http::ask("POST", &self.address, "/calm").map(drop)
+    }
+}

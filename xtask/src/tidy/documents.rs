@@ -1,0 +1,235 @@
+//! Documents against the code they speak of: metrics, configuration keys, guarantees.
+
+use super::Files;
+
+const METRICS: &str = "collector/src/metrics.rs";
+const METRICS_DOCUMENT: &str = "deploy/METRICS.md";
+const SCHEMA: &str = "collector/src/config/schema.rs";
+const DEFAULT: &str = "collector/src/config/default.yaml";
+const GUARANTEES: &str = "GUARANTEES.md";
+
+const REQUIRED: [&str; 12] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "SECURITY.md",
+    GUARANTEES,
+    METRICS,
+    METRICS_DOCUMENT,
+    SCHEMA,
+    DEFAULT,
+    "Cargo.lock",
+];
+
+pub(super) fn check(files: &Files, breaches: &mut Vec<String>) {
+    for path in REQUIRED.iter().filter(|path| files.get(path).is_none()) {
+        breaches.push(format!("{path} is missing"));
+    }
+    if let (Some(code), Some(document)) = (files.get(METRICS), files.get(METRICS_DOCUMENT)) {
+        check_metrics(code, document, breaches);
+    }
+    if let (Some(schema), Some(default)) = (files.get(SCHEMA), files.get(DEFAULT)) {
+        check_keys(schema, default, breaches);
+    }
+    if let Some(guarantees) = files.get(GUARANTEES) {
+        check_guarantees(guarantees, files, breaches);
+    }
+}
+
+/// Every metric is documented by its full name, and every documented one exists.
+fn check_metrics(code: &str, document: &str, breaches: &mut Vec<String>) {
+    let mut names = metric_names(code);
+    names.push("everyline_build_info".to_owned());
+    let documented: Vec<&str> = words(document).filter(|w| w.starts_with("everyline_")).collect();
+    for name in names.iter().filter(|name| !documented.contains(&name.as_str())) {
+        breaches.push(format!("{METRICS_DOCUMENT}: {name} is not documented"));
+    }
+    for name in documented {
+        // A histogram's series carry suffixes.
+        let stem = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let known = |wanted: &str| names.iter().any(|name| name == wanted);
+        if !known(name) && !stem.is_some_and(known) {
+            breaches.push(format!("{METRICS_DOCUMENT}: {name} does not exist"));
+        }
+    }
+}
+
+/// Full names as exposed: prefix, unit and (for counters) `_total`.
+fn metric_names(code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in code.match_indices(": metric!(") {
+        let field = words(&code[..at]).last().unwrap_or_default();
+        let call = &code[at..];
+        let call = &call[..call.find("\n            )").or(call.find('\n')).unwrap_or(call.len())];
+        let Some(name) = call.split('"').nth(1) else { continue };
+        let unit = match call {
+            _ if call.contains("Unit::Bytes") => "_bytes",
+            _ if call.contains("Unit::Seconds") => "_seconds",
+            _ => "",
+        };
+        let declaration = format!("pub {field}: ");
+        let kind = code.split(&declaration).nth(1).and_then(|rest| rest.lines().next());
+        let total = if kind.is_some_and(|kind| kind.contains("Counter")) { "_total" } else { "" };
+        names.push(format!("everyline_{name}{unit}{total}"));
+    }
+    names
+}
+
+/// Every key of the schema is in the default configuration, in effect or as a comment.
+fn check_keys(schema: &str, default: &str, breaches: &mut Vec<String>) {
+    let lines = default.lines().map(|line| line.trim_start_matches([' ', '#', '-']));
+    let keys: Vec<&str> = lines.filter_map(|line| Some(line.split_once(':')?.0)).collect();
+    for line in schema.lines() {
+        let Some(field) = line.strip_prefix("    pub ") else { continue };
+        let Some((key, _)) = field.split_once(": ") else { continue };
+        let written = |known: &&str| *known == key || words(known).any(|word| word == key);
+        if !key.contains(['(', '<', ' ']) && !keys.iter().any(written) {
+            breaches.push(format!("{DEFAULT}: the key {key} is not documented"));
+        }
+    }
+}
+
+/// Every guarantee (a list item or a table row) names a test that exists.
+fn check_guarantees(document: &str, files: &Files, breaches: &mut Vec<String>) {
+    let tests: Vec<&str> = files.rust().flat_map(|(_, text)| test_names(text)).collect();
+    let mut items = 0;
+    for (line, item) in guarantees(document) {
+        items += 1;
+        let mut named = item.split('`').skip(1).step_by(2);
+        let is_test = |code: &str| {
+            let name = code.rsplit("::").next().unwrap_or(code).trim_end_matches("()");
+            tests.contains(&name)
+        };
+        if !named.any(is_test) {
+            breaches.push(format!("{GUARANTEES}:{line}: names no existing test"));
+        }
+    }
+    if items == 0 {
+        breaches.push(format!("{GUARANTEES}: guarantees nothing"));
+    }
+}
+
+/// List items with their continuation lines, and table rows; with the number of the first line.
+fn guarantees(document: &str) -> Vec<(usize, String)> {
+    let mut items: Vec<(usize, String)> = Vec::new();
+    let (mut open, mut header) = (false, true);
+    for (index, line) in document.lines().enumerate() {
+        let text = line.trim();
+        let numbered = text.split_once(". ").is_some_and(|(n, _)| n.parse::<u32>().is_ok());
+        if text.starts_with('|') {
+            // The rows before the rule name the columns.
+            let rule = text.chars().all(|c| "|-: ".contains(c));
+            if !rule && !header {
+                items.push((index + 1, text.to_owned()));
+            }
+            header = header && !rule;
+            open = false;
+            continue;
+        }
+        header = true;
+        if text.starts_with("- ") || text.starts_with("* ") || numbered {
+            items.push((index + 1, text.to_owned()));
+            open = true;
+        } else if text.is_empty() || text.starts_with('#') {
+            open = false;
+        } else if open && let Some((_, item)) = items.last_mut() {
+            item.push(' ');
+            item.push_str(text);
+        }
+    }
+    items
+}
+
+/// Functions with a test attribute.
+fn test_names(source: &str) -> Vec<&str> {
+    let (mut names, mut attribute) = (Vec::new(), false);
+    for line in source.lines().map(str::trim) {
+        if line.starts_with("#[") {
+            attribute |= line.contains("test]") || line.contains("test(");
+            continue;
+        }
+        let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        if attribute && let Some(name) = function {
+            names.push(name.split(['(', '<']).next().unwrap_or(name));
+        }
+        attribute = attribute && line.starts_with("//");
+    }
+    names
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::breaches;
+    use super::*;
+
+    const CODE: &str = r#"//! Metrics.
+pub struct Metrics {
+    pub read_bytes: Counter,
+    pub age: Family<SinkLabel, SecondsGauge>,
+    pub lines: Family<L, Counter>,
+}
+        Self {
+            read_bytes: metric!(
+                "read",
+                "Bytes read",
+                Unit::Bytes,
+                Counter::default()
+            ),
+            age: metric!(
+                "age",
+                "Age",
+                Unit::Seconds,
+                Family::default()
+            ),
+            lines: metric!("lines", "Lines", Family::default()),
+"#;
+
+    #[test]
+    fn metric_names_are_as_exposed() {
+        let expected =
+            ["everyline_read_bytes_total", "everyline_age_seconds", "everyline_lines_total"];
+        assert_eq!(metric_names(CODE), expected);
+    }
+
+    #[test]
+    fn metrics_and_their_document_must_agree() {
+        let document = "| `everyline_read_bytes_total` | `everyline_build_info` |\n\
+                        `everyline_lines_total` `everyline_gone_total` `everyline_age_seconds_sum`\n";
+        let found = breaches(&[(METRICS, CODE), (METRICS_DOCUMENT, document)]);
+        let expected = [
+            "deploy/METRICS.md: everyline_age_seconds is not documented",
+            "deploy/METRICS.md: everyline_gone_total does not exist",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn keys_must_be_in_the_default() {
+        let schema =
+            "//! Schema.\npub struct A {\n    pub first_key: u8,\n    pub second: u8,\n}\n";
+        let found = breaches(&[(SCHEMA, schema), (DEFAULT, "a:\n  # second: 3\n")]);
+        assert_eq!(
+            found,
+            ["collector/src/config/default.yaml: the key first_key is not documented"]
+        );
+    }
+
+    #[test]
+    fn guarantees_must_name_tests() {
+        let code = "//! T.\n#[test]\nfn holds() {}\nfn helper() {}\n#[tokio::test]\n// why\nasync \
+                    fn waits() {}\n";
+        let document = "# G\n\n- Held, `a::holds`.\n- Waits\n  (`waits`).\n- Not, `helper`.\n\n\
+                        | what | test |\n|---|---|\n| x | `holds` |\n| y | `nothing` |\n";
+        let found = breaches(&[("a.rs", code), (GUARANTEES, document)]);
+        let expected =
+            ["GUARANTEES.md:6: names no existing test", "GUARANTEES.md:11: names no existing test"];
+        assert_eq!(found, expected);
+        assert_eq!(breaches(&[(GUARANTEES, "# G\n")]), ["GUARANTEES.md: guarantees nothing"]);
+    }
+}
