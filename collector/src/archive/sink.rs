@@ -67,6 +67,11 @@ impl Sink {
                     }
                 },
             };
+            if first.lines == 0 {
+                // It only moves offsets, and everything before it is durable.
+                first.delivered(None);
+                continue;
+            }
             let group = gather(first, &mut batches, &mut left_over);
             if !self.deliver(group).await {
                 return;
@@ -150,7 +155,7 @@ fn gather(
     let mut group = vec![first];
     while let Ok(batch) = batches.try_recv() {
         bytes += batch.payload.len();
-        if bytes > GROUP_BYTES {
+        if bytes > GROUP_BYTES || batch.lines == 0 {
             *left_over = Some(batch);
             break;
         }

@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use crossbeam_channel::Sender;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -188,7 +189,10 @@ impl Lane {
             encode::end(&mut self.payload, outlet.encoding.framing);
         }
         let raw_len = self.payload.len();
-        let payload = compressor.compress(&mut self.payload)?;
+        let payload = match self.lines {
+            0 => Bytes::new(),
+            _ => compressor.compress(&mut self.payload)?,
+        };
         let mut permit = self.permit.take();
         if let Some(permit) = &mut permit {
             permit.shrink_to(payload.len());

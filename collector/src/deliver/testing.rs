@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicBool, atomic::AtomicU64},
+    sync::Arc,
     time::Instant,
 };
 
@@ -12,9 +12,9 @@ use super::{Context, payload};
 use crate::{
     batch::{Batch, Compression, Framing, Range, Receipt, TimeBounds},
     discover::{Format, Source},
-    ledger::{FileAccount, SinkAccount},
+    ledger::FileAccount,
     metrics::{Metrics, SinkMetrics},
-    read::identity::FileId,
+    read::identity::{Identity, InodeKey},
 };
 
 /// A context with metrics of its own.
@@ -45,14 +45,10 @@ impl Receipts {
             container: None,
             attributes: Vec::new(),
         });
-        let account = Arc::new(FileAccount {
-            id: FileId(0x1000 + u64::from(lane)),
-            source: source.clone(),
-            path: Mutex::new(source.path.clone()),
-            seen: AtomicU64::new(0),
-            ended: AtomicBool::new(false),
-            sinks: Box::new([SinkAccount::default()]),
-        });
+        let key = InodeKey { device: 1, inode: u64::from(lane), born_ns: 0 };
+        let identity = Identity { key, handle: None };
+        let account =
+            Arc::new(FileAccount::new(identity, 0, source.clone(), &source.path, 1));
         TestFile {
             lane,
             account,
@@ -118,6 +114,8 @@ impl TestFile {
                 end: self.offset,
                 resume: self.offset,
                 bytes: self.offset - start,
+                dropped: 0,
+                lost: 0,
                 lines,
             }],
             sealed_at: Instant::now(),

@@ -290,11 +290,9 @@ impl Accounts {
         self.files().get(&id).cloned()
     }
 
-    /// Takes a file out; its sums go into the totals.
-    pub fn remove(&self, id: FileId) {
-        let Some(account) = self.files().remove(&id) else { return };
-        self.add("finished.files", 1);
-        self.add("finished.bytes", account.seen.load(Ordering::Acquire));
+    /// Takes a file out.
+    pub fn remove(&self, id: FileId) -> Option<Arc<FileAccount>> {
+        self.files().remove(&id)
     }
 
     /// Every file.

@@ -517,7 +517,6 @@ impl Reader {
     fn damaged(&self, file: &LogFile, why: &str) {
         let label = ReasonLabel { reason: "damaged_gzip" };
         self.setup.metrics.files_lost.get_or_create(&label).inc();
-        self.setup.accounts.add("lost.damaged_gzip_files", 1);
         let path = file.account.path();
         tracing::error!(path = %path.display(), why, "A compressed log file is damaged; everything before the damage was collected.");
     }

@@ -9,7 +9,13 @@ pub mod registry;
 pub mod report;
 pub mod settle;
 
-use std::{io, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     runtime::Runtime,
@@ -24,6 +30,9 @@ use crate::{
     deliver,
     metrics::Metrics,
 };
+
+/// How often the main loop shows that it lives.
+const PULSE: Duration = Duration::from_millis(500);
 
 /// Why the agent could not run.
 #[derive(Debug, thiserror::Error)]
@@ -85,13 +94,15 @@ pub fn run(config: Config, path: Option<PathBuf>) -> Result<ExitCode, RunError> 
     let mut requests = listen_for_signals(&runtime)?;
     let metrics = Arc::new(Metrics::new());
     metrics.config_last_reload_success.set(1);
+    let health = Arc::new(admin::Health::new());
     let mut config = config;
     let mut adopted = Vec::new();
     loop {
         let running = pipeline::Pipeline::start(&config, &runtime, &metrics, adopted)?;
-        let admin = start_admin(&config, &runtime, &metrics, &running);
+        let admin = start_admin(&config, &runtime, &metrics, &running, &health);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), "Everyline runs.");
-        let next = wait(&runtime, &mut requests, &config, path.as_ref(), &metrics);
+        let pulse = Pulse { requests: &mut requests, health: &health, running: &running };
+        let next = wait(&runtime, pulse, &config, path.as_ref(), &metrics);
         if let Some(admin) = admin {
             admin.stop(&runtime);
         }
@@ -103,7 +114,7 @@ pub fn run(config: Config, path: Option<PathBuf>) -> Result<ExitCode, RunError> 
                 tracing::info!("The configuration was reloaded.");
             }
             None => {
-                runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+                runtime.shutdown_timeout(Duration::from_millis(200));
                 let code = if stopped.drained { ExitCode::SUCCESS } else { ExitCode::FAILURE };
                 tracing::info!(drained = stopped.drained, "Everyline has stopped.");
                 return Ok(code);
@@ -112,16 +123,41 @@ pub fn run(config: Config, path: Option<PathBuf>) -> Result<ExitCode, RunError> 
     }
 }
 
+/// What the main loop looks after while it waits.
+struct Pulse<'a> {
+    requests: &'a mut mpsc::UnboundedReceiver<Request>,
+    health: &'a admin::Health,
+    running: &'a pipeline::Pipeline,
+}
+
+/// Shows that the agent lives, and whether its first look for logs is done.
+async fn pulse_until_request(
+    requests: &mut mpsc::UnboundedReceiver<Request>,
+    health: &admin::Health,
+    running: &pipeline::Pipeline,
+) -> Option<Request> {
+    let mut beat = tokio::time::interval(PULSE);
+    loop {
+        tokio::select! {
+            request = requests.recv() => return request,
+            _ = beat.tick() => {
+                health.tick();
+                health.set_ready(running.ready.load(Ordering::Acquire));
+            }
+        }
+    }
+}
+
 /// Waits until the agent must stop (None) or goes on with another configuration.
 fn wait(
     runtime: &Runtime,
-    requests: &mut mpsc::UnboundedReceiver<Request>,
+    pulse: Pulse<'_>,
     config: &Config,
     path: Option<&PathBuf>,
     metrics: &Metrics,
 ) -> Option<Config> {
     loop {
-        match runtime.block_on(requests.recv()) {
+        match runtime.block_on(pulse_until_request(pulse.requests, pulse.health, pulse.running)) {
             Some(Request::Reload) => match reload(config, path) {
                 Ok(new) => {
                     metrics.config_last_reload_success.set(1);
@@ -197,6 +233,7 @@ fn start_admin(
     runtime: &Runtime,
     metrics: &Arc<Metrics>,
     running: &pipeline::Pipeline,
+    health: &Arc<admin::Health>,
 ) -> Option<AdminTask> {
     if !config.admin.enabled {
         return None;
@@ -209,7 +246,7 @@ fn start_admin(
         }
     };
     let (shutdown, stopped) = tokio::sync::watch::channel(false);
-    let state = Arc::new(report::admin_state(config, metrics, running));
+    let state = Arc::new(report::admin_state(config, metrics, running, health));
     let task = runtime.spawn(admin::serve(listener, state, stopped));
     Some(AdminTask { shutdown, task })
 }

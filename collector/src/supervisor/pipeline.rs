@@ -26,13 +26,14 @@ use crate::{
         encode::SourceEncoding,
         lane::Outlet,
     },
-    checkpoint::{Recovered, Store},
+    archive,
+    checkpoint::{Change, Recovered, Store},
     config::{self, Config},
     decode::{Decoder, Limits},
     deliver,
     discover::{Discovery, OwnOutputs, Source},
     ledger::Accounts,
-    metrics::{Metrics, SinkLabel, SinkMetrics},
+    metrics::{Metrics, SinkMetrics},
     read::{
         cursor::Cursor,
         reader::{Feedback, Message, Reader, Registration, Setup},
@@ -89,19 +90,22 @@ impl Pipeline {
         metrics: &Arc<Metrics>,
         adopted: Vec<Arc<File>>,
     ) -> Result<Self, RunError> {
-        let (store, recovered) = Store::open(&config.state_dir)?;
+        let (mut store, recovered) = Store::open(&config.state_dir)?;
         for damage in &recovered.damage {
             tracing::error!("{damage}");
         }
-        let fresh = recovered.fresh;
-        let Recovered { entries, positions, totals, .. } = recovered;
+        let (fresh, sound) = (recovered.fresh, recovered.damage.is_empty());
+        let Recovered { entries, mut positions, totals, .. } = recovered;
+        if sound {
+            commit_first_positions(config, &mut store, &mut positions)?;
+        }
         let accounts = Arc::new(Accounts::new(totals));
         let threads = threads(config);
         let _sinks_spawn_tasks = runtime.enter();
         let (addresses, inboxes): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded()).unzip();
         let (receipts_in, receipts) = unbounded();
         let (outlets, sinks, tasks) =
-            start_sinks(config, runtime, metrics, &positions, &addresses, &receipts_in)?;
+            start_sinks(config, runtime, metrics, (&positions, sound), &addresses, &receipts_in)?;
         let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
         let watcher = watch::start(&config.watch, Arc::clone(metrics)).map_err(RunError::Watch)?;
         let waker = watcher.waker();
@@ -222,7 +226,7 @@ fn start_sinks(
     config: &Config,
     runtime: &Runtime,
     metrics: &Arc<Metrics>,
-    positions: &BTreeMap<String, String>,
+    (positions, sound): (&BTreeMap<String, String>, bool),
     readers: &[Sender<Message>],
     receipts: &Sender<crate::batch::Receipt>,
 ) -> Result<Sinks, RunError> {
@@ -248,12 +252,11 @@ fn start_sinks(
         encoding.lanes = encoding.lanes.min(affordable as u32).max(1);
         let context = deliver::Context {
             name: name.clone(),
-            committed: positions.get(&name).cloned(),
+            // No position in a sound checkpoint: nothing was ever committed.
+            committed: positions.get(&name).cloned().or_else(|| sound.then(String::new)),
             metrics: SinkMetrics::new(Arc::clone(metrics), &name),
         };
         let handle = deliver::start(&sink, &config.state_dir, context, runtime.handle())?;
-        // A sink that has delivered nothing yet shows as zero.
-        drop(metrics.delivered_lines.get_or_create(&SinkLabel { sink: name.clone() }));
         outlets.push(Outlet {
             sink: number,
             encoding,
@@ -261,9 +264,10 @@ fn start_sinks(
             queue: handle.queue,
             receipts: receipts.clone(),
         });
-        running.push(RunningSink { name: name.clone(), kind: kind(&sink), budget });
+        running.push(RunningSink { name: name.clone(), kind: sink.kind(), budget });
         tasks.push((name, handle.task));
     }
+    metrics.create_sinks(running.iter().map(|sink| sink.name.as_str()));
     Ok((outlets, running, tasks))
 }
 
@@ -292,6 +296,27 @@ fn start_readers(
         threads.push(spawn(&format!("everyline-read-{number}"), move || reader.run())?);
     }
     Ok(threads)
+}
+
+/// Where an archive stands before the agent's first batch is committed, so that what a crash leaves
+/// of the first batches can be told from what was there before.
+fn commit_first_positions(
+    config: &Config,
+    store: &mut Store,
+    positions: &mut BTreeMap<String, String>,
+) -> Result<(), RunError> {
+    for (name, sink) in effective_sinks(config) {
+        let config::Sink::Archive(settings) = &sink else { continue };
+        if positions.contains_key(&name) {
+            continue;
+        }
+        // An archive that cannot be opened is the sink's own to report.
+        if let Ok(position) = archive::position(&archive::directory(settings, &config.state_dir)) {
+            store.commit(&[Change::Position { sink: name.clone(), position: position.clone() }])?;
+            positions.insert(name, position);
+        }
+    }
+    Ok(())
 }
 
 /// The configured sinks, or the embedded archive.
@@ -335,16 +360,6 @@ fn threads(config: &Config) -> usize {
     match config.read.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),
         threads => threads,
-    }
-}
-
-fn kind(sink: &config::Sink) -> &'static str {
-    match sink {
-        config::Sink::Console(_) => "console",
-        config::Sink::File(_) => "file",
-        config::Sink::Http(_) => "http",
-        config::Sink::Archive(_) => "archive",
-        config::Sink::Null(_) => "null",
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, select_biased};
 
+use super::report;
 use crate::{
     batch::{Outcome, Receipt},
     checkpoint::{Change, Store},
@@ -179,7 +180,11 @@ impl Settler {
 
     fn forget(&self, ids: Vec<FileId>, unsaved: &mut Unsaved) {
         for id in ids {
-            self.accounts.remove(id);
+            if let Some(account) = self.accounts.remove(id) {
+                for (name, amount) in report::file_report(&account, &self.sinks).finished() {
+                    self.accounts.add(&name, amount);
+                }
+            }
             unsaved.files.remove(&id);
             unsaved.forgotten.push(id);
         }

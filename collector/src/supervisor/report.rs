@@ -1,0 +1,166 @@
+//! What a running pipeline says of itself: `/status`, `/metrics` and `/healthz`.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use super::pipeline::{Pipeline, RunningSink};
+use crate::{
+    admin::{Health, State},
+    config::Config,
+    ledger::{
+        self, Accounts, FileAccount,
+        report::{FileReport, Report, SinkFileReport, SinkReport, Totals},
+    },
+    metrics::{Metrics, SinkLabel},
+    read::identity::FileId,
+};
+
+/// What the admin port serves for this pipeline.
+pub fn admin_state(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    running: &Pipeline,
+    health: &Arc<Health>,
+) -> State {
+    let reporter = Arc::new(Reporter {
+        node: config.resolved_node_name(),
+        started: jiff::Timestamp::now().to_string(),
+        accounts: Arc::clone(&running.accounts),
+        sinks: running.sinks.clone(),
+        metrics: Arc::clone(metrics),
+        last_commit_ms: Arc::clone(&running.last_commit_ms),
+        rates: Mutex::default(),
+    });
+    let refresher = Arc::clone(&reporter);
+    State {
+        metrics: Arc::clone(metrics),
+        health: Arc::clone(health),
+        report: Box::new(move || reporter.report()),
+        refresh: Box::new(move || refresher.refresh()),
+    }
+}
+
+/// The file's report as the ledger keeps it.
+pub fn file_report(account: &FileAccount, sinks: &[String]) -> FileReport {
+    // Settled before read before seen: each only grows, so the sums cannot look wrong.
+    let offsets: Vec<_> = account
+        .sinks
+        .iter()
+        .map(|sink| {
+            let offset = sink.offset();
+            (offset, sink.read.load(Ordering::Acquire).max(offset.settled))
+        })
+        .collect();
+    let seen = account.seen.load(Ordering::Acquire);
+    let mut report = FileReport::new(&account.path(), &account.source);
+    report.device = account.identity.key.device;
+    report.inode = account.identity.key.inode;
+    report.ended = account.ended.load(Ordering::Acquire);
+    report.seen = seen;
+    report.sinks = sinks
+        .iter()
+        .zip(offsets)
+        .map(|(name, (offset, read))| (name.clone(), SinkFileReport::new(seen, read, offset)))
+        .collect();
+    report
+}
+
+/// Makes reports of one pipeline.
+struct Reporter {
+    node: String,
+    started: String,
+    accounts: Arc<Accounts>,
+    sinks: Vec<RunningSink>,
+    metrics: Arc<Metrics>,
+    last_commit_ms: Arc<AtomicU64>,
+    /// Sizes at the last report, for rates.
+    rates: Mutex<HashMap<FileId, (Instant, u64, f64)>>,
+}
+
+impl Reporter {
+    fn report(&self) -> Report {
+        let names: Vec<String> = self.sinks.iter().map(|sink| sink.name.clone()).collect();
+        let accounts = self.accounts.all();
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.retain(|id, _| accounts.iter().any(|account| account.id == *id));
+        let mut files: Vec<FileReport> = accounts
+            .iter()
+            .map(|account| {
+                account.refresh();
+                let mut report = file_report(account, &names);
+                report.watch_mode = account.held().map(|_| "open".to_owned());
+                report.rate_bytes_per_second = rate(&mut rates, account.id, report.seen);
+                report
+            })
+            .collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node.clone(),
+            started: self.started.clone(),
+            sinks: self.sinks.iter().enumerate().map(|(n, sink)| sink_report(n, sink, &accounts)).collect(),
+            files,
+            totals: Totals::from_named(&self.accounts.totals()),
+        }
+    }
+
+    /// Brings the gauges up to date.
+    fn refresh(&self) {
+        let accounts = self.accounts.all();
+        let mut backlog = 0;
+        for account in &accounts {
+            account.refresh();
+            let seen = account.seen.load(Ordering::Acquire);
+            let least = account.sinks.iter().map(|sink| sink.read.load(Ordering::Acquire)).min();
+            backlog += seen.saturating_sub(least.unwrap_or(seen));
+        }
+        self.metrics.backlog_bytes.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        for (number, sink) in self.sinks.iter().enumerate() {
+            let label = SinkLabel { sink: sink.name.clone() };
+            let used = i64::try_from(sink.budget.used()).unwrap_or(i64::MAX);
+            self.metrics.in_flight_bytes.get_or_create(&label).set(used);
+            let oldest = oldest_seconds(number, &accounts).unwrap_or(0.0);
+            self.metrics.oldest_unacked_seconds.get_or_create(&label).set(oldest);
+        }
+        let age = ledger::now_ms().saturating_sub(self.last_commit_ms.load(Ordering::Acquire));
+        self.metrics.checkpoint_age_seconds.set(age as f64 / 1000.0);
+    }
+}
+
+fn sink_report(number: usize, sink: &RunningSink, accounts: &[Arc<FileAccount>]) -> SinkReport {
+    SinkReport {
+        name: sink.name.clone(),
+        kind: sink.kind.to_owned(),
+        in_flight_bytes: sink.budget.used() as u64,
+        oldest_unacked_seconds: oldest_seconds(number, accounts),
+        error: None,
+    }
+}
+
+/// How long the sink's oldest unsettled bytes have been on the way, seconds.
+fn oldest_seconds(sink: usize, accounts: &[Arc<FileAccount>]) -> Option<f64> {
+    let since = accounts
+        .iter()
+        .map(|account| account.sinks[sink].unsettled_since_ms.load(Ordering::Acquire))
+        .filter(|since| *since > 0)
+        .min()?;
+    Some(ledger::now_ms().saturating_sub(since) as f64 / 1000.0)
+}
+
+/// Bytes per second since the last report that lies a second or more back.
+fn rate(rates: &mut HashMap<FileId, (Instant, u64, f64)>, id: FileId, seen: u64) -> f64 {
+    let now = Instant::now();
+    let entry = rates.entry(id).or_insert((now, seen, 0.0));
+    let elapsed = now.saturating_duration_since(entry.0).as_secs_f64();
+    if elapsed >= 1.0 {
+        let rate = seen.saturating_sub(entry.1) as f64 / elapsed;
+        *entry = (now, seen, rate);
+    }
+    entry.2
+}
