@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, select_biased};
+use crossbeam_channel::{Receiver, never, select_biased};
 
 use super::report;
 use crate::{
@@ -81,13 +81,18 @@ impl Settler {
             let mut stop = false;
             let mut waiting = Vec::new();
             select_biased! {
-                recv(self.receipts) -> receipt => {
-                    if let Ok(receipt) = receipt { self.apply(receipt, &mut unsaved) }
-                }
-                recv(self.registrations) -> registration => waiting.extend(registration.ok()),
                 recv(self.commands) -> command => match command {
                     Ok(Command::Forget(ids)) => self.forget(ids, &mut unsaved),
                     Ok(Command::Stop) | Err(_) => stop = true,
+                },
+                recv(self.receipts) -> receipt => match receipt {
+                    Ok(receipt) => self.apply(receipt, &mut unsaved),
+                    // Readers and sinks are gone: a closed channel is always ready.
+                    Err(_) => self.receipts = never(),
+                },
+                recv(self.registrations) -> registration => match registration {
+                    Ok(registration) => waiting.push(registration),
+                    Err(_) => self.registrations = never(),
                 },
                 default(due.saturating_duration_since(Instant::now())) => {}
             }
