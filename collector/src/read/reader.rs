@@ -43,8 +43,8 @@ pub struct TailId(pub u64);
 pub enum Message {
     /// A new source.
     Open(TailId, Box<Tail>),
-    /// Another file of a source, later than all before (or older than the live one).
-    Append(TailId, LogFile),
+    /// Another file of a source, later than all before, or older than the one named.
+    Append(TailId, LogFile, Option<FileToken>),
     /// These may have unread bytes.
     Wake(Vec<TailId>),
     /// A file lost its last collected name.
@@ -221,10 +221,10 @@ impl Reader {
             Message::Open(id, tail) => {
                 self.tails.insert(id, tail);
             }
-            Message::Append(id, file) => {
+            Message::Append(id, file, before) => {
                 self.with_tail(id, |tail| {
                     tail.closed = false;
-                    tail.append(file);
+                    tail.append(file, before);
                 });
                 self.enqueue(id);
             }
@@ -275,7 +275,7 @@ impl Reader {
         let Some(mut tail) = self.tails.remove(&id) else { return };
         tail.queued = false;
         for file in tail.late_writes() {
-            tail.append(file);
+            tail.append(file, None);
         }
         let mut again = false;
         for sink in 0..self.sinks.len() {

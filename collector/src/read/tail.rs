@@ -80,6 +80,12 @@ pub enum AtEnd {
     Finish,
 }
 
+impl Slot {
+    fn new(file: LogFile) -> Self {
+        Self { file, gone: None, quiet: (0, None), truncated: false, finished: false }
+    }
+}
+
 impl Tail {
     /// A tail without files.
     pub fn new(source: Arc<Source>, encodings: Vec<Arc<SourceEncoding>>, cursors: Vec<Cursor>) -> Self {
@@ -87,29 +93,27 @@ impl Tail {
         Self { source, encodings, cursors, queued: false, closed: false, slots, first }
     }
 
-    /// Adds a file. The live file stays last: an older one that turns up late goes before it.
-    pub fn append(&mut self, file: LogFile) {
-        let slot = Slot {
-            quiet: (0, None),
-            gone: None,
-            truncated: false,
-            finished: false,
-            file,
-        };
-        let late = !slot.file.live && self.slots.back().is_some_and(|last| last.file.live);
-        if !late {
-            if let Some(last) = self.slots.back_mut() {
-                last.file.live = false;
-            }
-            self.slots.push_back(slot);
-            return;
-        }
-        let at = self.slots.len() - 1;
-        let index = self.first + at as u64;
-        self.slots.insert(at, slot);
+    /// Adds a file: last, or before the one it is older than (found later than that one).
+    pub fn append(&mut self, file: LogFile, before: Option<FileToken>) {
+        let slot = Slot::new(file);
+        let place = self
+            .slots
+            .iter()
+            .position(|slot| before == Some(slot.file.token) && !slot.truncated)
+            .unwrap_or(self.slots.len());
+        // No cursor may have passed it: where one has, order gives way to completeness.
+        let reached = self.cursors.iter().map(|cursor| cursor.index).max().unwrap_or(0);
+        let place = place.max(reached.saturating_sub(self.first) as usize).min(self.slots.len());
+        let index = self.first + place as u64;
         for cursor in self.cursors.iter_mut().filter(|cursor| cursor.index == index) {
-            // It was in the live file already and comes back to it: its account says where.
+            // It is in the later file already and comes back to it: its account says where.
             cursor.entered = false;
+        }
+        self.slots.insert(place, slot);
+        if place + 1 == self.slots.len()
+            && let Some(former) = place.checked_sub(1).and_then(|at| self.slots.get_mut(at))
+        {
+            former.file.live = false;
         }
     }
 
@@ -118,9 +122,7 @@ impl Tail {
         let at = (index - self.first) as usize;
         self.slots[at].truncated = true;
         self.slots[at].file.live = false;
-        let slot =
-            Slot { quiet: (0, None), gone: None, truncated: false, finished: false, file };
-        self.slots.insert(at + 1, slot);
+        self.slots.insert(at + 1, Slot::new(file));
         for cursor in self.cursors.iter_mut().filter(|cursor| cursor.index > index) {
             cursor.index += 1;
         }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -73,8 +72,8 @@ pub struct RunningSink {
 
 /// How a stop went.
 pub struct Stopped {
-    /// Plain files that were held open with unsettled bytes or names gone.
-    pub files: Vec<Arc<File>>,
+    /// The files that were held open.
+    pub files: Vec<LogFile>,
     /// Whether everything read was delivered.
     pub drained: bool,
 }
@@ -88,7 +87,7 @@ impl Pipeline {
         config: &Config,
         runtime: &Runtime,
         metrics: &Arc<Metrics>,
-        adopted: Vec<Arc<File>>,
+        adopted: Vec<LogFile>,
     ) -> Result<Self, RunError> {
         let (mut store, recovered) = Store::open(&config.state_dir)?;
         for damage in &recovered.damage {
@@ -204,7 +203,6 @@ impl Pipeline {
         let (commands, settler) = self.settler;
         let _ended = commands.send(Command::Stop);
         clean &= settler.join().is_ok();
-        let files = files.iter().filter_map(|file| file.content.plain().cloned()).collect();
         Stopped { files, drained: clean }
     }
 }

@@ -79,7 +79,7 @@ pub struct Setup {
     /// What the checkpoint knows.
     pub entries: Vec<FileEntry>,
     /// Files held open by the pipeline before a reload.
-    pub adopted: Vec<Arc<File>>,
+    pub adopted: Vec<LogFile>,
     /// Set once the first scan is done.
     pub ready: Box<dyn Fn() + Send>,
 }
@@ -88,7 +88,7 @@ pub struct Setup {
 pub struct Registry {
     setup: Setup,
     unclaimed: Unclaimed,
-    adopted: HashMap<InodeKey, Arc<File>>,
+    adopted: HashMap<InodeKey, LogFile>,
     directories: HashMap<PathBuf, Directory>,
     directory_paths: HashMap<DirToken, PathBuf>,
     sources: BTreeMap<PathBuf, SourceState>,
@@ -142,6 +142,8 @@ struct Recognised {
     identity: Identity,
     entry: Option<FileEntry>,
     head: Vec<u8>,
+    /// A file of the same source that is held already and was written later.
+    before: Option<FileToken>,
 }
 
 impl Registry {
@@ -150,7 +152,7 @@ impl Registry {
         let (unclaimed, former) = Unclaimed::new(std::mem::take(&mut setup.entries));
         let adopted = std::mem::take(&mut setup.adopted)
             .into_iter()
-            .filter_map(|file| Some((identity::look(&file).ok()?.key, file)))
+            .map(|file| (file.account.identity.key, file))
             .collect();
         let registry = Self {
             setup,
@@ -225,7 +227,7 @@ impl Registry {
             }
         }
         for entry in self.unclaimed.take_all() {
-            self.lose(&entry);
+            self.find_homeless(entry);
         }
         self.adopted.clear();
         self.scanning = false;
@@ -300,12 +302,21 @@ impl Registry {
         self.next_token
     }
 
-    /// Opens the files that are not known yet and finds out who they are.
+    /// Opens the files that are not known yet and finds out who they are. `found` is sorted, oldest
+    /// first.
     fn recognise(&mut self, found: Vec<Found>, directory: &Path) -> Vec<Recognised> {
         let mut recognised = Vec::new();
-        for found in found {
+        let mut before = None;
+        // From the latest on, so that each knows which held file comes after it.
+        for found in found.into_iter().rev() {
+            let key = identity::look_at(&found.path).map(|look| look.key);
+            if let Some(Inode::Held(token)) = key.ok().and_then(|key| self.inodes.get(&key)) {
+                before = Some(*token);
+            }
             match self.recognise_one(found) {
-                Ok(file) => recognised.extend(file),
+                Ok(file) => {
+                    recognised.extend(file.map(|file| Recognised { before, ..file }));
+                }
                 Err((path, error)) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::debug!(path = %path.display(), "A file vanished before it was opened.");
                 }
@@ -318,6 +329,7 @@ impl Registry {
                 }
             }
         }
+        recognised.reverse();
         recognised
     }
 
@@ -362,7 +374,7 @@ impl Registry {
             self.inodes.insert(look.key, Inode::Ignored);
             return Ok(None);
         }
-        Ok(Some(Recognised { found, file, look, identity, entry, head }))
+        Ok(Some(Recognised { found, file, look, identity, entry, head, before: None }))
     }
 
     /// The account of which a compressed file is a copy.
@@ -392,11 +404,16 @@ impl Registry {
     /// A held file was found under a name.
     fn named(&mut self, token: FileToken, found: &Found) {
         let Some(held) = self.held.get_mut(&token) else { return };
+        let moved = held.path != found.path;
+        if moved && identity::look_at(&held.path).is_ok_and(|look| look.key == held.key) {
+            // A hard link: it is collected once, under the name it was found by first.
+            return;
+        }
         let live = found.role == Role::Live && held.source == found.source.path;
         let (was_gone, was_live) = (held.gone, held.live);
         (held.gone, held.live) = (false, live);
-        let (path, source, id) = (held.path.clone(), held.source.clone(), held.account.id);
-        if path != found.path {
+        let (source, id) = (held.source.clone(), held.account.id);
+        if moved {
             held.path.clone_from(&found.path);
             held.account.rename(&found.path);
             self.watch_held(token);
@@ -453,7 +470,11 @@ impl Registry {
 
     /// Hands a recognised file to its reader, at the offset that is right for it.
     fn settle_in(&mut self, recognised: Recognised) {
-        let Recognised { found, file, look, identity, entry, head } = recognised;
+        let Recognised { found, file, look, identity, entry, head, before } = recognised;
+        if let Some(Inode::Held(_)) = self.inodes.get(&look.key) {
+            // Another name of the same file, found in the same look.
+            return;
+        }
         let source = &found.source;
         let account = match entry {
             Some(entry) => self.resume(&entry, &identity, &found, &look, &head),
@@ -489,7 +510,7 @@ impl Registry {
         } else {
             Content::Plain(Arc::new(file))
         };
-        self.hold(look.key, &found.path, content, account, found.role == Role::Live);
+        self.hold(look.key, &found.path, content, account, (found.role == Role::Live, before));
     }
 
     /// Hands a file to its source's reader.
@@ -499,7 +520,7 @@ impl Registry {
         path: &Path,
         content: Content,
         account: Arc<FileAccount>,
-        live: bool,
+        (live, before): (bool, Option<FileToken>),
     ) -> FileToken {
         let token = FileToken(self.token());
         let source = account.source.path.clone();
@@ -519,7 +540,7 @@ impl Registry {
         self.inodes.insert(key, Inode::Held(token));
         self.watch_held(token);
         let file = LogFile { token, account, content, live };
-        self.send(&source, |tail| Message::Append(tail, file));
+        self.send(&source, |tail| Message::Append(tail, file, before));
         token
     }
 
@@ -589,7 +610,10 @@ impl Registry {
             return;
         }
         let identity = recovery::identity_of(&entry);
-        let file = self.adopted.remove(&identity.key).or_else(|| recovery::reopen(&entry, directory));
+        let adopted = self.adopted.remove(&identity.key);
+        let file = adopted
+            .and_then(|file| file.content.plain().cloned())
+            .or_else(|| recovery::reopen(&entry, directory));
         let Some(file) = file else {
             self.lose(&entry);
             return;
@@ -602,8 +626,25 @@ impl Registry {
         self.setup.accounts.insert(Arc::clone(&account));
         self.present(&source, id);
         tracing::info!(path = %path.display(), "A log file that was moved meanwhile was found again by its handle.");
-        let token = self.hold(identity.key, &path, Content::Plain(file), account, false);
+        let token = self.hold(identity.key, &path, Content::Plain(file), account, (false, None));
         self.mark_gone(token);
+    }
+
+    /// A file that the checkpoint knows, of a source that no listing shows: held since before a
+    /// reload, else lost.
+    fn find_homeless(&mut self, entry: FileEntry) {
+        let key = recovery::identity_of(&entry).key;
+        let Some(source) = self.adopted.get(&key).map(|file| Arc::clone(&file.account.source))
+        else {
+            self.lose(&entry);
+            return;
+        };
+        let directory = source.path.parent().unwrap_or(&source.path).to_owned();
+        self.open_source(&source, &directory);
+        self.find_moved(entry, &source, &directory);
+        if !directory.is_dir() {
+            self.send(&source.path, Message::Close);
+        }
     }
 
     /// Keeps a finished file's account: its compressed copy must be recognised.
