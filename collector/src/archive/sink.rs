@@ -31,12 +31,13 @@ pub fn start(
     dir: PathBuf,
     context: Context,
 ) -> Result<Handle, StartError> {
-    let writer = Writer::open(&dir, config, context.committed.as_deref())
-        .map_err(|error| StartError::Invalid {
+    let writer = Writer::open(&dir, config, context.committed.as_deref()).map_err(|error| {
+        StartError::Invalid {
             sink: context.name.clone(),
             what: format!("the archive in {} cannot be opened: {error}", dir.display()),
             advice: "Make the directory writable, or set `dir` to another one.".to_owned(),
-        })?;
+        }
+    })?;
     let (queue, batches) = mpsc::unbounded_channel();
     let sink = Sink { writer: Some(writer), dir, context };
     Ok(Handle { queue, task: tokio::spawn(sink.run(batches)) })

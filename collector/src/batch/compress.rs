@@ -82,7 +82,10 @@ mod tests {
                 match kind {
                     Compression::Zstd => unpacked = zstd::decode_all(&packed[..]).unwrap(),
                     Compression::Gzip => {
-                        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).map(drop).unwrap();
+                        flate2::read::GzDecoder::new(&packed[..])
+                            .read_to_end(&mut unpacked)
+                            .map(drop)
+                            .unwrap();
                     }
                     Compression::None => unpacked.extend_from_slice(&packed),
                 }

@@ -4,12 +4,7 @@
 //! are on the way. A lane takes its memory from the sink's budget before its first record; refused,
 //! the reader leaves the rest in the file.
 
-use std::{
-    collections::HashSet,
-    io,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashSet, io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -22,12 +17,7 @@ use super::{
     encode::{self, SourceEncoding},
     times::TimeTracker,
 };
-use crate::{
-    decode::Record,
-    deliver::Encoding,
-    discover::Source,
-    ledger::FileAccount,
-};
+use crate::{decode::Record, deliver::Encoding, discover::Source, ledger::FileAccount};
 
 /// Where a thread's lanes of one sink get their memory and send their batches.
 #[derive(Debug, Clone)]

@@ -145,4 +145,3 @@ impl Batch {
         let _gone = receipts.send(Receipt { sink, ranges, lines, outcome, position });
     }
 }
-

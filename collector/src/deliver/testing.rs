@@ -1,10 +1,6 @@
 //! Batches and receipts for tests of sinks: real payloads, made-up files.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::Instant,
-};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -47,8 +43,7 @@ impl Receipts {
         });
         let key = InodeKey { device: 1, inode: u64::from(lane), born_ns: 0 };
         let identity = Identity { key, handle: None };
-        let account =
-            Arc::new(FileAccount::new(identity, 0, source.clone(), &source.path, 1));
+        let account = Arc::new(FileAccount::new(identity, 0, source.clone(), &source.path, 1));
         TestFile {
             lane,
             account,

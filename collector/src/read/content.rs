@@ -139,8 +139,7 @@ impl Unpacked {
             budget = budget.saturating_sub(self.unpack()?);
         }
         let Piece { bytes, .. } = read_plain(&self.spool, buffer, offset)?;
-        let at_end =
-            self.state != Progress::Unpacking && offset + bytes as u64 >= self.spooled;
+        let at_end = self.state != Progress::Unpacking && offset + bytes as u64 >= self.spooled;
         Ok(Piece { bytes, at_end })
     }
 

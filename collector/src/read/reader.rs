@@ -436,7 +436,14 @@ impl Reader {
 
     /// Delivers what stands behind the last newline (`rest` bytes, the buffer's last of `end`);
     /// `last`: and messages that wait for more. False: the sink's budget is used up.
-    fn flush(&mut self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile, flush: Flush) -> bool {
+    fn flush(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+        flush: Flush,
+    ) -> bool {
         let Self { sinks, buffer, setup, .. } = self;
         let lanes = &mut sinks[sink];
         let lane = lane_of(id.0, lanes.lanes.len() as u32);
@@ -591,9 +598,10 @@ impl Reader {
 
     fn next_deadline(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let lanes = self.sinks.iter().flat_map(|sink| {
-            sink.lanes.iter().filter_map(|lane| lane.deadline(&sink.outlet))
-        });
+        let lanes = self
+            .sinks
+            .iter()
+            .flat_map(|sink| sink.lanes.iter().filter_map(|lane| lane.deadline(&sink.outlet)));
         lanes.chain(timer).min()
     }
 

@@ -88,7 +88,11 @@ impl Slot {
 
 impl Tail {
     /// A tail without files.
-    pub fn new(source: Arc<Source>, encodings: Vec<Arc<SourceEncoding>>, cursors: Vec<Cursor>) -> Self {
+    pub fn new(
+        source: Arc<Source>,
+        encodings: Vec<Arc<SourceEncoding>>,
+        cursors: Vec<Cursor>,
+    ) -> Self {
         let (slots, first) = (VecDeque::new(), 0);
         Self { source, encodings, cursors, queued: false, closed: false, slots, first }
     }

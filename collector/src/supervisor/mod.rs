@@ -174,8 +174,8 @@ fn wait(
 }
 
 fn reload(old: &Config, path: Option<&PathBuf>) -> Result<Config, String> {
-    let loaded = Config::load(path.map(PathBuf::as_path))
-        .map_err(|error: ConfigError| error.to_string())?;
+    let loaded =
+        Config::load(path.map(PathBuf::as_path)).map_err(|error: ConfigError| error.to_string())?;
     let new = loaded.config;
     if new.state_dir != old.state_dir {
         return Err("state_dir cannot change while the agent runs; restart it".to_owned());

@@ -20,12 +20,8 @@ use super::{
     settle::{Command, Settler},
 };
 use crate::{
-    batch::{
-        budget::Budget,
-        encode::SourceEncoding,
-        lane::Outlet,
-    },
     archive,
+    batch::{budget::Budget, encode::SourceEncoding, lane::Outlet},
     checkpoint::{Change, Recovered, Store},
     config::{self, Config},
     decode::{Decoder, Limits},
@@ -108,7 +104,8 @@ impl Pipeline {
         let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
         let watcher = watch::start(&config.watch, Arc::clone(metrics)).map_err(RunError::Watch)?;
         let waker = watcher.waker();
-        let discovery = Discovery::new(config, &OwnOutputs::detect(config)).map_err(RunError::discover)?;
+        let discovery =
+            Discovery::new(config, &OwnOutputs::detect(config)).map_err(RunError::discover)?;
         let (registrations_in, registrations) = unbounded();
         let (feedback_in, feedback) = unbounded();
         let (commands_in, commands) = unbounded();

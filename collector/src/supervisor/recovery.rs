@@ -1,11 +1,6 @@
 //! What the checkpoint knows of files, while they are being found again after a start.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, fs::File, path::Path, sync::Arc};
 
 use crate::{
     checkpoint::FileEntry,
@@ -35,6 +30,11 @@ impl Unclaimed {
             }
         }
         (Self { by_base }, former)
+    }
+
+    /// Nobody claimed it yet.
+    pub fn put_back(&mut self, entry: FileEntry) {
+        self.by_base.insert(identity_of(&entry).base(), entry);
     }
 
     /// The entry of this inode.
@@ -84,10 +84,8 @@ impl Unclaimed {
 /// The identity that an entry stands for.
 pub fn identity_of(entry: &FileEntry) -> Identity {
     let key = InodeKey { device: entry.device, inode: entry.inode, born_ns: entry.born_ns };
-    let handle = entry
-        .handle
-        .as_ref()
-        .and_then(|(kind, bytes)| Some((*kind, ledger::unhex(bytes)?)));
+    let handle =
+        entry.handle.as_ref().and_then(|(kind, bytes)| Some((*kind, ledger::unhex(bytes)?)));
     Identity { key, handle }
 }
 

@@ -10,7 +10,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, Sender};
@@ -39,10 +39,22 @@ use crate::{
 /// A finished file's entry is kept this long after its last name vanished: a compressed copy of it
 /// may turn up.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
+/// How often a directory is looked through at once while it keeps changing.
+const LOOKS: u32 = 6;
+/// The granularity of a filesystem's times, rounded up.
+const TICK: Duration = Duration::from_millis(5);
+/// A directory that changed this lately may have changed since it was listed.
+const LATELY: Duration = Duration::from_millis(500);
+/// A directory that kept changing while it was looked through is listed again after this.
+const RELIST: Duration = Duration::from_millis(20);
 /// How often that is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// A directory whose files could not be opened is listed again after this.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Files that the checkpoint knows and nobody finds are given up for lost this long after the first
+/// look: one that is being compressed meanwhile is found under its new name first.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 
 /// What the registry is made of.
 pub struct Setup {
@@ -98,6 +110,7 @@ pub struct Registry {
     retries: BTreeMap<PathBuf, Instant>,
     next_token: u64,
     scanning: bool,
+    give_up_at: Option<Instant>,
 }
 
 struct Directory {
@@ -167,6 +180,7 @@ impl Registry {
             retries: BTreeMap::new(),
             next_token: 1,
             scanning: true,
+            give_up_at: None,
         };
         registry.forget_lives(former);
         registry
@@ -179,7 +193,8 @@ impl Registry {
         let mut events = Vec::new();
         let mut housekeeping = Instant::now() + HOUSEKEEPING;
         while !self.setup.stopping.load(Ordering::Acquire) {
-            let next = self.retries.values().copied().min().unwrap_or(housekeeping);
+            let next = self.retries.values().copied().chain(self.give_up_at).min();
+            let next = next.unwrap_or(housekeeping);
             let timeout = next.min(housekeeping).saturating_duration_since(Instant::now());
             events.clear();
             if let Err(error) = self.setup.watcher.wait(timeout, &mut events) {
@@ -190,6 +205,7 @@ impl Registry {
             self.heed_readers();
             self.heed_watcher(&events);
             self.retry();
+            self.give_up();
             if Instant::now() >= housekeeping {
                 housekeeping = Instant::now() + HOUSEKEEPING;
                 self.forget_vanished();
@@ -231,6 +247,7 @@ impl Registry {
         }
         self.adopted.clear();
         self.scanning = false;
+        self.give_up_at = Some(Instant::now() + GIVE_UP_AFTER);
         tracing::info!(
             sources = self.sources.len(),
             files = self.held.len(),
@@ -290,8 +307,7 @@ impl Registry {
             }
             return None;
         }
-        let directory =
-            Directory { token, sources: HashSet::new(), children: HashSet::new() };
+        let directory = Directory { token, sources: HashSet::new(), children: HashSet::new() };
         self.directories.insert(path.to_owned(), directory);
         self.directory_paths.insert(token, path.to_owned());
         Some(token)
@@ -302,23 +318,66 @@ impl Registry {
         self.next_token
     }
 
-    /// Opens the files that are not known yet and finds out who they are. `found` is sorted, oldest
-    /// first.
+    /// Opens a source's files that are not known yet and finds out who they are; oldest first. A
+    /// directory that changed since it was listed is listed again, so that a file that was rotated
+    /// or compressed in between is found before anything later is read.
     fn recognise(&mut self, found: Vec<Found>, directory: &Path) -> Vec<Recognised> {
-        let mut recognised = Vec::new();
+        let Some(source) = found.first().map(|found| found.source.path.clone()) else {
+            return Vec::new();
+        };
+        let mut opened: HashMap<InodeKey, Recognised> = HashMap::new();
+        let mut found = found;
+        let mut listed = None;
+        for look in 0..LOOKS {
+            let vanished = self.open_found(found, directory, &mut opened);
+            let opened_live = opened.values().any(|file| file.found.role == Role::Live);
+            if !vanished && !(opened_live && may_have_changed(directory, listed)) {
+                break;
+            }
+            if look + 1 == LOOKS {
+                self.retries.insert(directory.to_owned(), Instant::now() + RELIST);
+                break;
+            }
+            if look > 0 {
+                std::thread::sleep(TICK);
+            }
+            listed = modified(directory);
+            found = self.list(directory).files;
+            found.retain(|file| file.source.path == source);
+        }
+        let mut recognised: Vec<Recognised> = opened.into_values().collect();
+        recognised.sort_by(|a, b| a.found.role.cmp(&b.found.role));
+        recognised
+    }
+
+    /// One look at listed files, sorted oldest first. True: one of them vanished.
+    fn open_found(
+        &mut self,
+        found: Vec<Found>,
+        directory: &Path,
+        opened: &mut HashMap<InodeKey, Recognised>,
+    ) -> bool {
+        let mut vanished = false;
         let mut before = None;
         // From the latest on, so that each knows which held file comes after it.
         for found in found.into_iter().rev() {
-            let key = identity::look_at(&found.path).map(|look| look.key);
-            if let Some(Inode::Held(token)) = key.ok().and_then(|key| self.inodes.get(&key)) {
-                before = Some(*token);
+            if let Ok(key) = identity::look_at(&found.path).map(|look| look.key) {
+                if let Some(Inode::Held(token)) = self.inodes.get(&key) {
+                    before = Some(*token);
+                }
+                if let Some(file) = opened.get_mut(&key) {
+                    (file.found, file.before) = (found, before);
+                    continue;
+                }
             }
-            match self.recognise_one(found) {
-                Ok(file) => {
-                    recognised.extend(file.map(|file| Recognised { before, ..file }));
+            match self.recognise_one(found, opened) {
+                Ok(None) => {}
+                Ok(Some(file)) => {
+                    opened.insert(file.look.key, Recognised { before, ..file });
                 }
                 Err((path, error)) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::debug!(path = %path.display(), "A file vanished before it was opened.");
+                    vanished = true;
                 }
                 Err((path, error)) => {
                     self.retries.insert(directory.to_owned(), Instant::now() + RETRY);
@@ -329,11 +388,14 @@ impl Registry {
                 }
             }
         }
-        recognised.reverse();
-        recognised
+        vanished
     }
 
-    fn recognise_one(&mut self, found: Found) -> Result<Option<Recognised>, (PathBuf, io::Error)> {
+    fn recognise_one(
+        &mut self,
+        found: Found,
+        opened: &HashMap<InodeKey, Recognised>,
+    ) -> Result<Option<Recognised>, (PathBuf, io::Error)> {
         let fail = |error| (found.path.clone(), error);
         let look = identity::look_at(&found.path).map_err(fail)?;
         match self.inodes.get(&look.key).copied() {
@@ -353,6 +415,10 @@ impl Registry {
         let (head, entry);
         if found.gzip {
             head = content::gzip_head(&file, FINGERPRINT_BYTES);
+            if opened.values().any(|file| !file.head.is_empty() && head.starts_with(&file.head)) {
+                // The copy of a file that was opened a moment ago: known at the next look.
+                return Ok(None);
+            }
             entry = match self.copy_of(&found, &head) {
                 Some(id) => {
                     self.inodes.insert(look.key, Inode::Done(id, look.size));
@@ -450,11 +516,7 @@ impl Registry {
         let tail = TailId(self.token());
         let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source)).collect();
         let encodings = (self.setup.encodings)(source);
-        let state = SourceState {
-            tail,
-            directory: directory.to_owned(),
-            accounts: HashMap::new(),
-        };
+        let state = SourceState { tail, directory: directory.to_owned(), accounts: HashMap::new() };
         self.sources.insert(source.path.clone(), state);
         let tail_state = Box::new(Tail::new(Arc::clone(source), encodings, cursors));
         self.send(&source.path, |id| Message::Open(id, tail_state));
@@ -476,6 +538,7 @@ impl Registry {
             return;
         }
         let source = &found.source;
+        let was_final = entry.as_ref().is_some_and(|entry| entry.ended);
         let account = match entry {
             Some(entry) => self.resume(&entry, &identity, &found, &look, &head),
             None => self.begin(&identity, &found, &file, &look),
@@ -485,8 +548,12 @@ impl Registry {
         }
         self.setup.accounts.insert(Arc::clone(&account));
         self.present(&source.path, account.id);
-        let settled = account.is_settled()
-            && (found.gzip || account.seen.load(Ordering::Acquire) == look.size);
+        // A compressed file may hold more than was seen of it before it was compressed.
+        let whole = match found.gzip {
+            true => was_final,
+            false => account.seen.load(Ordering::Acquire) == look.size,
+        };
+        let settled = whole && account.is_settled();
         if found.role != Role::Live && settled && account.registered.load(Ordering::Acquire) {
             account.ended.store(true, Ordering::Release);
             self.inodes.insert(look.key, Inode::Done(account.id, look.size));
@@ -553,8 +620,7 @@ impl Registry {
         look: &Look,
         head: &[u8],
     ) -> Arc<FileAccount> {
-        let fingerprint =
-            Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len };
+        let fingerprint = Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len };
         let read = entry.sinks.values().map(|offset| offset.settled).max().unwrap_or(0);
         let same = fingerprint.matches(head) && (found.gzip || look.size >= read);
         let source = Arc::clone(&found.source);
@@ -615,7 +681,7 @@ impl Registry {
             .and_then(|file| file.content.plain().cloned())
             .or_else(|| recovery::reopen(&entry, directory));
         let Some(file) = file else {
-            self.lose(&entry);
+            self.unclaimed.put_back(entry);
             return;
         };
         let path = directory.join(&entry.name);
@@ -636,7 +702,7 @@ impl Registry {
         let key = recovery::identity_of(&entry).key;
         let Some(source) = self.adopted.get(&key).map(|file| Arc::clone(&file.account.source))
         else {
-            self.lose(&entry);
+            self.unclaimed.put_back(entry);
             return;
         };
         let directory = source.path.parent().unwrap_or(&source.path).to_owned();
@@ -657,6 +723,16 @@ impl Registry {
         self.setup.accounts.insert(Arc::new(account));
         if let Some(state) = self.sources.get_mut(&source.path) {
             state.accounts.insert(entry.id, Some(Instant::now()));
+        }
+    }
+
+    /// What nobody has claimed by now is gone.
+    fn give_up(&mut self) {
+        if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
+            self.give_up_at = None;
+            for entry in self.unclaimed.take_all() {
+                self.lose(&entry);
+            }
         }
     }
 
@@ -856,11 +932,8 @@ impl Registry {
 
     /// A source is gone and settled to the last byte.
     fn close(&mut self, tail: TailId) {
-        let Some(path) = self
-            .sources
-            .iter()
-            .find(|(_, state)| state.tail == tail)
-            .map(|(path, _)| path.clone())
+        let Some(path) =
+            self.sources.iter().find(|(_, state)| state.tail == tail).map(|(path, _)| path.clone())
         else {
             return;
         };
@@ -936,7 +1009,8 @@ impl Registry {
         if forgotten.is_empty() {
             return;
         }
-        self.inodes.retain(|_, inode| !matches!(inode, Inode::Done(id, _) if forgotten.contains(id)));
+        self.inodes
+            .retain(|_, inode| !matches!(inode, Inode::Done(id, _) if forgotten.contains(id)));
         let _going_down = self.setup.settler.send(Command::Forget(forgotten));
     }
 
@@ -945,6 +1019,22 @@ impl Registry {
         metrics.open_files.set(self.held.len() as i64);
         metrics.sources.set(self.sources.len() as i64);
     }
+}
+
+/// When the directory's entries last changed.
+fn modified(directory: &Path) -> Option<SystemTime> {
+    std::fs::metadata(directory).and_then(|about| about.modified()).ok()
+}
+
+/// Whether the directory may have changed since it was listed (when its entries had last changed
+/// at `listed`, if that is known).
+fn may_have_changed(directory: &Path, listed: Option<SystemTime>) -> bool {
+    let Some(now) = modified(directory) else { return false };
+    // Without a time to compare, a change long ago was before the listing; with one, a change in
+    // the same tick of the filesystem's clock would not show.
+    let margin = if listed.is_some() { TICK * 2 } else { LATELY };
+    listed.is_some_and(|listed| listed != now)
+        || SystemTime::now().duration_since(now).is_ok_and(|age| age < margin)
 }
 
 /// The end of the last whole line at or before `size`.

@@ -104,7 +104,12 @@ impl Reporter {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.clone(),
             started: self.started.clone(),
-            sinks: self.sinks.iter().enumerate().map(|(n, sink)| sink_report(n, sink, &accounts)).collect(),
+            sinks: self
+                .sinks
+                .iter()
+                .enumerate()
+                .map(|(n, sink)| sink_report(n, sink, &accounts))
+                .collect(),
             files,
             totals: Totals::from_named(&self.accounts.totals()),
         }

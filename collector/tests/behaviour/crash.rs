@@ -91,7 +91,12 @@ fn killed_into_the_archive_nothing_is_lost_or_doubled(mut world: World) {
         if records.len() >= total(&containers) {
             break records;
         }
-        assert!(std::time::Instant::now() < deadline, "{} of {}", records.len(), total(&containers));
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{} of {}",
+            records.len(),
+            total(&containers)
+        );
         std::thread::sleep(Duration::from_millis(100));
     };
     assert_eq!(agent.stop(), Some(0));

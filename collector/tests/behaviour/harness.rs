@@ -33,7 +33,8 @@ impl World {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         let out = dir.path().join("out/out.ndjson");
-        let sinks = format!("  out:\n    type: file\n    path: {}\n    rotate_size: 1GiB\n", out.display());
+        let sinks =
+            format!("  out:\n    type: file\n    path: {}\n    rotate_size: 1GiB\n", out.display());
         Self { dir, watch, extra: String::new(), sinks }
     }
 
@@ -58,7 +59,8 @@ impl World {
     /// Starts an agent.
     pub fn start(&self) -> Agent {
         self.write_config();
-        let log = OpenOptions::new().create(true).append(true).open(self.path("agent.log")).unwrap();
+        let log =
+            OpenOptions::new().create(true).append(true).open(self.path("agent.log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_everyline"))
             .args(["run", "--config"])
             .arg(self.config_path())
@@ -275,7 +277,11 @@ pub fn assert_exactly_once(records: &[Value], container: &Container) {
         let at = bodies.iter().zip(&wanted).position(|(a, b)| a != b);
         let at = at.unwrap_or(bodies.len().min(wanted.len()));
         let near = &bodies[at.saturating_sub(2)..(at + 3).min(bodies.len())];
-        panic!("{} of {} messages; the first difference is at {at}: {near:?}", bodies.len(), wanted.len());
+        panic!(
+            "{} of {} messages; the first difference is at {at}: {near:?}",
+            bodies.len(),
+            wanted.len()
+        );
     }
     let mut uids = BTreeMap::new();
     for record in &ours {

@@ -48,7 +48,13 @@ fn bytes_of_every_kind_arrive_as_written() {
 fn a_line_that_does_not_parse_is_delivered_whole_and_marked() {
     let world = World::new("auto");
     let mut container = world.container("a");
-    let lines = ["not a CRI line", "2026-11-22 stdout F no", "9999-99-99T00:00:00Z stdout F bad", "2026-11-22T01:02:03Z stdin F no", ""];
+    let lines = [
+        "not a CRI line",
+        "2026-11-22 stdout F no",
+        "9999-99-99T00:00:00Z stdout F bad",
+        "2026-11-22T01:02:03Z stdin F no",
+        "",
+    ];
     for line in lines {
         container.raw(format!("{line}\n").as_bytes());
     }
@@ -69,7 +75,8 @@ fn interleaved_partials_are_joined_per_stream() {
         b"2026-11-22T01:02:03.1Z stdout P a1\n2026-11-22T01:02:03.2Z stderr P b1\n2026-11-22T01:02:03.3Z stdout P a2\n2026-11-22T01:02:03.4Z stderr F b2\n2026-11-22T01:02:03.5Z stdout F a3\n",
     );
     let records = collect(&world, 2);
-    let got: Vec<_> = records.iter().map(|r| (body(r), r["log.iostream"].as_str().unwrap())).collect();
+    let got: Vec<_> =
+        records.iter().map(|r| (body(r), r["log.iostream"].as_str().unwrap())).collect();
     assert_eq!(got, [("b1b2", "stderr"), ("a1a2a3", "stdout")]);
 }
 
@@ -117,7 +124,8 @@ fn a_line_of_200_mib_stays_within_bounded_memory() {
     file.write_all(b"\nafter\n").unwrap();
     let agent = world.start();
     world.wait_for(201);
-    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid().as_raw_nonzero())).unwrap();
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", agent.pid().as_raw_nonzero())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert_eq!(agent.stop(), Some(0));
@@ -144,7 +152,10 @@ fn docker_json_lines_are_decoded_and_joined() {
     )
     .unwrap();
     let records = collect(&world, 3);
-    assert_eq!(records.iter().map(body).collect::<Vec<_>>(), ["hello \"world\" \u{e4}", "part one, part two", "garbage"]);
+    assert_eq!(
+        records.iter().map(body).collect::<Vec<_>>(),
+        ["hello \"world\" \u{e4}", "part one, part two", "garbage"]
+    );
     assert_eq!(records[1]["log.iostream"], "stderr");
     assert_eq!(records[2]["everyline.unparsed"], true);
 }

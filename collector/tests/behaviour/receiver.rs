@@ -131,7 +131,11 @@ impl Receiver {
         let number = state.requests;
         state.requests += 1;
         state.every.first().copied().or_else(|| {
-            state.faults.iter().find(|(period, _)| *period > 0 && number % period == period - 1).map(|(_, fault)| *fault)
+            state
+                .faults
+                .iter()
+                .find(|(period, _)| *period > 0 && number % period == period - 1)
+                .map(|(_, fault)| *fault)
         })
     }
 

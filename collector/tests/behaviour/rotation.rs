@@ -305,10 +305,8 @@ fn deleted_while_down_is_a_stated_loss(world: World) {
     assert_eq!(world.audit().0, 0);
     // The sink is stopped, not the agent: what grows is seen and not read.
     let mut slow = world;
-    slow.sinks = format!(
-        "  out:\n    type: file\n    path: {}\n",
-        slow.path("out/out.ndjson").display()
-    );
+    slow.sinks =
+        format!("  out:\n    type: file\n    path: {}\n", slow.path("out/out.ndjson").display());
     let size_read = fs::metadata(container.live()).unwrap().len();
     container.write(10);
     let size = fs::metadata(container.live()).unwrap().len();

@@ -55,7 +55,12 @@ fn a_damaged_checkpoint_is_set_aside_and_nothing_is_lost() {
             if seen.len() == 505 {
                 break;
             }
-            assert!(std::time::Instant::now() < deadline, "{damage}: {} messages\n{}", seen.len(), world.log());
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{damage}: {} messages\n{}",
+                seen.len(),
+                world.log()
+            );
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         assert_eq!(agent.stop(), Some(0));

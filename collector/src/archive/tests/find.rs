@@ -91,8 +91,7 @@ fn archive(dir: &Path, entries: &[Entry], a_frame: usize) {
         let raw: String = chunk.iter().map(|entry| entry.line() + "\n").collect();
         let payload = zstd::bulk::compress(raw.as_bytes(), 1).unwrap();
         let seconds = chunk.iter().map(|entry| entry.time().as_second());
-        let times =
-            TimeBounds { from: seconds.clone().min().unwrap(), to: seconds.max().unwrap() };
+        let times = TimeBounds { from: seconds.clone().min().unwrap(), to: seconds.max().unwrap() };
         let mut labels: Vec<Label> = chunk
             .iter()
             .map(|entry| Label {
@@ -216,7 +215,8 @@ fn a_limit_ends_the_search_after_the_first_lines() {
 #[test]
 fn strangers_lines_are_searched_as_they_are() {
     let dir = tempdir().unwrap();
-    let lines = ["", "plain needle", "{\"body\":\"nee", "{\"body\":7,\"x\":\"needle\"}", "{}", "\\"];
+    let lines =
+        ["", "plain needle", "{\"body\":\"nee", "{\"body\":7,\"x\":\"needle\"}", "{}", "\\"];
     open(dir.path(), 1 << 20, None).append(&[frame(&lines, "web", 5)]).unwrap();
     let query = Query {
         pattern: Some(Pattern::new("needle", Options::default()).unwrap()),

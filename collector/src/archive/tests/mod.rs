@@ -39,7 +39,9 @@ fn frame(lines: &[impl AsRef<str>], pod: &str, second: i64) -> (Header, Bytes) {
 
 /// A line whose body is its number.
 fn line(number: usize) -> String {
-    format!(r#"{{"timestamp":"2026-01-31T10:11:12.5Z","log.record.uid":"1-{number:x}","body":"number {number}"}}"#)
+    format!(
+        r#"{{"timestamp":"2026-01-31T10:11:12.5Z","log.record.uid":"1-{number:x}","body":"number {number}"}}"#
+    )
 }
 
 fn config(segment_bytes: u64) -> config::Archive {

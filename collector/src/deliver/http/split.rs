@@ -100,13 +100,9 @@ impl Split {
                 other.bytes += bytes;
                 other.lines += 1;
             }
-            None => dropped.push(batch::Range {
-                bytes,
-                dropped: 0,
-                lost: 0,
-                lines: 1,
-                ..range.clone()
-            }),
+            None => {
+                dropped.push(batch::Range { bytes, dropped: 0, lost: 0, lines: 1, ..range.clone() })
+            }
         }
     }
 
