@@ -164,6 +164,7 @@ pub struct Agent {
     binary: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    admin: String,
 }
 
 impl Agent {
@@ -171,13 +172,13 @@ impl Agent {
     /// own under `scratch`.
     pub fn new(binary: PathBuf, scratch: &Scratch, yaml: &str) -> Result<Self> {
         let config = scratch.join("agent/everyline.yaml")?;
+        let admin = http::free_address()?;
         let text = format!(
-            "node_name: here\nstate_dir: \"{}\"\nadmin: {{listen: \"{}\"}}\n{yaml}",
+            "node_name: here\nstate_dir: \"{}\"\nadmin: {{listen: \"{admin}\"}}\n{yaml}",
             scratch.join("agent/state")?.display(),
-            http::free_address()?
         );
         fs::write(&config, text)?;
-        Ok(Self { binary, config, log: scratch.join("agent/everyline.log")? })
+        Ok(Self { binary, config, log: scratch.join("agent/everyline.log")?, admin })
     }
 
     /// Starts it; it goes on where it stopped.
@@ -186,6 +187,17 @@ impl Agent {
         let mut command = Command::new(&self.binary);
         command.args(["run", "--config"]).arg(&self.config);
         Running::start("everyline", command.stdout(log.try_clone()?).stderr(log))
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn ready(&self, running: &mut Running, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        while http::ask("GET", &self.admin, "/readyz").is_err() {
+            running.ensure_running().context(self.log_tail())?;
+            ensure!(Instant::now() < end, "The agent is not ready.\n{}", self.log_tail());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// Another of its commands, with its configuration.
