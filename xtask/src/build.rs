@@ -27,9 +27,16 @@ pub fn binary(packages: &[&str], name: &str) -> Result<PathBuf> {
     Ok(target_dir().join("release").join(name))
 }
 
-/// Cargo, in the workspace.
+/// Cargo, in the workspace. Without what the outer cargo said of this program: build scripts watch
+/// those variables, and would run again whenever a build comes through `cargo xtask` or not.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command.current_dir(root());
     command
 }

@@ -87,6 +87,9 @@ fn show(everyline: PathBuf, scratch: &Scratch) -> Result<()> {
     let agent = Agent::new(everyline.clone(), scratch, &configuration(&pods))?;
     step("Starting the agent: no database, no collector, an archive in a temporary directory.");
     let mut running = agent.start()?;
+    // It starts at the end of what is there: this machine's own logs may be long.
+    agent.ready(&mut running, Duration::from_secs(5))?;
+    std::thread::sleep(Duration::from_millis(300));
     let loadgen = everyline.with_file_name("loadgen");
     let mut writers =
         PODS.iter().map(|pod| start_pod(pod, &loadgen, &pods)).collect::<Result<Vec<_>>>()?;
@@ -105,6 +108,15 @@ fn show(everyline: PathBuf, scratch: &Scratch) -> Result<()> {
         ensure!(status.success(), "A writer failed ({status}).");
     }
 
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        // The last lines are in a batch that is still open.
+        let arrived = |pod| count(&agent, pod).is_ok_and(|count| count >= pod.lines);
+        if PODS.iter().all(arrived) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
     step("All writers have ended. everyline audit:");
     let audit = agent.balanced(Duration::from_secs(10))?;
     print!("{}", indented(&audit));
@@ -115,13 +127,18 @@ fn show(everyline: PathBuf, scratch: &Scratch) -> Result<()> {
     ensure!(text.contains(NEEDLE), "The line was not found.\n{}", agent.log_tail());
     step("Every line, once:");
     for pod in &PODS {
-        let arguments = ["search", "--namespace", pod.namespace, "--pod", pod.name, "--count"];
-        let found = agent.ask(&arguments)?;
-        let count: u64 = String::from_utf8_lossy(&found.stdout).trim().parse().unwrap_or(0);
+        let count = count(&agent, pod)?;
         println!("    {}/{}: {count} of {}", pod.namespace, pod.name, pod.lines);
         ensure!(count == pod.lines, "Not every line is there once.\n{}", agent.log_tail());
     }
     running.stop(Duration::from_secs(30)).map(drop)
+}
+
+/// How many of a pod's lines the archive has.
+fn count(agent: &Agent, pod: &Pod) -> Result<u64> {
+    let arguments = ["search", "--namespace", pod.namespace, "--pod", pod.name, "--count"];
+    let found = agent.ask(&arguments)?;
+    Ok(String::from_utf8_lossy(&found.stdout).trim().parse().unwrap_or(0))
 }
 
 /// The demo's pods, and this machine's own containers from now on.

@@ -35,6 +35,7 @@ enum Task {
 }
 
 fn main() -> Result<()> {
+    process::clean_up_on_signals()?;
     match Task::parse() {
         Task::Build => build::run(),
         Task::Demo => demo::run(),

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,47 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::http;
+
+/// What must not outlive this process, whatever ends it.
+static LEFT_BEHIND: Mutex<LeftBehind> =
+    Mutex::new(LeftBehind { pids: Vec::new(), dirs: Vec::new() });
+
+#[derive(Debug)]
+struct LeftBehind {
+    pids: Vec<u32>,
+    dirs: Vec<PathBuf>,
+}
+
+/// From now on SIGINT and SIGTERM kill what was started and remove scratch directories.
+pub fn clean_up_on_signals() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut term, mut int) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        });
+        let left = LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner);
+        for pid in left.pids.iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
+            kill_process(pid, Signal::KILL).ok();
+        }
+        // Killed processes may hold mounts and write a moment longer.
+        std::thread::sleep(Duration::from_millis(200));
+        for dir in &left.dirs {
+            fs::remove_dir_all(dir).ok();
+        }
+        eprintln!("Interrupted; cleaned up.");
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+fn left_behind(change: impl FnOnce(&mut LeftBehind)) {
+    change(&mut LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner));
+}
 
 /// A directory under the system's temporary one; removed when dropped.
 #[derive(Debug)]
@@ -23,6 +65,7 @@ impl Scratch {
     pub fn new(name: &str) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("everyline-{name}-{}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("Creating {}", path.display()))?;
+        left_behind(|left| left.dirs.push(path.clone()));
         Ok(Self(path))
     }
 
@@ -46,6 +89,7 @@ impl Drop for Scratch {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             eprintln!("{} could not be removed: {error}.", self.0.display());
         }
+        left_behind(|left| left.dirs.retain(|dir| *dir != self.0));
     }
 }
 
@@ -60,6 +104,7 @@ impl Running {
     /// Starts it.
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
         let child = command.spawn().with_context(|| format!("Starting {name}"))?;
+        left_behind(|left| left.pids.push(child.id()));
         Ok(Self { child, name: name.to_owned() })
     }
 
@@ -108,6 +153,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Nothing to do about a child that has ended already.
         self.child.kill().ok();
+        left_behind(|left| left.pids.retain(|pid| *pid != self.child.id()));
         self.child.wait().ok();
     }
 }
@@ -118,6 +164,7 @@ pub struct Agent {
     binary: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    admin: String,
 }
 
 impl Agent {
@@ -125,13 +172,13 @@ impl Agent {
     /// own under `scratch`.
     pub fn new(binary: PathBuf, scratch: &Scratch, yaml: &str) -> Result<Self> {
         let config = scratch.join("agent/everyline.yaml")?;
+        let admin = http::free_address()?;
         let text = format!(
-            "node_name: here\nstate_dir: \"{}\"\nadmin: {{listen: \"{}\"}}\n{yaml}",
+            "node_name: here\nstate_dir: \"{}\"\nadmin: {{listen: \"{admin}\"}}\n{yaml}",
             scratch.join("agent/state")?.display(),
-            http::free_address()?
         );
         fs::write(&config, text)?;
-        Ok(Self { binary, config, log: scratch.join("agent/everyline.log")? })
+        Ok(Self { binary, config, log: scratch.join("agent/everyline.log")?, admin })
     }
 
     /// Starts it; it goes on where it stopped.
@@ -140,6 +187,17 @@ impl Agent {
         let mut command = Command::new(&self.binary);
         command.args(["run", "--config"]).arg(&self.config);
         Running::start("everyline", command.stdout(log.try_clone()?).stderr(log))
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn ready(&self, running: &mut Running, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        while http::ask("GET", &self.admin, "/readyz").is_err() {
+            running.ensure_running().context(self.log_tail())?;
+            ensure!(Instant::now() < end, "The agent is not ready.\n{}", self.log_tail());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// Another of its commands, with its configuration.

@@ -1,4 +1,5 @@
-//! The agent as a child process, measured from outside.
+//! The agent as a child process, measured from outside. Killed when done with: whether it stops in
+//! order is a matter for tests.
 
 use std::{
     fs::{self, File},
@@ -88,15 +89,6 @@ impl Agent {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        Ok(())
-    }
-
-    /// SIGTERM, then waits for its orderly end.
-    pub fn stop(mut self) -> Result<()> {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
-        self.child.wait()?;
         Ok(())
     }
 

@@ -125,8 +125,11 @@ impl Log {
         let status = Command::new("sh").args(["-c", script, "sh"]).arg(&self.live).status()?;
         ensure!(status.success(), "Compressing the rotated log failed.");
         fs::rename(&self.live, rotated)?;
-        cri.reopen_log(&self.container)?;
-        Ok(true)
+        match cri.reopen_log(&self.container) {
+            // It ended a moment ago; its log is complete under the new name.
+            Err(_) if cri.has_exited(&self.container)? => Ok(true),
+            reopened => reopened.map(|()| true),
+        }
     }
 }
 

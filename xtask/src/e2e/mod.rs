@@ -102,8 +102,9 @@ impl Trial {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        println!("    audit balances:\n{}", self.agent.balanced(Duration::from_secs(20))?);
-        self.running.stop(Duration::from_secs(40))?;
+        // What arrived is told even where the audit does not balance or the agent does not end.
+        let audit = self.agent.balanced(Duration::from_secs(20));
+        let stopped = self.running.stop(Duration::from_secs(40));
         let http = self.oracle.report()?;
         print_report("http", &http);
         let mut verify = Command::new(&self.verify);
@@ -112,10 +113,13 @@ impl Trial {
         let file: Value =
             serde_json::from_slice(&output.stdout).context("The oracle did not report")?;
         print_report("file", &file);
+        println!("    audit:\n{}", audit?);
         ensure!(number(&file, "doubled") == 0, "Lines are doubled in the file.");
         if http["ok"] != true || file["ok"] != true {
             bail!("Not every line once:\n{http:#}\n{file:#}\n{}", self.agent.log_tail());
         }
+        let status = stopped.with_context(|| self.agent.log_tail())?;
+        ensure!(status.success(), "The agent ended with {status}.\n{}", self.agent.log_tail());
         Ok(())
     }
 }

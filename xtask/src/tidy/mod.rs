@@ -50,10 +50,12 @@ impl Files {
             for entry in fs::read_dir(&dir).with_context(|| format!("Listing {}", dir.display()))? {
                 let path = entry?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                // In a linked worktree `.git` is a file.
+                if name == "target" || name == ".git" {
+                    continue;
+                }
                 if path.is_dir() {
-                    if name != "target" && name != ".git" {
-                        dirs.push(path);
-                    }
+                    dirs.push(path);
                 } else if let Ok(text) = fs::read_to_string(&path) {
                     let relative = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
                     found.push((relative, text));

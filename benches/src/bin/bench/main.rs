@@ -119,6 +119,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 fn main() -> Result<()> {
     let args = Args::parse();
     let mut bench = Bench::new(&args)?;
+    remove_on_interrupt(bench.dir.path().to_path_buf())?;
     let chosen = |name: &Name| args.names.is_empty() || args.names.contains(name);
     if args.output == Output::Text {
         println!("{:<22} {:>9} {:<11} {:>9} {:>6}", "name", "value", "unit", "limit", "ratio");
@@ -221,6 +222,20 @@ fn sources(format: Format, root: &std::path::Path) -> String {
              docker: {{enabled: true, containers_dir: \"{root}\"}}\n"
         ),
     }
+}
+
+/// An interrupted run leaves no corpus behind either. The agent ends by itself: a terminal's
+/// interrupt reaches it too.
+fn remove_on_interrupt(dir: PathBuf) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            // Best effort: the process ends now.
+            std::fs::remove_dir_all(dir).ok();
+            std::process::exit(130);
+        }
+    });
+    Ok(())
 }
 
 /// The middle one.

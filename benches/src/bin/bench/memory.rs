@@ -32,7 +32,6 @@ pub(crate) fn thousand_files(bench: &mut Bench) -> Result<Figure> {
     let written = loadgen::run(&options, &AtomicBool::new(false))?.messages();
     agent.wait_until(PATIENCE, |_| Ok(sink.lines() >= written))?;
     let (peak, now) = agent.memory_mib()?;
-    agent.stop()?;
     Ok(figure(peak, format!("{now:.1} in the end")))
 }
 
@@ -67,8 +66,6 @@ pub(crate) fn dead_sink(bench: &mut Bench) -> Result<Figure> {
         watched
     })?;
     let (peak, now) = agent.memory_mib()?;
-    // Not stopped in order: its sink is dead, so draining would only take its whole time.
-    drop(agent);
     Ok(figure(peak, format!("{early:.1} after a third of the time, {now:.1} in the end")))
 }
 

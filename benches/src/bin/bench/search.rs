@@ -26,7 +26,7 @@ pub(crate) fn scan(bench: &mut Bench) -> Result<Figure> {
         std::thread::sleep(Duration::from_millis(50));
         Ok(agent.delivered_lines()? >= corpus.lines)
     })?;
-    agent.stop()?;
+    drop(agent);
     let segments = segments(&archive)?;
 
     let (mut ours, mut limit) = (Vec::new(), Vec::new());

@@ -84,7 +84,7 @@ fn to_null(
             Ok(agent.delivered_lines()? >= corpus.lines)
         })?;
         ours.0.push(agent.cpu()?);
-        agent.stop()?;
+        drop(agent);
         limit.0.push(bare(&corpus.files)?);
     }
     Ok(ours.beside(&limit, corpus.bytes))
@@ -97,9 +97,7 @@ fn to_http(bench: &Bench, corpus: &Corpus, sink: &CountingSink) -> Result<Durati
     let yaml = sources(Format::Cri, &corpus.root) + &sinks;
     let mut agent = Agent::start(&bench.everyline, dir.path(), &yaml)?;
     agent.wait_until(PATIENCE, |_| Ok(sink.lines() >= corpus.lines))?;
-    let cpu = agent.cpu()?;
-    agent.stop()?;
-    Ok(cpu)
+    agent.cpu()
 }
 
 /// The corpus as the agent encodes it, caught in a run that is not measured.
