@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     RunError,
-    registry::{self, Registry},
+    registry::{self, MakeCursor, MakeEncodings, Registry},
     settle::{Command, Settler},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     config::{self, Config},
     decode::{Decoder, Limits},
     deliver,
-    discover::{Discovery, OwnOutputs, Source},
+    discover::{Discovery, OwnOutputs},
     ledger::Accounts,
     metrics::{Metrics, SinkMetrics},
     read::{
@@ -323,7 +323,7 @@ pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
     config.sinks.clone()
 }
 
-fn encodings(outlets: &[Outlet]) -> Box<dyn Fn(&Source) -> Vec<Arc<SourceEncoding>> + Send> {
+fn encodings(outlets: &[Outlet]) -> MakeEncodings {
     let framings: Vec<_> = outlets.iter().map(|outlet| outlet.encoding.framing).collect();
     Box::new(move |source| {
         let mut made: Vec<(crate::batch::Framing, Arc<SourceEncoding>)> = Vec::new();
@@ -341,7 +341,7 @@ fn encodings(outlets: &[Outlet]) -> Box<dyn Fn(&Source) -> Vec<Arc<SourceEncodin
     })
 }
 
-fn cursors(config: &Config) -> Box<dyn Fn(usize, &Source) -> Cursor + Send> {
+fn cursors(config: &Config) -> MakeCursor {
     let max_line_bytes = config.read.max_line_bytes.0 as usize;
     let long_lines = config.read.long_lines;
     Box::new(move |sink, source| {

@@ -56,6 +56,11 @@ const RETRY: Duration = Duration::from_secs(2);
 /// look: one that is being compressed meanwhile is found under its new name first.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 
+/// Makes a source's metadata as each sink's records carry it.
+pub type MakeEncodings = Box<dyn Fn(&Source) -> Vec<Arc<SourceEncoding>> + Send>;
+/// Makes a sink's cursor in a source.
+pub type MakeCursor = Box<dyn Fn(usize, &Source) -> Cursor + Send>;
+
 /// What the registry is made of.
 pub struct Setup {
     /// Finds files.
@@ -77,9 +82,9 @@ pub struct Setup {
     /// The sinks' names, in order.
     pub sinks: Vec<String>,
     /// Makes a source's metadata, per sink.
-    pub encodings: Box<dyn Fn(&Source) -> Vec<Arc<SourceEncoding>> + Send>,
+    pub encodings: MakeEncodings,
     /// Makes a sink's cursor.
-    pub cursor: Box<dyn Fn(usize, &Source) -> Cursor + Send>,
+    pub cursor: MakeCursor,
     /// Where compressed files are unpacked.
     pub state_dir: PathBuf,
     /// Bound on unpacking one file, bytes.
@@ -331,7 +336,8 @@ impl Registry {
         for look in 0..LOOKS {
             let vanished = self.open_found(found, directory, &mut opened);
             let opened_live = opened.values().any(|file| file.found.role == Role::Live);
-            if !vanished && !(opened_live && may_have_changed(directory, listed)) {
+            let stable = !opened_live || !may_have_changed(directory, listed);
+            if stable && !vanished {
                 break;
             }
             if look + 1 == LOOKS {
