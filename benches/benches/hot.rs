@@ -2,7 +2,6 @@
 //!
 //! Everything runs on bytes that lie in memory, chunk by chunk, as a reader hands them on. How fast
 //! the agent is as a whole is `cargo xtask bench`'s business.
-#![expect(missing_docs, reason = "criterion's macro makes public items")]
 
 use std::hint::black_box;
 
