@@ -1,0 +1,155 @@
+//! What the watcher and the readers say, and forgetting what is over.
+//!
+//! Turns events into wakes, listings and changes of the registry; looks into no file.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::{Inode, Registry};
+use crate::{
+    read::{
+        identity::{self, FileId},
+        reader::{Feedback, Message, TailId},
+    },
+    supervisor::settle::Command,
+    watch::{Event, FileToken},
+};
+
+/// A finished file's entry is kept this long after its last name vanished: a compressed copy of it
+/// may turn up.
+const FORGET_AFTER: Duration = Duration::from_secs(120);
+
+impl Registry {
+    pub(super) fn heed_watcher(&mut self, events: &[Event]) {
+        let mut wakes: HashMap<usize, Vec<TailId>> = HashMap::new();
+        for event in events {
+            match *event {
+                Event::Written(token) => {
+                    let Some(held) = self.held.get(&token) else { continue };
+                    let Some(state) = self.sources.get(&held.source) else { continue };
+                    let reader = state.tail.0 as usize % self.setup.readers.len();
+                    wakes.entry(reader).or_default().push(state.tail);
+                }
+                Event::Directory(token) => {
+                    if let Some(path) = self.directory_paths.get(&token).cloned() {
+                        self.relist(&path);
+                    }
+                }
+                Event::Overflow => {
+                    let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
+                    for path in paths {
+                        self.relist(&path);
+                    }
+                    for state in self.sources.values() {
+                        let reader = state.tail.0 as usize % self.setup.readers.len();
+                        wakes.entry(reader).or_default().push(state.tail);
+                    }
+                }
+            }
+        }
+        for (reader, tails) in wakes {
+            let _going_down = self.setup.readers[reader].send(Message::Wake(tails));
+        }
+    }
+
+    pub(super) fn heed_readers(&mut self) {
+        while let Ok(feedback) = self.setup.feedback.try_recv() {
+            match feedback {
+                Feedback::Released(token, account) => {
+                    self.setup.watcher.unwatch_file(token);
+                    let Some(held) = self.held.remove(&token) else { continue };
+                    let size = identity::look_at(&held.path)
+                        .ok()
+                        .filter(|look| look.key == held.key)
+                        .map_or_else(|| account.seen.load(Ordering::Acquire), |look| look.size);
+                    self.inodes.insert(held.key, Inode::Done(account.id, size));
+                }
+                Feedback::Truncated(token, account) => {
+                    let Some(held) = self.held.get_mut(&token) else { continue };
+                    let source = held.source.clone();
+                    let id = account.id;
+                    held.account = account;
+                    self.present(&source, id);
+                }
+                Feedback::Closed(tail) => self.close(tail),
+            }
+        }
+    }
+
+    /// A source is gone and settled to the last byte.
+    fn close(&mut self, tail: TailId) {
+        let Some(path) =
+            self.sources.iter().find(|(_, state)| state.tail == tail).map(|(path, _)| path.clone())
+        else {
+            return;
+        };
+        let Some(state) = self.sources.remove(&path) else { return };
+        let ids: Vec<FileId> = state.accounts.keys().copied().collect();
+        self.inodes.retain(|_, inode| !matches!(inode, Inode::Done(id, _) if ids.contains(id)));
+        // A file that was handed over while the reader was closing is placed anew below.
+        let (inodes, watcher) = (&mut self.inodes, &mut self.setup.watcher);
+        self.held.retain(|token, held| {
+            if held.source == path {
+                inodes.remove(&held.key);
+                watcher.unwatch_file(*token);
+            }
+            held.source != path
+        });
+        let _going_down = self.setup.settler.send(Command::Forget(ids));
+        // The same name may have come back meanwhile (a directory that was replaced).
+        if state.directory.is_dir() {
+            let directory = state.directory;
+            self.retries.insert(directory, Instant::now());
+        }
+    }
+
+    pub(super) fn mark_gone(&mut self, token: FileToken) {
+        let Some(held) = self.held.get_mut(&token) else { return };
+        held.gone = true;
+        held.live = false;
+        let source = held.source.clone();
+        self.send(&source, |tail| Message::Gone(tail, token));
+    }
+
+    /// Forgets finished files whose last name vanished a while ago.
+    pub(super) fn forget_vanished(&mut self) {
+        let now = Instant::now();
+        let held: HashSet<FileId> = self.held.values().map(|held| held.account.id).collect();
+        let mut forgotten = Vec::new();
+        let names: HashSet<FileId> = self
+            .inodes
+            .values()
+            .filter_map(|inode| if let Inode::Done(id, _) = inode { Some(*id) } else { None })
+            .collect();
+        for state in self.sources.values_mut() {
+            for (id, absent) in &mut state.accounts {
+                let Some(account) = self.setup.accounts.get(*id) else {
+                    forgotten.push(*id);
+                    continue;
+                };
+                let there = held.contains(id)
+                    || !account.is_done()
+                    || names.contains(id) && account.path().exists();
+                match absent {
+                    _ if there => *absent = None,
+                    None => *absent = Some(now),
+                    Some(since) if now.saturating_duration_since(*since) >= FORGET_AFTER => {
+                        forgotten.push(*id);
+                    }
+                    Some(_) => {}
+                }
+            }
+            state.accounts.retain(|id, _| !forgotten.contains(id));
+        }
+        if forgotten.is_empty() {
+            return;
+        }
+        self.inodes
+            .retain(|_, inode| !matches!(inode, Inode::Done(id, _) if forgotten.contains(id)));
+        let _going_down = self.setup.settler.send(Command::Forget(forgotten));
+    }
+}

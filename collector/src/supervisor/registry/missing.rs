@@ -1,0 +1,114 @@
+//! Files that the checkpoint knows and no listing shows: found again elsewhere, remembered, or lost.
+//!
+//! Only here are bytes of a file that is gone counted as lost.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use super::Registry;
+use crate::{
+    checkpoint::FileEntry,
+    discover::Source,
+    ledger::FileAccount,
+    metrics::ReasonLabel,
+    read::{content::Content, reader::Message},
+    supervisor::{recovery, settle::Command},
+};
+
+impl Registry {
+    /// A file that the checkpoint knows and no listing shows: held since before a reload, or
+    /// moved somewhere else on its filesystem; else it is lost.
+    pub(super) fn find_moved(&mut self, entry: FileEntry, source: &Arc<Source>, directory: &Path) {
+        if recovery::is_settled(&entry) && entry.ended {
+            self.remember_done(&entry, source);
+            return;
+        }
+        let identity = recovery::identity_of(&entry);
+        let adopted = self.adopted.remove(&identity.key);
+        let file = adopted
+            .and_then(|file| file.content.plain().cloned())
+            .or_else(|| recovery::reopen(&entry, directory));
+        let Some(file) = file else {
+            self.unclaimed.put_back(entry);
+            return;
+        };
+        let path = directory.join(&entry.name);
+        let (source, sinks) = (Arc::clone(source), &self.setup.sinks);
+        let account =
+            Arc::new(FileAccount::recovered(&entry, identity.clone(), source, &path, sinks));
+        let (source, id) = (account.source.path.clone(), account.id);
+        self.setup.accounts.insert(Arc::clone(&account));
+        self.present(&source, id);
+        tracing::info!(path = %path.display(), "A log file that was moved meanwhile was found again by its handle.");
+        let token = self.hold(identity.key, &path, Content::Plain(file), account, (false, None));
+        self.mark_gone(token);
+    }
+
+    /// A file that the checkpoint knows, of a source that no listing shows: held since before a
+    /// reload, else lost.
+    pub(super) fn find_homeless(&mut self, entry: FileEntry) {
+        let key = recovery::identity_of(&entry).key;
+        let Some(source) = self.adopted.get(&key).map(|file| Arc::clone(&file.account.source))
+        else {
+            self.unclaimed.put_back(entry);
+            return;
+        };
+        let directory = source.path.parent().unwrap_or(&source.path).to_owned();
+        self.open_source(&source, &directory);
+        self.find_moved(entry, &source, &directory);
+        if !directory.is_dir() {
+            self.send(&source.path, Message::Close);
+        }
+    }
+
+    /// Keeps a finished file's account: its compressed copy must be recognised.
+    fn remember_done(&mut self, entry: &FileEntry, source: &Arc<Source>) {
+        let identity = recovery::identity_of(entry);
+        let path = source.path.with_file_name(&entry.name);
+        let sinks = &self.setup.sinks;
+        let account = FileAccount::recovered(entry, identity, Arc::clone(source), &path, sinks);
+        account.ended.store(true, Ordering::Release);
+        self.setup.accounts.insert(Arc::new(account));
+        if let Some(state) = self.sources.get_mut(&source.path) {
+            state.accounts.insert(entry.id, Some(Instant::now()));
+        }
+    }
+
+    /// What nobody has claimed by now is gone.
+    pub(super) fn give_up(&mut self) {
+        if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
+            self.give_up_at = None;
+            for entry in self.unclaimed.take_all() {
+                self.lose(&entry);
+            }
+        }
+    }
+
+    /// A file is gone, with whatever was not settled of it.
+    fn lose(&mut self, entry: &FileEntry) {
+        let lost = recovery::unsettled(entry);
+        self.count_lost(Path::new(&entry.source), "deleted_while_down", lost);
+        self.forget_lives(vec![entry.clone()]);
+    }
+
+    pub(super) fn count_lost(&self, path: &Path, reason: &'static str, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let label = ReasonLabel { reason };
+        self.setup.metrics.lost_bytes.get_or_create(&label).inc_by(bytes);
+        self.setup.metrics.files_lost.get_or_create(&label).inc();
+        self.setup.accounts.add(&format!("lost.{reason}"), bytes);
+        tracing::error!(path = %path.display(), bytes, reason, "Bytes of a log file were lost before they could be read.");
+    }
+
+    pub(super) fn forget_lives(&self, entries: Vec<FileEntry>) {
+        if !entries.is_empty() {
+            let ids = entries.into_iter().map(|entry| entry.id).collect();
+            let _going_down = self.setup.settler.send(Command::Forget(ids));
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The registry: which files there are, who they are, and which reader reads them.
+//!
+//! Joins what `discover` lists and `watch` notices with file identity, and keeps each source's
+//! files in the order they were written. It opens files and looks at names and sizes; it reads no
+//! log bytes but the first few, to recognise a file.
+
+mod events;
+mod list;
+mod missing;
+mod place;
+mod recognise;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{recovery::Unclaimed, settle::Command};
+use crate::{
+    batch::encode::SourceEncoding,
+    checkpoint::FileEntry,
+    config::Start,
+    discover::{Discovery, Found, Source},
+    ledger::{Accounts, FileAccount},
+    metrics::Metrics,
+    read::{
+        cursor::Cursor,
+        identity::{FileId, Identity, InodeKey, Look},
+        reader::{Feedback, Message, TailId},
+        tail::LogFile,
+    },
+    watch::{DirToken, Event, FileToken, Watcher},
+};
+
+/// How often finished files whose names vanished are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// A directory whose files could not be opened is listed again after this.
+const RETRY: Duration = Duration::from_secs(2);
+/// Files that the checkpoint knows and nobody finds are given up for lost this long after the first
+/// look: one that is being compressed meanwhile is found under its new name first.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
+
+/// Makes a source's metadata as each sink's records carry it.
+pub type MakeEncodings = Box<dyn Fn(&Source) -> Vec<Arc<SourceEncoding>> + Send>;
+/// Makes a sink's cursor in a source.
+pub type MakeCursor = Box<dyn Fn(usize, &Source) -> Cursor + Send>;
+
+/// What the registry is made of.
+pub struct Setup {
+    /// Finds files.
+    pub discovery: Discovery,
+    /// Notices changes.
+    pub watcher: Box<dyn Watcher>,
+    /// The reader threads.
+    pub readers: Vec<Sender<Message>>,
+    /// What they say.
+    pub feedback: Receiver<Feedback>,
+    /// To the settling thread.
+    pub settler: Sender<Command>,
+    /// Set once the agent is going down.
+    pub stopping: Arc<std::sync::atomic::AtomicBool>,
+    /// All accounts.
+    pub accounts: Arc<Accounts>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The sinks' names, in order.
+    pub sinks: Vec<String>,
+    /// Makes a source's metadata, per sink.
+    pub encodings: MakeEncodings,
+    /// Makes a sink's cursor.
+    pub cursor: MakeCursor,
+    /// Where compressed files are unpacked.
+    pub state_dir: PathBuf,
+    /// Bound on unpacking one file, bytes.
+    pub max_unpacked: u64,
+    /// Where to start in files that were there before the agent ever ran.
+    pub start: Start,
+    /// Whether the agent never ran before.
+    pub fresh: bool,
+    /// What the checkpoint knows.
+    pub entries: Vec<FileEntry>,
+    /// Files held open by the pipeline before a reload.
+    pub adopted: Vec<LogFile>,
+    /// Set once the first scan is done.
+    pub ready: Box<dyn Fn() + Send>,
+}
+
+/// The registry.
+pub struct Registry {
+    setup: Setup,
+    unclaimed: Unclaimed,
+    adopted: HashMap<InodeKey, LogFile>,
+    directories: HashMap<PathBuf, Directory>,
+    directory_paths: HashMap<DirToken, PathBuf>,
+    sources: BTreeMap<PathBuf, SourceState>,
+    held: HashMap<FileToken, Held>,
+    inodes: HashMap<InodeKey, Inode>,
+    problems: HashSet<String>,
+    retries: BTreeMap<PathBuf, Instant>,
+    next_token: u64,
+    scanning: bool,
+    give_up_at: Option<Instant>,
+}
+
+struct Directory {
+    token: DirToken,
+    sources: HashSet<PathBuf>,
+    children: HashSet<PathBuf>,
+}
+
+struct SourceState {
+    tail: TailId,
+    directory: PathBuf,
+    /// Accounts of its files, and since when no file on disk belongs to them.
+    accounts: HashMap<FileId, Option<Instant>>,
+}
+
+/// A file that a reader holds.
+struct Held {
+    key: InodeKey,
+    path: PathBuf,
+    source: PathBuf,
+    account: Arc<FileAccount>,
+    live: bool,
+    gone: bool,
+}
+
+/// What is known of an inode.
+#[derive(Clone, Copy)]
+enum Inode {
+    /// A reader holds it.
+    Held(FileToken),
+    /// Its bytes up to this size are settled, or held under another inode (a compressed copy).
+    Done(FileId, u64),
+    /// Nothing of ours (a former file that the checkpoint does not know).
+    Ignored,
+}
+
+/// A found file that was opened and recognised.
+struct Recognised {
+    found: Found,
+    file: File,
+    look: Look,
+    identity: Identity,
+    entry: Option<FileEntry>,
+    head: Vec<u8>,
+    /// A file of the same source that is held already and was written later.
+    before: Option<FileToken>,
+}
+
+impl Registry {
+    /// A registry that has not looked yet.
+    pub fn new(mut setup: Setup) -> Self {
+        let (unclaimed, former) = Unclaimed::new(std::mem::take(&mut setup.entries));
+        let adopted = std::mem::take(&mut setup.adopted)
+            .into_iter()
+            .map(|file| (file.account.identity.key, file))
+            .collect();
+        let registry = Self {
+            setup,
+            unclaimed,
+            adopted,
+            directories: HashMap::new(),
+            directory_paths: HashMap::new(),
+            sources: BTreeMap::new(),
+            held: HashMap::new(),
+            inodes: HashMap::new(),
+            problems: HashSet::new(),
+            retries: BTreeMap::new(),
+            next_token: 1,
+            scanning: true,
+            give_up_at: None,
+        };
+        registry.forget_lives(former);
+        registry
+    }
+
+    /// Runs until the agent goes down.
+    pub fn run(mut self) {
+        self.scan();
+        (self.setup.ready)();
+        let mut events = Vec::new();
+        let mut housekeeping = Instant::now() + HOUSEKEEPING;
+        while !self.setup.stopping.load(Ordering::Acquire) {
+            let next = self.retries.values().copied().chain(self.give_up_at).min();
+            let next = next.unwrap_or(housekeeping);
+            let timeout = next.min(housekeeping).saturating_duration_since(Instant::now());
+            events.clear();
+            if let Err(error) = self.setup.watcher.wait(timeout, &mut events) {
+                tracing::error!(%error, "Waiting for file changes failed; everything is looked at again.");
+                events.push(Event::Overflow);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            self.heed_readers();
+            self.heed_watcher(&events);
+            self.retry();
+            self.give_up();
+            if Instant::now() >= housekeeping {
+                housekeeping = Instant::now() + HOUSEKEEPING;
+                self.forget_vanished();
+            }
+            self.publish();
+        }
+    }
+
+    /// The first look at everything.
+    fn scan(&mut self) {
+        let found = self.list_from(self.setup.discovery.roots());
+        let mut sources: BTreeMap<PathBuf, Vec<(PathBuf, Found)>> = BTreeMap::new();
+        for (directory, found) in found {
+            sources.entry(found.source.path.clone()).or_default().push((directory, found));
+        }
+        // Everything is recognised before anything is read: what is left over then was moved out
+        // of sight or is gone, and what was moved comes first in its source.
+        let mut recognised = Vec::new();
+        for (path, found) in sources {
+            let directory = found[0].0.clone();
+            let files = found.into_iter().map(|(_, found)| found).collect();
+            let files = self.recognise(files, &directory);
+            recognised.push((path, directory, files));
+        }
+        for (path, directory, files) in recognised {
+            let Some(source) = files.first().map(|file| Arc::clone(&file.found.source)) else {
+                continue;
+            };
+            self.open_source(&source, &directory);
+            for entry in self.unclaimed.take_source(&path) {
+                self.find_moved(entry, &source, &directory);
+            }
+            for file in files {
+                self.settle_in(file);
+            }
+        }
+        for entry in self.unclaimed.take_all() {
+            self.find_homeless(entry);
+        }
+        self.adopted.clear();
+        self.scanning = false;
+        self.give_up_at = Some(Instant::now() + GIVE_UP_AFTER);
+        tracing::info!(
+            sources = self.sources.len(),
+            files = self.held.len(),
+            directories = self.directories.len(),
+            "The first look for logs is done."
+        );
+        self.publish();
+    }
+
+    /// Says a problem, once.
+    fn complain(&mut self, problem: String) {
+        if self.problems.len() < 10_000 && !self.problems.contains(&problem) {
+            tracing::warn!("{problem}");
+            self.problems.insert(problem);
+        }
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    fn present(&mut self, source: &Path, id: FileId) {
+        if let Some(state) = self.sources.get_mut(source) {
+            state.accounts.insert(id, None);
+        }
+    }
+
+    fn send(&self, source: &Path, message: impl FnOnce(TailId) -> Message) {
+        let Some(state) = self.sources.get(source) else { return };
+        let readers = &self.setup.readers;
+        let reader = &readers[state.tail.0 as usize % readers.len()];
+        // A reader is gone only when the agent is going down.
+        let _going_down = reader.send(message(state.tail));
+    }
+
+    fn publish(&self) {
+        let metrics = &self.setup.metrics;
+        metrics.open_files.set(self.held.len() as i64);
+        metrics.sources.set(self.sources.len() as i64);
+    }
+}

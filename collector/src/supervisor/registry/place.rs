@@ -1,0 +1,225 @@
+//! Placing: a recognised file goes to its source's reader, at the offset that is right for it.
+//!
+//! Decides where reading starts; reads nothing but the last line end of a file that is skipped.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use super::{Held, Inode, RETRY, Recognised, Registry, SourceState};
+use crate::{
+    checkpoint::FileEntry,
+    config::Start,
+    discover::{Found, Role, Source},
+    ledger::FileAccount,
+    read::{
+        content::Content,
+        identity::{Fingerprint, Identity, InodeKey, Look},
+        reader::{Message, TailId},
+        tail::{LogFile, Tail},
+    },
+    supervisor::recovery,
+    watch::FileToken,
+};
+
+impl Registry {
+    /// Recognises found files and hands them to their readers.
+    pub(super) fn place(&mut self, found: Vec<(PathBuf, Found)>) {
+        let mut sources: BTreeMap<PathBuf, (PathBuf, Vec<Found>)> = BTreeMap::new();
+        for (directory, found) in found {
+            let path = found.source.path.clone();
+            sources.entry(path).or_insert_with(|| (directory, Vec::new())).1.push(found);
+        }
+        for (directory, mut files) in sources.into_values() {
+            files.sort_by(|a, b| a.role.cmp(&b.role));
+            for file in self.recognise(files, &directory) {
+                let source = Arc::clone(&file.found.source);
+                self.open_source(&source, &directory);
+                self.settle_in(file);
+            }
+        }
+    }
+
+    /// Makes a source known to its reader.
+    pub(super) fn open_source(&mut self, source: &Arc<Source>, directory: &Path) {
+        if let Some(listed) = self.directories.get_mut(directory) {
+            listed.sources.insert(source.path.clone());
+        }
+        if self.sources.contains_key(&source.path) {
+            return;
+        }
+        let tail = TailId(self.token());
+        let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source)).collect();
+        let encodings = (self.setup.encodings)(source);
+        let state = SourceState { tail, directory: directory.to_owned(), accounts: HashMap::new() };
+        self.sources.insert(source.path.clone(), state);
+        let tail_state = Box::new(Tail::new(Arc::clone(source), encodings, cursors));
+        self.send(&source.path, |id| Message::Open(id, tail_state));
+    }
+
+    /// Hands a recognised file to its reader, at the offset that is right for it.
+    pub(super) fn settle_in(&mut self, recognised: Recognised) {
+        let Recognised { found, file, look, identity, entry, head, before } = recognised;
+        if let Some(Inode::Held(_)) = self.inodes.get(&look.key) {
+            // Another name of the same file, found in the same look.
+            return;
+        }
+        let source = &found.source;
+        let was_final = entry.as_ref().is_some_and(|entry| entry.ended);
+        let account = match entry {
+            Some(entry) => self.resume(&entry, &identity, &found, &look, &head),
+            None => self.begin(&identity, &found, &file, &look),
+        };
+        if found.gzip {
+            account.set_fingerprint(Fingerprint::of(&head));
+        }
+        self.setup.accounts.insert(Arc::clone(&account));
+        self.present(&source.path, account.id);
+        // A compressed file may hold more than was seen of it before it was compressed.
+        let whole = match found.gzip {
+            true => was_final,
+            false => account.seen.load(Ordering::Acquire) == look.size,
+        };
+        let settled = whole && account.is_settled();
+        if found.role != Role::Live && settled && account.registered.load(Ordering::Acquire) {
+            account.ended.store(true, Ordering::Release);
+            self.inodes.insert(look.key, Inode::Done(account.id, look.size));
+            return;
+        }
+        let content = if found.gzip {
+            account.ended.store(true, Ordering::Release);
+            match Content::gzip(file, &self.setup.state_dir, self.setup.max_unpacked) {
+                Ok(content) => content,
+                Err(error) => {
+                    let directory = found.path.parent().unwrap_or(&found.path).to_owned();
+                    self.retries.insert(directory, Instant::now() + RETRY);
+                    self.complain(format!(
+                        "{} cannot be unpacked into {}: {error}. It is tried again.",
+                        found.path.display(),
+                        self.setup.state_dir.display()
+                    ));
+                    return;
+                }
+            }
+        } else {
+            Content::Plain(Arc::new(file))
+        };
+        self.hold(look.key, &found.path, content, account, (found.role == Role::Live, before));
+    }
+
+    /// Hands a file to its source's reader.
+    pub(super) fn hold(
+        &mut self,
+        key: InodeKey,
+        path: &Path,
+        content: Content,
+        account: Arc<FileAccount>,
+        (live, before): (bool, Option<FileToken>),
+    ) -> FileToken {
+        let token = FileToken(self.token());
+        let source = account.source.path.clone();
+        if let Some(file) = content.plain() {
+            account.hold(file);
+            account.refresh();
+        }
+        let held = Held {
+            key,
+            path: path.to_owned(),
+            source: source.clone(),
+            account: Arc::clone(&account),
+            live,
+            gone: false,
+        };
+        self.held.insert(token, held);
+        self.inodes.insert(key, Inode::Held(token));
+        self.watch_held(token);
+        let file = LogFile { token, account, content, live };
+        self.send(&source, |tail| Message::Append(tail, file, before));
+        token
+    }
+
+    /// The account of a file that the checkpoint knows.
+    fn resume(
+        &mut self,
+        entry: &FileEntry,
+        identity: &Identity,
+        found: &Found,
+        look: &Look,
+        head: &[u8],
+    ) -> Arc<FileAccount> {
+        let fingerprint = Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len };
+        let read = entry.sinks.values().map(|offset| offset.settled).max().unwrap_or(0);
+        let same = fingerprint.matches(head) && (found.gzip || look.size >= read);
+        let source = Arc::clone(&found.source);
+        if same {
+            // A compressed copy keeps the identity of what it is a copy of.
+            let identity = if found.gzip { recovery::identity_of(entry) } else { identity.clone() };
+            let sinks = &self.setup.sinks;
+            let account = FileAccount::recovered(entry, identity, source, &found.path, sinks);
+            account.rename(&found.path);
+            return Arc::new(account);
+        }
+        self.count_lost(&found.path, "truncated", recovery::unsettled(entry));
+        self.forget_lives(vec![entry.clone()]);
+        let sinks = self.setup.sinks.len();
+        let epoch = entry.epoch + 1;
+        Arc::new(FileAccount::new(identity.clone(), epoch, source, &found.path, sinks))
+    }
+
+    /// The account of a file that nobody knows.
+    fn begin(
+        &mut self,
+        identity: &Identity,
+        found: &Found,
+        file: &File,
+        look: &Look,
+    ) -> Arc<FileAccount> {
+        let sinks = self.setup.sinks.len();
+        let mut epoch = 0;
+        while self.setup.accounts.get(identity.id(epoch)).is_some() {
+            // The same inode, done with before, was written anew.
+            epoch += 1;
+        }
+        let source = Arc::clone(&found.source);
+        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
+        if self.scanning && self.setup.fresh && self.setup.start == Start::End && !found.gzip {
+            let offset = last_line_end(file, look.size);
+            account.see(look.size);
+            for sink in &account.sinks {
+                sink.start_at(offset);
+            }
+            self.setup.accounts.add("dropped.before_start", offset);
+        } else if self.scanning && self.setup.fresh && self.setup.start == Start::End {
+            account.registered.store(true, Ordering::Release);
+        }
+        Arc::new(account)
+    }
+
+    pub(super) fn watch_held(&mut self, token: FileToken) {
+        let Some(held) = self.held.get(&token) else { return };
+        let (Some(file), path) = (held.account.held(), held.path.clone()) else { return };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        if let Some(directory) = self.watch(parent) {
+            self.setup.watcher.watch_file(token, directory, name, &file);
+        }
+    }
+}
+
+/// The end of the last whole line at or before `size`.
+fn last_line_end(file: &File, size: u64) -> u64 {
+    use std::os::unix::fs::FileExt;
+    let mut window = vec![0; 64 << 10];
+    let start = size.saturating_sub(window.len() as u64);
+    let wanted = (size - start) as usize;
+    match file.read_exact_at(&mut window[..wanted], start) {
+        Ok(()) => match memchr::memrchr(b'\n', &window[..wanted]) {
+            Some(at) => start + at as u64 + 1,
+            None => size,
+        },
+        Err(_unreadable) => 0,
+    }
+}
