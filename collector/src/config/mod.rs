@@ -59,7 +59,7 @@ impl Config {
         let piped = path == Path::new("-");
         let name = if piped { "standard input".into() } else { path.display().to_string() };
         let bytes = if piped { stdin() } else { fs::read(path) };
-        let bytes = bytes.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let bytes = bytes.map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         let config = Self::parse_bytes(&bytes, &name)?;
         Ok(Loaded { config, path: Some(path.to_owned()) })
     }

@@ -45,14 +45,14 @@ impl Problem {
 pub enum ConfigError {
     /// It could not be read.
     #[error(
-        "Could not read the configuration {}: {source}; create it, make it readable, or start \
+        "Could not read the configuration {}: {cause}; create it, make it readable, or start \
          without a configuration file to use the defaults.", path.display()
     )]
     Read {
         /// Which file.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It was read and is wrong.
     #[error("{0}")]
