@@ -34,6 +34,9 @@ pub struct Outlet {
     pub receipts: Sender<Receipt>,
 }
 
+/// What the encoder may ask for beyond a record's own bytes.
+const ROOM: usize = 32 << 10;
+
 /// The batch being filled.
 pub struct Lane {
     number: u32,
@@ -48,6 +51,8 @@ pub struct Lane {
     opened: Option<Instant>,
     serial: u64,
     limit: usize,
+    /// Bytes to make room for when a batch is begun: as many as the last one had.
+    expected: usize,
 }
 
 /// Where a cursor's range stands in the lane's batch, while that batch is the open one.
@@ -91,6 +96,7 @@ impl Lane {
             serial: 1,
             // Sealing a little early keeps all but the largest records from exceeding the bound.
             limit: max - (max / 8).min(32 << 10),
+            expected: 0,
         }
     }
 
@@ -112,6 +118,8 @@ impl Lane {
     ) {
         if self.lines == 0 {
             self.opened.get_or_insert_with(Instant::now);
+            // A payload that leaves with its buffer would otherwise grow by doubling every time.
+            self.payload.reserve(self.expected);
             encode::begin(&mut self.payload, outlet.encoding.framing);
         }
         encode::append(&mut self.payload, source, record, observed.0);
@@ -179,6 +187,7 @@ impl Lane {
             encode::end(&mut self.payload, outlet.encoding.framing);
         }
         let raw_len = self.payload.len();
+        self.expected = raw_len + ROOM;
         let payload = match self.lines {
             0 => Bytes::new(),
             _ => compressor.compress(&mut self.payload)?,
