@@ -79,10 +79,11 @@ impl Fingerprint {
         Self { hash: fnv1a(FNV_SEED, head), len: head.len() as u32 }
     }
 
-    /// Whether a file that begins with `head` can be the one this was taken of.
+    /// Whether a file that begins with `head` can be the one this was taken of. Any file can be one
+    /// that was empty then.
     pub fn matches(self, head: &[u8]) -> bool {
         let len = self.len as usize;
-        head.len() >= len && Self::of(&head[..len]).hash == self.hash
+        len == 0 || head.len() >= len && Self::of(&head[..len]).hash == self.hash
     }
 }
 
@@ -248,7 +249,7 @@ mod tests {
         assert!(short.matches(b"abcdef"));
         assert!(!short.matches(b"abd"));
         assert!(!short.matches(b"ab"));
-        assert!(Fingerprint::default().matches(b""));
+        assert!(Fingerprint::default().matches(b"") && Fingerprint::default().matches(b"a"));
         let long = vec![b'x'; 1000];
         assert_eq!(Fingerprint::of(&long).len as usize, FINGERPRINT_BYTES);
         assert!(Fingerprint::of(&long).matches(&long));

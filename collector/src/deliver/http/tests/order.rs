@@ -91,6 +91,6 @@ async fn a_lane_that_is_refused_does_not_hold_up_the_others() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         settled.extend(running.receipts.all());
     }
-    assert!(settled.iter().all(|receipt| receipt.ranges[0].file.id.0 == 0x1001));
+    assert!(settled.iter().all(|receipt| receipt.ranges[0].file.id == other.account.id));
     running.handle.task.abort();
 }
