@@ -63,7 +63,8 @@ async fn conforms_as_configured(config: &config::Sink, state_dir: &Path) {
 }
 
 fn parse(config: serde_json::Value) -> config::Sink {
-    serde_json::from_value(config).unwrap()
+    let text = json!({"sinks": {"it": config}}).to_string();
+    config::Config::parse(&text, "test").unwrap().sinks["it"].clone()
 }
 
 #[tokio::test]
@@ -77,7 +78,7 @@ async fn null_conforms() {
 
 #[tokio::test]
 async fn file_conforms() {
-    for (compression, rotate) in [("none", "0"), ("zstd", "2KiB"), ("gzip", "2KiB")] {
+    for (compression, rotate) in [("none", "1GiB"), ("zstd", "2KiB"), ("gzip", "2KiB")] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.ndjson");
         let config = parse(json!({

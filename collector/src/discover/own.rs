@@ -170,9 +170,9 @@ mod tests {
     #[test]
     fn configured_outputs_are_found() {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = Config { state_dir: dir.path().join("state"), ..Config::default() };
-        let yaml = r#"{"type": "file", "path": "/out/x.ndjson"}"#;
-        config.sinks.insert("x".into(), serde_json::from_str(yaml).unwrap());
+        let yaml = "sinks: {x: {type: file, path: /out/x.ndjson}}";
+        let config = Config::parse(yaml, "test").unwrap();
+        let config = Config { state_dir: dir.path().join("state"), ..config };
         let own = OwnOutputs::detect(&config);
         assert!(own.holds(&dir.path().join("state/lock"), None));
         assert!(own.holds(Path::new("/out/x.ndjson.1"), None));

@@ -82,7 +82,7 @@ impl Fingerprint {
     /// Whether a file that begins with `head` can be the one this was taken of.
     pub fn matches(self, head: &[u8]) -> bool {
         let len = self.len as usize;
-        head.len() >= len && Self::of(&head[..len]).hash == self.hash
+        len == 0 || head.len() >= len && Self::of(&head[..len]).hash == self.hash
     }
 }
 

@@ -34,7 +34,8 @@ fn batch(number: usize, receipts: &Sender<Receipt>) -> Batch {
         compression: Compression::Zstd,
         framing: Framing::Lines,
         raw_len: header.raw_len,
-        lines: u32::try_from(number).unwrap(),
+        // Tells the receipts apart; 0 would mean that there is nothing to write.
+        lines: u32::try_from(number).unwrap() + 1,
         times: header.times,
         sources: vec![Arc::new(source)],
         ranges: Vec::new(),
@@ -69,7 +70,7 @@ async fn receipts_come_in_order_with_positions_that_cut_back() {
         .map(|number| {
             let receipt = next(&receipts);
             assert_eq!((receipt.outcome, receipt.sink), (Outcome::Delivered, 3));
-            assert_eq!(receipt.lines, number);
+            assert_eq!(receipt.lines, number + 1);
             receipt.position.unwrap()
         })
         .collect();
@@ -98,8 +99,8 @@ async fn what_cannot_be_written_is_tried_until_it_can() {
     handle.queue.send(batch(2, &sender)).unwrap();
     assert!(receipts.recv_timeout(Duration::from_millis(700)).is_err(), "nothing may be settled");
     std::fs::create_dir(&archive).unwrap();
-    assert_eq!(next(&receipts).lines, 1);
     assert_eq!(next(&receipts).lines, 2);
+    assert_eq!(next(&receipts).lines, 3);
     assert_eq!(read_all(&archive), (vec![line(1), line(2)], 0));
 }
 
