@@ -7,6 +7,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use crate::{
     archive,
     batch::{Batch, Compression, Framing},
     config,
-    metrics::SinkMetrics,
+    metrics::{Metrics, SinkMetrics},
 };
 
 mod console;
@@ -54,6 +55,25 @@ pub fn start(
         }
         config::Sink::Null(_) => Ok(null::start(context, runtime)),
     }
+}
+
+/// Whether the sink could start as configured, as far as that shows without touching what it writes
+/// to: a reload asks before it stops what runs.
+///
+/// # Errors
+/// As [`start`].
+pub fn check(
+    config: &config::Sink,
+    name: &str,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), StartError> {
+    if let config::Sink::Http(config) = config {
+        let metrics = SinkMetrics::new(Arc::new(Metrics::new()), name);
+        let context = Context { name: name.to_owned(), committed: None, metrics };
+        // With its queue dropped it ends at once.
+        http::start(config, context, runtime)?;
+    }
+    Ok(())
 }
 
 /// How records must be encoded for the sink. `threads`: how many reader threads will fill lanes.

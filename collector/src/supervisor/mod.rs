@@ -28,6 +28,7 @@ use crate::{
     checkpoint::{LockError, StateLock, StoreError},
     config::{Config, ConfigError},
     deliver,
+    discover::{Discovery, OwnOutputs},
     metrics::Metrics,
 };
 
@@ -158,7 +159,7 @@ fn wait(
 ) -> Option<Config> {
     loop {
         match runtime.block_on(pulse_until_request(pulse.requests, pulse.health, pulse.running)) {
-            Some(Request::Reload) => match reload(config, path) {
+            Some(Request::Reload) => match reload(config, path, runtime) {
                 Ok(new) => {
                     metrics.config_last_reload_success.set(1);
                     return Some(new);
@@ -173,13 +174,18 @@ fn wait(
     }
 }
 
-fn reload(old: &Config, path: Option<&PathBuf>) -> Result<Config, String> {
+fn reload(old: &Config, path: Option<&PathBuf>, runtime: &Runtime) -> Result<Config, String> {
     let loaded =
         Config::load(path.map(PathBuf::as_path)).map_err(|error: ConfigError| error.to_string())?;
     let new = loaded.config;
     if new.state_dir != old.state_dir {
         return Err("state_dir cannot change while the agent runs; restart it".to_owned());
     }
+    // What would end the next pipeline as it starts must not end this one.
+    for (name, sink) in &new.sinks {
+        deliver::check(sink, name, runtime.handle()).map_err(|error| error.to_string())?;
+    }
+    Discovery::new(&new, &OwnOutputs::detect(&new)).map_err(|error| error.to_string())?;
     Ok(new)
 }
 

@@ -48,6 +48,28 @@ fn a_wrong_configuration_keeps_the_old_one() {
 }
 
 #[test]
+fn a_sink_that_cannot_start_keeps_the_old_configuration() {
+    let mut world = World::new("auto");
+    let agent = world.start();
+    let mut container = world.container("a");
+    container.write(10);
+    world.wait_for(10);
+    let missing = world.path("missing.pem");
+    world.sinks += &format!(
+        "  web:\n    type: http\n    url: https://127.0.0.1:1/\n    tls:\n      ca_file: {}\n",
+        missing.display()
+    );
+    world.write_config();
+    agent.signal(Signal::HUP);
+    world.wait_for_log("the old one stays");
+    assert!(world.log().contains("missing.pem"), "{}", world.log());
+    container.write(10);
+    world.wait_for(20);
+    assert_eq!(agent.stop(), Some(0));
+    assert_exactly_once(&world.records(), &container);
+}
+
+#[test]
 fn a_deleted_file_that_is_not_delivered_survives_a_reload() {
     let mut world = World::new("auto");
     let receiver = Receiver::start(&[]);
