@@ -34,7 +34,7 @@ fn container() -> Value {
 
 fn config() -> Config {
     let text = document("ConfigMap")["data"]["everyline.yaml"].as_str().unwrap().to_owned();
-    Config::parse(&text, "everyline.yaml").unwrap()
+    Config::parse(&text, "ConfigMap").unwrap()
 }
 
 /// The list's element of this name.

@@ -63,9 +63,8 @@ async fn conforms_as_configured(config: &config::Sink, state_dir: &Path) {
 }
 
 fn parse(config: serde_json::Value) -> config::Sink {
-    let text = format!("sinks: {{\"tested\": {config}}}");
-    let mut config = config::Config::parse(&text, "the test's").unwrap();
-    config.sinks.remove("tested").unwrap()
+    let text = json!({"sinks": {"it": config}}).to_string();
+    config::Config::parse(&text, "test").unwrap().sinks["it"].clone()
 }
 
 #[tokio::test]

@@ -171,8 +171,8 @@ mod tests {
     fn configured_outputs_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let yaml = "sinks: {x: {type: file, path: /out/x.ndjson}}";
-        let mut config = Config::parse(yaml, "the test's").unwrap();
-        config.state_dir = dir.path().join("state");
+        let config = Config::parse(yaml, "test").unwrap();
+        let config = Config { state_dir: dir.path().join("state"), ..config };
         let own = OwnOutputs::detect(&config);
         assert!(own.holds(&dir.path().join("state/lock"), None));
         assert!(own.holds(Path::new("/out/x.ndjson.1"), None));

@@ -179,27 +179,29 @@ impl Tail {
     pub fn at_end(&mut self, index: u64, size: u64, now: Instant) -> AtEnd {
         let (successor, closed) = (self.has_successor(index), self.closed);
         let Some(slot) = self.slot(index) else { return AtEnd::Stay };
-        let Some(file) = slot.file.content.plain() else {
-            return if successor { AtEnd::Next } else { AtEnd::Finish };
-        };
-        if slot.truncated {
+        let file = slot.file.content.plain();
+        if slot.truncated || file.is_none() && successor {
             return AtEnd::Next;
         }
         if slot.quiet.0 != size || slot.quiet.1.is_none() {
             slot.quiet = (size, Some(now));
         }
         let since = slot.quiet.1.unwrap_or(now);
-        let grace = match (successor, slot.gone) {
-            (true, _) => ROTATION_GRACE,
-            (false, Some(_)) if closed => DELETED_GRACE,
-            (false, Some(_)) => match identity::look(file) {
+        let grace = match (successor, slot.gone, file) {
+            (true, _, _) => ROTATION_GRACE,
+            // It can grow no more, but its successor may be about to be handed over: a message
+            // that is continued there must not be cut in two.
+            (false, _, None) => DELETED_GRACE,
+            (false, Some(_), _) if closed => DELETED_GRACE,
+            (false, Some(_), Some(file)) => match identity::look(file) {
                 Ok(look) if look.links > 0 => RENAMED_GRACE,
                 Ok(_) | Err(_) => DELETED_GRACE,
             },
-            (false, None) => return AtEnd::Stay,
+            (false, None, Some(_)) => return AtEnd::Stay,
         };
         let quiet_for = now.saturating_duration_since(since);
-        if quiet_for < grace && !(successor && is_old(file, grace)) {
+        let old = successor && file.is_some_and(|file| is_old(file, grace));
+        if quiet_for < grace && !old {
             return AtEnd::Later(since + grace);
         }
         if successor { AtEnd::Next } else { AtEnd::Finish }
@@ -260,4 +262,98 @@ impl Tail {
 fn is_old(file: &std::fs::File, grace: Duration) -> bool {
     let Ok(modified) = file.metadata().and_then(|meta| meta.modified()) else { return false };
     SystemTime::now().duration_since(modified).is_ok_and(|age| age >= grace)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        decode::{Decoder, Limits},
+        discover::Format,
+        read::{content::gzip_bytes, identity::Identity},
+    };
+
+    fn tail(dir: &std::path::Path) -> Tail {
+        let source = Arc::new(Source {
+            path: dir.join("0.log"),
+            format: Format::Cri,
+            namespace: None,
+            pod: None,
+            container: None,
+            attributes: Vec::new(),
+        });
+        let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
+        Tail::new(source, Vec::new(), vec![Cursor::new(0, 0, Decoder::new(Format::Cri, limits))])
+    }
+
+    fn file(tail: &Tail, dir: &std::path::Path, token: u64, gzip: bool, live: bool) -> LogFile {
+        let path = dir.join(format!("file-{token}"));
+        let text = b"2026-11-22T01:02:03Z stdout P first half";
+        fs::write(&path, if gzip { gzip_bytes(text) } else { text.to_vec() }).unwrap();
+        let (file, look) = identity::open(&path).unwrap();
+        let identity = Identity { key: look.key, handle: None };
+        let source = Arc::clone(&tail.source);
+        let account = Arc::new(FileAccount::new(identity, 0, source, &path, 1));
+        let content = match gzip {
+            true => Content::gzip(file, dir, u64::MAX).unwrap(),
+            false => Content::Plain(Arc::new(file)),
+        };
+        LogFile { token: FileToken(token), account, content, live }
+    }
+
+    #[test]
+    fn a_compressed_file_waits_for_its_successor_before_it_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path());
+        tail.append(file(&tail, dir.path(), 1, true, false), None);
+        let now = Instant::now();
+        assert_eq!(tail.at_end(0, 40, now), AtEnd::Later(now + DELETED_GRACE));
+        let successor = file(&tail, dir.path(), 2, false, true);
+        tail.append(successor, None);
+        assert_eq!(tail.at_end(0, 40, now), AtEnd::Next);
+    }
+
+    #[test]
+    fn a_compressed_file_without_a_successor_is_finished_after_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path());
+        tail.append(file(&tail, dir.path(), 1, true, false), None);
+        let now = Instant::now();
+        tail.at_end(0, 40, now);
+        assert_eq!(tail.at_end(0, 40, now + DELETED_GRACE), AtEnd::Finish);
+    }
+
+    #[test]
+    fn a_live_file_is_never_finished_and_a_fresh_one_not_left_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path());
+        tail.append(file(&tail, dir.path(), 1, false, true), None);
+        let now = Instant::now();
+        assert_eq!(tail.at_end(0, 40, now), AtEnd::Stay);
+        assert_eq!(tail.at_end(0, 40, now + RENAMED_GRACE * 2), AtEnd::Stay);
+        tail.append(file(&tail, dir.path(), 2, false, true), None);
+        assert!(matches!(tail.at_end(0, 41, now), AtEnd::Later(_)));
+        assert_eq!(tail.at_end(0, 41, now + ROTATION_GRACE), AtEnd::Next);
+    }
+
+    #[test]
+    fn a_file_found_late_goes_before_the_one_it_is_older_than() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path());
+        for token in [1, 3] {
+            tail.append(file(&tail, dir.path(), token, false, token == 3), None);
+        }
+        let late = file(&tail, dir.path(), 2, false, false);
+        tail.append(late, Some(FileToken(3)));
+        let order: Vec<u64> = tail.files().map(|file| file.token.0).collect();
+        assert_eq!(order, [1, 2, 3]);
+        // A cursor that is past that place must not miss it.
+        tail.cursors[0].index = 2;
+        let later = file(&tail, dir.path(), 4, false, false);
+        tail.append(later, Some(FileToken(1)));
+        let order: Vec<u64> = tail.files().map(|file| file.token.0).collect();
+        assert_eq!(order, [1, 2, 4, 3]);
+    }
 }

@@ -34,6 +34,7 @@ fn batch(number: usize, receipts: &Sender<Receipt>) -> Batch {
         compression: Compression::Zstd,
         framing: Framing::Lines,
         raw_len: header.raw_len,
+        // Tells the receipts apart; 0 would mean that there is nothing to write.
         lines: u32::try_from(number).unwrap() + 1,
         times: header.times,
         sources: vec![Arc::new(source)],

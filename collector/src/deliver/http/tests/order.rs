@@ -91,6 +91,7 @@ async fn a_lane_that_is_refused_does_not_hold_up_the_others() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         settled.extend(running.receipts.all());
     }
-    assert!(settled.iter().all(|receipt| receipt.ranges[0].file.id == other.account.id));
+    let other = other.account.id;
+    assert!(settled.iter().all(|receipt| receipt.ranges[0].file.id == other));
     running.handle.task.abort();
 }
