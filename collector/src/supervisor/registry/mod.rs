@@ -102,6 +102,8 @@ pub struct Registry {
     inodes: HashMap<InodeKey, Inode>,
     problems: HashSet<String>,
     retries: BTreeMap<PathBuf, Instant>,
+    /// By source.
+    parked: HashMap<PathBuf, recognise::Parked>,
     next_token: u64,
     scanning: bool,
     give_up_at: Option<Instant>,
@@ -172,6 +174,7 @@ impl Registry {
             inodes: HashMap::new(),
             problems: HashSet::new(),
             retries: BTreeMap::new(),
+            parked: HashMap::new(),
             next_token: 1,
             scanning: true,
             give_up_at: None,
@@ -189,6 +192,7 @@ impl Registry {
         while !self.setup.stopping.load(Ordering::Acquire) {
             let next = self.retries.values().copied().chain(self.give_up_at).min();
             let next = next.unwrap_or(housekeeping);
+            let next = if self.parked.is_empty() { next } else { next.min(Instant::now() + RETRY) };
             let timeout = next.min(housekeeping).saturating_duration_since(Instant::now());
             events.clear();
             if let Err(error) = self.setup.watcher.wait(timeout, &mut events) {
@@ -199,6 +203,7 @@ impl Registry {
             self.heed_readers();
             self.heed_watcher(&events);
             self.retry();
+            self.hand_over_parked();
             self.give_up();
             if Instant::now() >= housekeeping {
                 housekeeping = Instant::now() + HOUSEKEEPING;

@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,12 +24,27 @@ use crate::{
 
 /// How often a directory is looked through at once while it keeps changing.
 const LOOKS: u32 = 6;
-/// The granularity of a filesystem's times, rounded up.
-const TICK: Duration = Duration::from_millis(5);
+/// Files wait this long at most for an older one that vanished while it was looked for.
+const PARK: Duration = Duration::from_secs(3);
 /// A directory that changed this lately may have changed since it was listed.
 const LATELY: Duration = Duration::from_millis(500);
 /// A directory that kept changing while it was looked through is listed again after this.
 const RELIST: Duration = Duration::from_millis(20);
+
+/// Opened files of a source that wait for an older one that could not be found yet.
+pub(super) struct Parked {
+    files: HashMap<InodeKey, Recognised>,
+    /// Since when they wait for it.
+    since: Instant,
+    /// Which one they wait for.
+    older: Option<Role>,
+}
+
+impl Parked {
+    fn nothing() -> Self {
+        Self { files: HashMap::new(), since: Instant::now(), older: None }
+    }
+}
 
 impl Registry {
     /// Opens a source's files that are not known yet and finds out who they are; oldest first. A
@@ -38,40 +54,77 @@ impl Registry {
         let Some(source) = found.first().map(|found| found.source.path.clone()) else {
             return Vec::new();
         };
-        let mut opened: HashMap<InodeKey, Recognised> = HashMap::new();
+        let Parked { files: mut opened, mut since, older } =
+            self.parked.remove(&source).unwrap_or_else(Parked::nothing);
         let mut found = found;
-        let mut listed = None;
+        let mut doubt = None;
         for look in 0..LOOKS {
+            let before = opened.len();
             let vanished = self.open_found(found, directory, &mut opened);
+            // A look that shows nothing new, after the live file was opened, shows everything older
+            // than that. Where the directory did not change lately, the first look does.
+            let nothing_new = opened.len() == before;
             let opened_live = opened.values().any(|file| file.found.role == Role::Live);
-            let stable = !opened_live || !may_have_changed(directory, listed);
-            if stable && !vanished {
+            let stable = nothing_new || !opened_live || look == 0 && !changed_lately(directory);
+            doubt = match vanished {
+                None if stable => None,
+                None => Some(Role::Live),
+                Some(role) => Some(role),
+            };
+            if doubt.is_none() {
                 break;
             }
-            if look + 1 == LOOKS {
-                self.retries.insert(directory.to_owned(), Instant::now() + RELIST);
-                break;
-            }
-            if look > 0 {
-                std::thread::sleep(TICK);
-            }
-            listed = modified(directory);
             found = self.list(directory).files;
             found.retain(|file| file.source.path == source);
         }
         let mut recognised: Vec<Recognised> = opened.into_values().collect();
         recognised.sort_by(|a, b| a.found.role.cmp(&b.found.role));
+        if let Some(doubt) = doubt {
+            self.retries.insert(directory.to_owned(), Instant::now() + RELIST);
+            if older.as_ref() != Some(&doubt) {
+                // The one they waited for was found, another one was not.
+                since = Instant::now();
+            }
+            if since.elapsed() < PARK {
+                // What may be later than a file that is still to be found waits for it, held open.
+                let later = recognised.partition_point(|file| file.found.role < doubt);
+                let parked = recognised.split_off(later);
+                let files = parked.into_iter().map(|file| (file.look.key, file)).collect();
+                self.parked.insert(source, Parked { files, since, older: Some(doubt) });
+            }
+        }
         recognised
     }
 
-    /// One look at listed files, sorted oldest first. True: one of them vanished.
+    /// Hands over files that have waited long enough for an older one.
+    pub(super) fn hand_over_parked(&mut self) {
+        let due: Vec<PathBuf> = self
+            .parked
+            .iter()
+            .filter(|(_, parked)| parked.since.elapsed() >= PARK * 2)
+            .map(|(source, _)| source.clone())
+            .collect();
+        for source in due {
+            let Some(parked) = self.parked.remove(&source) else { continue };
+            let mut files: Vec<Recognised> = parked.files.into_values().collect();
+            files.sort_by(|a, b| a.found.role.cmp(&b.found.role));
+            let directory = source.parent().unwrap_or(&source).to_owned();
+            for file in files {
+                let source = Arc::clone(&file.found.source);
+                self.open_source(&source, &directory);
+                self.settle_in(file);
+            }
+        }
+    }
+
+    /// One look at listed files, sorted oldest first. The oldest one that vanished, if any did.
     fn open_found(
         &mut self,
         found: Vec<Found>,
         directory: &Path,
         opened: &mut HashMap<InodeKey, Recognised>,
-    ) -> bool {
-        let mut vanished = false;
+    ) -> Option<Role> {
+        let mut vanished = None;
         let mut before = None;
         // From the latest on, so that each knows which held file comes after it.
         for found in found.into_iter().rev() {
@@ -84,6 +137,7 @@ impl Registry {
                     continue;
                 }
             }
+            let role = found.role.clone();
             match self.recognise_one(found, opened) {
                 Ok(None) => {}
                 Ok(Some(file)) => {
@@ -91,7 +145,7 @@ impl Registry {
                 }
                 Err((path, error)) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::debug!(path = %path.display(), "A file vanished before it was opened.");
-                    vanished = true;
+                    vanished = Some(role);
                 }
                 Err((path, error)) => {
                     self.retries.insert(directory.to_owned(), Instant::now() + RETRY);
@@ -205,18 +259,11 @@ impl Registry {
     }
 }
 
-/// When the directory's entries last changed.
-fn modified(directory: &Path) -> Option<SystemTime> {
-    std::fs::metadata(directory).and_then(|about| about.modified()).ok()
-}
-
-/// Whether the directory may have changed since it was listed (when its entries had last changed
-/// at `listed`, if that is known).
-fn may_have_changed(directory: &Path, listed: Option<SystemTime>) -> bool {
-    let Some(now) = modified(directory) else { return false };
-    // Without a time to compare, a change long ago was before the listing; with one, a change in
-    // the same tick of the filesystem's clock would not show.
-    let margin = if listed.is_some() { TICK * 2 } else { LATELY };
-    listed.is_some_and(|listed| listed != now)
-        || SystemTime::now().duration_since(now).is_ok_and(|age| age < margin)
+/// Whether the directory's entries changed a moment ago: perhaps since they were listed.
+fn changed_lately(directory: &Path) -> bool {
+    let Ok(modified) = std::fs::metadata(directory).and_then(|about| about.modified()) else {
+        return false;
+    };
+    // A time in the future (the clock was set back) proves nothing.
+    SystemTime::now().duration_since(modified).map_or(true, |age| age < LATELY)
 }
