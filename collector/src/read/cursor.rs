@@ -30,7 +30,7 @@ pub struct Cursor {
     guard_len: usize,
     covered: u64,
     slot: RangeSlot,
-    /// Earlier files of the source in which a message began that is not complete yet.
+    /// Earlier files of the source that ended inside a message that is not complete yet.
     carried: Vec<Arc<FileAccount>>,
     /// Bytes of cut lines since the last record.
     dropped: u64,
@@ -75,7 +75,8 @@ impl Cursor {
 
     /// Goes on to the next file of the source.
     pub fn leave(&mut self, account: &Arc<FileAccount>) {
-        if self.decoder.resume().is_some_and(|origin| origin.file == account.id) {
+        // A message that spans whole files holds those as well, not only the one it began in.
+        if self.decoder.resume().is_some() {
             self.carried.push(Arc::clone(account));
         }
         self.index += 1;
@@ -158,7 +159,7 @@ impl Cursor {
         };
         let done = self.carried.len() - keep;
         for file in self.carried.drain(..done) {
-            let end = file.seen.load(Ordering::Acquire);
+            let end = file.sinks[self.sink].read.load(Ordering::Acquire);
             let mut slot = RangeSlot::default();
             let advance = Advance { end, resume: end, bytes: 0, dropped: 0, lost: 0, lines: 0 };
             lane.cover(&mut slot, &file, advance);

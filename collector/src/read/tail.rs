@@ -218,7 +218,10 @@ impl Tail {
             let Some(Ok(look)) = slot.file.content.plain().map(|file| identity::look(file)) else {
                 continue;
             };
-            if look.size > slot.file.account.seen.load(Ordering::Acquire) {
+            // Not the size seen: others look at it too, and a slower sink may have read further.
+            let reads =
+                slot.file.account.sinks.iter().map(|sink| sink.read.load(Ordering::Acquire));
+            if reads.min().is_some_and(|read| look.size > read) {
                 slot.file.account.ended.store(false, Ordering::Release);
                 slot.file.account.see(look.size);
                 // This place is done with; the file gets another one.
@@ -266,7 +269,7 @@ fn is_old(file: &std::fs::File, grace: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, io::Write};
 
     use super::*;
     use crate::{
@@ -336,6 +339,27 @@ mod tests {
         tail.append(file(&tail, dir.path(), 2, false, true), None);
         assert!(matches!(tail.at_end(0, 41, now), AtEnd::Later(_)));
         assert_eq!(tail.at_end(0, 41, now + ROTATION_GRACE), AtEnd::Next);
+    }
+
+    #[test]
+    fn a_late_write_is_read_although_its_size_was_seen_already() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path());
+        for token in [1, 2] {
+            tail.append(file(&tail, dir.path(), token, false, token == 2), None);
+        }
+        let first = tail.files().next().cloned().unwrap();
+        let size = fs::metadata(dir.path().join("file-1")).unwrap().len();
+        first.account.see(size);
+        first.account.sinks[0].read_to(size, 1);
+        tail.cursors[0].index = 1;
+        assert!(tail.late_writes().is_empty());
+        let path = dir.path().join("file-1");
+        fs::OpenOptions::new().append(true).open(path).unwrap().write_all(b"late").unwrap();
+        first.account.hold(first.content.plain().unwrap());
+        first.account.refresh();
+        assert_eq!(tail.late_writes().len(), 1);
+        assert!(tail.late_writes().is_empty(), "it was handed out already");
     }
 
     #[test]

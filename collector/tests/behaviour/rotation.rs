@@ -20,6 +20,7 @@ in_every_mode!(
     a_short_lived_file_is_read,
     an_unterminated_last_line_arrives_when_the_file_ends,
     a_partial_is_completed_across_a_rotation,
+    a_partial_that_spans_a_whole_file_leaves_no_trace,
     a_restarted_container_is_another_log,
     rotated_while_down,
     compressed_while_down,
@@ -192,6 +193,32 @@ fn a_partial_is_completed_across_a_rotation(world: World) {
     assert_eq!(agent.stop(), Some(0));
     let bodies: Vec<_> = records.iter().map(body).collect();
     assert_eq!(bodies, ["between", "after", "one two"]);
+    assert_eq!(world.audit().0, 0, "{}", world.audit().1);
+}
+
+fn a_partial_that_spans_a_whole_file_leaves_no_trace(world: World) {
+    let agent = world.start();
+    let mut container = world.container("a");
+    container.raw(b"2026-11-22T01:02:03.1Z stdout P one \n");
+    container.rotate();
+    container.raw(b"2026-11-22T01:02:03.2Z stdout P two \n");
+    container.rotate();
+    container.raw(b"2026-11-22T01:02:03.3Z stdout F three\n");
+    world.wait_for(1);
+    std::thread::sleep(Duration::from_millis(500));
+    // Neither rotated file may be decoded once more, its part put before another message.
+    agent.kill();
+    container.raw(b"2026-11-22T01:02:03.4Z stdout F four\n");
+    let agent = world.start();
+    let records = world.wait_for(2);
+    let bodies: Vec<_> = records.iter().map(body).collect();
+    assert_eq!(bodies, ["one two three", "four"]);
+    let deadline = std::time::Instant::now() + Duration::from_secs(25);
+    while agent.open_files("/0.log.") > 0 {
+        assert!(std::time::Instant::now() < deadline, "a rotated file is still held");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().0, 0, "{}", world.audit().1);
 }
 
