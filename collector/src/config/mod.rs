@@ -60,6 +60,14 @@ impl Config {
         let name = if piped { "standard input".into() } else { path.display().to_string() };
         let bytes = if piped { stdin() } else { fs::read(path) };
         let bytes = bytes.map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+        if bytes.is_empty() {
+            // Most likely somebody is writing it: the defaults would collect other things elsewhere.
+            let problem = Problem::new(
+                "the file is empty",
+                "write the configuration into it, or {} to have every default",
+            );
+            return Err(ConfigError::Invalid(Report::new(&name, "", vec![problem])));
+        }
         let config = Self::parse_bytes(&bytes, &name)?;
         Ok(Loaded { config, path: Some(path.to_owned()) })
     }

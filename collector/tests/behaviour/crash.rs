@@ -93,9 +93,10 @@ fn killed_into_the_archive_nothing_is_lost_or_doubled(mut world: World) {
         }
         assert!(
             std::time::Instant::now() < deadline,
-            "{} of {}",
+            "{} of {}\n{}",
             records.len(),
-            total(&containers)
+            total(&containers),
+            world.log()
         );
         std::thread::sleep(Duration::from_millis(100));
     };

@@ -53,7 +53,10 @@ impl World {
         let text = format!(
             "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n  docker:\n    containers_dir: {dir}/docker\n  files:\n    - paths: [\"{dir}/plain/*.log\"]\nwatch:\n  mode: {watch}\n  poll_interval: 50ms\nbatch:\n  max_age: 50ms\ncheckpoint_interval: 100ms\nadmin:\n  enabled: false\n{extra}sinks:\n{sinks}"
         );
-        fs::write(self.config_path(), text).unwrap();
+        // In one step: an agent may be reading it at this moment.
+        let temporary = self.path("everyline.yaml.new");
+        fs::write(&temporary, text).unwrap();
+        fs::rename(temporary, self.config_path()).unwrap();
     }
 
     /// Starts an agent.

@@ -57,6 +57,15 @@ fn empty_texts_are_the_defaults() {
 }
 
 #[test]
+fn an_empty_file_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let said = Config::load(Some(file.path())).unwrap_err().to_string();
+    assert!(said.contains("the file is empty"), "{said}");
+    fs::write(file.path(), "{}").unwrap();
+    assert_eq!(Config::load(Some(file.path())).unwrap().config, Config::default());
+}
+
+#[test]
 fn values_arrive() {
     let text = r#"
 node_name: 0123
