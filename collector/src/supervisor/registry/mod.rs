@@ -105,6 +105,7 @@ pub struct Registry {
     /// By source.
     parked: HashMap<PathBuf, recognise::Parked>,
     next_token: u64,
+    next_tail: u64,
     scanning: bool,
     give_up_at: Option<Instant>,
 }
@@ -176,6 +177,7 @@ impl Registry {
             retries: BTreeMap::new(),
             parked: HashMap::new(),
             next_token: 1,
+            next_tail: 0,
             scanning: true,
             give_up_at: None,
         };
@@ -267,6 +269,12 @@ impl Registry {
     fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
+    }
+
+    /// Tails are dealt to the readers in turn, so they are counted by themselves.
+    fn tail_id(&mut self) -> TailId {
+        self.next_tail += 1;
+        TailId(self.next_tail)
     }
 
     fn present(&mut self, source: &Path, id: FileId) {

@@ -19,7 +19,7 @@ use crate::{
     read::{
         content::Content,
         identity::{Fingerprint, Identity, InodeKey, Look},
-        reader::{Message, TailId},
+        reader::Message,
         tail::{LogFile, Tail},
     },
     supervisor::recovery,
@@ -52,7 +52,7 @@ impl Registry {
         if self.sources.contains_key(&source.path) {
             return;
         }
-        let tail = TailId(self.token());
+        let tail = self.tail_id();
         let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source)).collect();
         let encodings = (self.setup.encodings)(source);
         let state = SourceState { tail, directory: directory.to_owned(), accounts: HashMap::new() };
