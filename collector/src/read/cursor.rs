@@ -26,6 +26,8 @@ pub struct Cursor {
     pub replay_until: u64,
     /// True once `offset` belongs to the file at `index`.
     pub entered: bool,
+    /// Waits for the sink's budget, and is in the reader's list of those that do.
+    pub stalled: bool,
     guard: [u8; GUARD_BYTES],
     guard_len: usize,
     covered: u64,
@@ -46,6 +48,7 @@ impl Cursor {
             decoder,
             replay_until: 0,
             entered: false,
+            stalled: false,
             guard: [0; GUARD_BYTES],
             guard_len: 0,
             covered: 0,

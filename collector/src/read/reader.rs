@@ -245,8 +245,9 @@ impl Reader {
                 self.enqueue(id);
             }
             Message::Freed(sink) => {
-                let stalled = std::mem::take(&mut self.sinks[usize::from(sink)].stalled);
-                for id in stalled {
+                let sink = usize::from(sink);
+                for id in std::mem::take(&mut self.sinks[sink].stalled) {
+                    self.with_tail(id, |tail| tail.cursors[sink].stalled = false);
                     self.enqueue(id);
                 }
             }
@@ -279,15 +280,21 @@ impl Reader {
         }
         let mut again = false;
         for sink in 0..self.sinks.len() {
+            if tail.cursors[sink].stalled {
+                continue;
+            }
             match self.turn(id, &mut tail, sink) {
                 Turn::Idle => {}
                 Turn::More => again = true,
-                Turn::Stalled => self.sinks[sink].stalled.push(id),
+                Turn::Stalled => {
+                    tail.cursors[sink].stalled = true;
+                    self.sinks[sink].stalled.push(id);
+                }
                 Turn::Unregistered(account) => {
                     self.unregistered.push((id, account));
                     break;
                 }
-                Turn::Later(at) => self.timers.push(Reverse((at, id))),
+                Turn::Later(at) => self.look_again(id, &mut tail, at),
             }
         }
         self.let_go(id, &mut tail);
@@ -300,6 +307,15 @@ impl Reader {
             self.ready.push_back(id);
         }
         self.tails.insert(id, tail);
+    }
+
+    /// Has the tail visited then. Every visit finds out anew what it has to wait for, so one timer a
+    /// tail, the earliest, is enough.
+    fn look_again(&mut self, id: TailId, tail: &mut Tail, at: Instant) {
+        if tail.timer.is_none_or(|timer| at < timer) {
+            tail.timer = Some(at);
+            self.timers.push(Reverse((at, id)));
+        }
     }
 
     /// One cursor's turn.
@@ -459,7 +475,7 @@ impl Reader {
             self.damaged(file, &why);
         }
         tail.cursors[sink].leave(&file.account);
-        self.timers.push(Reverse((Instant::now() + LINGER + Duration::from_millis(50), id)));
+        self.look_again(id, tail, Instant::now() + LINGER + Duration::from_millis(50));
     }
 
     /// The file is not the one that was read before: its inode was truncated. What was not read
@@ -550,7 +566,7 @@ impl Reader {
             self.tell(Feedback::Released(file.token, file.account));
         }
         if tail.has_waiting_files() {
-            self.timers.push(Reverse((Instant::now() + LINGER, id)));
+            self.look_again(id, tail, Instant::now() + LINGER);
         }
     }
 
@@ -576,6 +592,11 @@ impl Reader {
             && at <= now
         {
             self.timers.pop();
+            self.with_tail(id, |tail| {
+                if tail.timer == Some(at) {
+                    tail.timer = None;
+                }
+            });
             self.enqueue(id);
         }
     }
@@ -627,3 +648,6 @@ struct Flush {
     /// Whether nothing will follow.
     last: bool,
 }
+
+#[cfg(test)]
+mod tests;

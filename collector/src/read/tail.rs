@@ -61,6 +61,8 @@ pub struct Tail {
     pub cursors: Vec<Cursor>,
     /// Waiting for a visit.
     pub queued: bool,
+    /// When it is visited without a hint, if that is planned.
+    pub timer: Option<Instant>,
     /// The source is gone; no file will follow.
     pub closed: bool,
     slots: VecDeque<Slot>,
@@ -94,7 +96,8 @@ impl Tail {
         cursors: Vec<Cursor>,
     ) -> Self {
         let (slots, first) = (VecDeque::new(), 0);
-        Self { source, encodings, cursors, queued: false, closed: false, slots, first }
+        let (queued, timer, closed) = (false, None, false);
+        Self { source, encodings, cursors, queued, timer, closed, slots, first }
     }
 
     /// Adds a file: last, or before the one it is older than (found later than that one).

@@ -1,0 +1,105 @@
+//! What a reader keeps while it waits: a sink that is dead for hours must not cost memory.
+
+use std::{fs, path::Path};
+
+use crossbeam_channel::unbounded;
+
+use super::*;
+use crate::{
+    batch::{Compression, Framing, budget::Budget, encode::SourceEncoding},
+    decode::{Decoder, Limits},
+    deliver::Encoding,
+    discover::{Format, Source},
+    read::content::Content,
+};
+
+/// A reader with one sink of `budget`, and one tail with a file of some lines.
+fn reader(dir: &Path, budget: &Budget) -> Reader {
+    let (own_address, inbox) = unbounded();
+    let (queue, _batches) = tokio::sync::mpsc::unbounded_channel();
+    let encoding = Encoding {
+        framing: Framing::Lines,
+        compression: Compression::None,
+        level: 1,
+        max_bytes: 1 << 20,
+        max_lines: 1 << 20,
+        max_age: Duration::from_secs(1),
+        lanes: 1,
+    };
+    let receipts = unbounded().0;
+    let outlet = Outlet { sink: 0, encoding, budget: budget.clone(), queue, receipts };
+    let mut reader = Reader::new(Setup {
+        inbox,
+        own_address,
+        outlets: vec![outlet],
+        registrations: unbounded().0,
+        feedback: unbounded().0,
+        nudge: Box::new(|| {}),
+        metrics: Arc::new(Metrics::new()),
+        accounts: Arc::new(Accounts::new(Default::default())),
+        quantum: 1 << 20,
+        max_line_bytes: 1 << 20,
+    })
+    .unwrap();
+    let path = dir.join("0.log");
+    fs::write(&path, "2026-11-22T01:02:03Z stdout F a line\n".repeat(10)).unwrap();
+    let source = Arc::new(Source {
+        path: path.clone(),
+        format: Format::Cri,
+        namespace: None,
+        pod: None,
+        container: None,
+        attributes: Vec::new(),
+    });
+    let (file, look) = identity::open(&path).unwrap();
+    let identity = identity::identify(&file, &look);
+    let account = Arc::new(FileAccount::new(identity, 0, Arc::clone(&source), &path, 1));
+    account.registered.store(true, Ordering::Release);
+    let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
+    let cursor = Cursor::new(0, 0, Decoder::new(Format::Cri, limits));
+    let encoding = Arc::new(SourceEncoding::new(&source, Framing::Lines));
+    let tail = Tail::new(source, vec![encoding], vec![cursor]);
+    assert!(reader.handle(Message::Open(TailId(1), Box::new(tail))));
+    let content = Content::Plain(Arc::new(file));
+    let file = LogFile { token: FileToken(1), account, content, live: true };
+    assert!(reader.handle(Message::Append(TailId(1), file, None)));
+    reader
+}
+
+fn visit_all(reader: &mut Reader) {
+    while let Some(id) = reader.ready.pop_front() {
+        reader.visit(id);
+    }
+}
+
+#[test]
+fn hints_behind_a_dead_sink_pile_up_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget = Budget::new(1 << 20, Box::new(|| {}));
+    let taken = budget.try_take(1 << 20).unwrap();
+    let mut reader = reader(dir.path(), &budget);
+    for _ in 0..1_000 {
+        assert!(reader.handle(Message::Wake(vec![TailId(1)])));
+        visit_all(&mut reader);
+    }
+    assert_eq!(reader.sinks[0].stalled, [TailId(1)]);
+    drop(taken);
+    assert!(reader.handle(Message::Freed(0)));
+    visit_all(&mut reader);
+    assert!(reader.sinks[0].stalled.is_empty());
+    let account = reader.tails[&TailId(1)].files().next().unwrap().account.clone();
+    assert_eq!(account.sinks[0].read.load(Ordering::Acquire), 370);
+}
+
+#[test]
+fn a_tail_has_one_timer_however_often_it_is_visited() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget = Budget::new(1 << 30, Box::new(|| {}));
+    let mut reader = reader(dir.path(), &budget);
+    assert!(reader.handle(Message::Gone(TailId(1), FileToken(1))));
+    for _ in 0..1_000 {
+        assert!(reader.handle(Message::Wake(vec![TailId(1)])));
+        visit_all(&mut reader);
+    }
+    assert_eq!(reader.timers.len(), 1);
+}
