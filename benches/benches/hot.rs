@@ -8,7 +8,7 @@ use std::hint::black_box;
 use collector::{
     batch::{
         Framing,
-        encode::{self, SourceEncoding},
+        encode::{self, SourceEncoding, UidPrefix},
         escape,
     },
     config::LongLines,
@@ -105,6 +105,7 @@ fn escaping(c: &mut Criterion) {
 
 fn encoded(b: &mut criterion::Bencher<'_>, format: Format, corpus: &[u8]) {
     let encoding = SourceEncoding::new(&source(format), Framing::Lines);
+    let mut uid = UidPrefix::default();
     let mut chunk = vec![0; CHUNK];
     let mut out = Vec::with_capacity(2 * BATCH);
     b.iter(|| {
@@ -112,7 +113,7 @@ fn encoded(b: &mut criterion::Bencher<'_>, format: Format, corpus: &[u8]) {
         for bytes in corpus.chunks(CHUNK) {
             chunk[..bytes.len()].copy_from_slice(bytes);
             decode(format, &chunk[..bytes.len()], |record| {
-                encode::append(&mut out, &encoding, record, b"2026-01-01T00:00:00Z");
+                encode::append(&mut out, &encoding, &mut uid, record, b"2026-01-01T00:00:00Z");
                 empty(&mut out);
             });
         }

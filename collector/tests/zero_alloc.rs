@@ -10,7 +10,7 @@ use std::{
 use collector::{
     batch::{
         Framing,
-        encode::{self, SourceEncoding},
+        encode::{self, SourceEncoding, UidPrefix},
         times::TimeTracker,
     },
     config::LongLines,
@@ -55,14 +55,14 @@ fn allocations(format: Format, line: &str) -> usize {
     let encoding = SourceEncoding::new(&source, Framing::Lines);
     let limits = Limits { max_line_bytes: 1 << 20, long_lines: LongLines::Split };
     let mut decoder = Decoder::new(format, limits);
-    let mut times = TimeTracker::default();
+    let (mut times, mut uid) = (TimeTracker::default(), UidPrefix::default());
     let mut out = Vec::with_capacity(4 << 20);
     let before = ALLOCATIONS.get();
     let (mut at, mut lines) = (0, 0);
     while let Step::Record { record, consumed } =
         decoder.next(FileId(7), at as u64, &chunk.as_bytes()[at..])
     {
-        encode::append(&mut out, &encoding, &record, b"2026-01-01T00:00:00Z");
+        encode::append(&mut out, &encoding, &mut uid, &record, b"2026-01-01T00:00:00Z");
         times.add(record.timestamp, 0);
         at += consumed;
         lines += 1;

@@ -8,8 +8,9 @@ use base64::{Engine, encoded_len, engine::general_purpose::STANDARD};
 
 use super::{Framing, escape};
 use crate::{
-    decode::{Body, Marks, Origin, Record, Stream},
+    decode::{Body, Marks, Record, Stream},
     discover::Source,
+    read::identity::FileId,
 };
 
 /// What ends every record of one source, by stream.
@@ -58,6 +59,41 @@ impl SourceEncoding {
     }
 }
 
+/// What stands between a record's timestamp and the offset in its id, made once per file.
+#[derive(Debug, Clone)]
+pub struct UidPrefix {
+    file: FileId,
+    text: [u8; UID_PREFIX],
+}
+
+const UID: &[u8; 20] = b"\",\"log.record.uid\":\"";
+const UID_PREFIX: usize = UID.len() + 17;
+
+impl UidPrefix {
+    /// The prefix of a file's records.
+    pub fn new(file: FileId) -> Self {
+        let mut text = [b'-'; UID_PREFIX];
+        text[..UID.len()].copy_from_slice(UID);
+        text[UID.len()..UID_PREFIX - 1].copy_from_slice(&hex(file.0));
+        Self { file, text }
+    }
+
+    /// The prefix of another file, if that is another.
+    #[inline]
+    fn of(&mut self, file: FileId) -> &[u8; UID_PREFIX] {
+        if self.file != file {
+            *self = Self::new(file);
+        }
+        &self.text
+    }
+}
+
+impl Default for UidPrefix {
+    fn default() -> Self {
+        Self::new(FileId(0))
+    }
+}
+
 /// Begins a payload.
 pub fn begin(out: &mut Vec<u8>, framing: Framing) {
     if framing == Framing::Array {
@@ -77,11 +113,17 @@ pub fn end(out: &mut Vec<u8>, framing: Framing) {
 }
 
 /// Appends one record. `observed` (RFC 3339) is when it was read, for a record that does not say
-/// when it was written.
+/// when it was written; `uid` is kept from record to record.
 #[inline]
-pub fn append(out: &mut Vec<u8>, source: &SourceEncoding, record: &Record<'_>, observed: &[u8]) {
+pub fn append(
+    out: &mut Vec<u8>,
+    source: &SourceEncoding,
+    uid: &mut UidPrefix,
+    record: &Record<'_>,
+    observed: &[u8],
+) {
     let ending = source.ending(record.stream);
-    append_head(out, record.timestamp, observed, record.origin);
+    append_head(out, record.timestamp, observed, uid.of(record.origin.file), record.origin.offset);
     let lossy = match record.body {
         Body::Raw(bytes) => {
             let text = escape::append(out, bytes);
@@ -103,7 +145,13 @@ pub fn append(out: &mut Vec<u8>, source: &SourceEncoding, record: &Record<'_>, o
 
 /// `{"timestamp":"…","log.record.uid":"…","body":"`.
 #[inline]
-fn append_head(out: &mut Vec<u8>, timestamp: Option<&[u8]>, observed: &[u8], origin: Origin) {
+fn append_head(
+    out: &mut Vec<u8>,
+    timestamp: Option<&[u8]>,
+    observed: &[u8],
+    uid: &[u8; UID_PREFIX],
+    offset: u64,
+) {
     match timestamp {
         Some(timestamp) => {
             out.extend_from_slice(b"{\"timestamp\":\"");
@@ -114,15 +162,23 @@ fn append_head(out: &mut Vec<u8>, timestamp: Option<&[u8]>, observed: &[u8], ori
             out.extend_from_slice(observed);
         }
     }
-    out.extend_from_slice(b"\",\"log.record.uid\":\"");
-    // The offset without leading zeros: all its digits, the first significant one in front.
-    let zeros = (origin.offset | 1).leading_zeros() / 4;
-    let mut uid = [b'-'; 33];
-    uid[..16].copy_from_slice(&hex(origin.file.0));
-    uid[17..].copy_from_slice(&hex(origin.offset << (zeros * 4)));
-    out.extend_from_slice(&uid);
-    out.truncate(out.len() - zeros as usize);
+    out.extend_from_slice(uid);
+    append_hex(out, offset);
     out.extend_from_slice(b"\",\"body\":\"");
+}
+
+/// Appends a number without leading zeros: all its digits are, the first significant one in front.
+#[inline]
+fn append_hex(out: &mut Vec<u8>, value: u64) {
+    if let Ok(value) = u32::try_from(value) {
+        let zeros = (value | 1).leading_zeros() / 4;
+        out.extend_from_slice(&eight_digits(value << (zeros * 4)));
+        out.truncate(out.len() - zeros as usize);
+    } else {
+        let zeros = value.leading_zeros() / 4;
+        out.extend_from_slice(&hex(value << (zeros * 4)));
+        out.truncate(out.len() - zeros as usize);
+    }
 }
 
 /// `,"everyline.…":…` for everything that is not as usual.
@@ -157,22 +213,24 @@ fn append_unusual(out: &mut Vec<u8>, exact: Option<&[u8]>, marks: Marks) {
     }
 }
 
-/// Sixteen hexadecimal digits, eight at a time: each nibble in a byte of its own, then the distance
-/// to its letter added where it is above nine.
-#[inline]
+/// Sixteen hexadecimal digits.
 fn hex(value: u64) -> [u8; 16] {
-    let eight = |half: u32| {
-        let mut nibbles = u64::from(half);
-        nibbles = (nibbles | nibbles << 16) & 0x0000_FFFF_0000_FFFF;
-        nibbles = (nibbles | nibbles << 8) & 0x00FF_00FF_00FF_00FF;
-        nibbles = (nibbles | nibbles << 4) & 0x0F0F_0F0F_0F0F_0F0F;
-        let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
-        (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
-    };
     let mut digits = [0; 16];
-    digits[..8].copy_from_slice(&eight((value >> 32) as u32));
-    digits[8..].copy_from_slice(&eight(value as u32));
+    digits[..8].copy_from_slice(&eight_digits((value >> 32) as u32));
+    digits[8..].copy_from_slice(&eight_digits(value as u32));
     digits
+}
+
+/// Eight hexadecimal digits at once: each nibble in a byte of its own, then the distance to its
+/// letter added where it is above nine.
+#[inline]
+fn eight_digits(value: u32) -> [u8; 8] {
+    let mut nibbles = u64::from(value);
+    nibbles = (nibbles | nibbles << 16) & 0x0000_FFFF_0000_FFFF;
+    nibbles = (nibbles | nibbles << 8) & 0x00FF_00FF_00FF_00FF;
+    nibbles = (nibbles | nibbles << 4) & 0x0F0F_0F0F_0F0F_0F0F;
+    let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 /// Everything before the body, at its longest.
@@ -185,7 +243,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{discover::Format, read::identity::FileId};
+    use crate::{decode::Origin, discover::Format};
 
     fn source(attributes: &[(String, String)]) -> Source {
         Source {
@@ -215,7 +273,7 @@ mod tests {
 
     fn encode(record: &Record<'_>) -> String {
         let mut out = Vec::new();
-        append(&mut out, &example(), record, b"2026-01-01T00:00:00Z");
+        append(&mut out, &example(), &mut UidPrefix::default(), record, b"2026-01-01T00:00:00Z");
         String::from_utf8(out).unwrap()
     }
 
@@ -264,7 +322,13 @@ mod tests {
             let mut out = Vec::new();
             begin(&mut out, Framing::Array);
             for _ in 0..count {
-                append(&mut out, &source, &record(Body::Raw(b",\n")), b"");
+                append(
+                    &mut out,
+                    &source,
+                    &mut UidPrefix::default(),
+                    &record(Body::Raw(b",\n")),
+                    b"",
+                );
             }
             end(&mut out, Framing::Array);
             let array: Vec<Value> = serde_json::from_slice(&out).unwrap();
@@ -302,7 +366,7 @@ mod tests {
             let origin = Origin { file: FileId(file), offset };
             let record = Record { origin, marks, ..record(Body::Raw(&body)) };
             let mut out = Vec::new();
-            append(&mut out, &encoding, &record, b"");
+            append(&mut out, &encoding, &mut UidPrefix::default(), &record, b"");
             prop_assert_eq!(out.iter().position(|byte| *byte == b'\n'), Some(out.len() - 1));
             let read: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
             prop_assert_eq!(&read["body"], &*String::from_utf8_lossy(&body));

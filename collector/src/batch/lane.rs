@@ -14,7 +14,7 @@ use super::{
     Batch, Range, Receipt, TimeBounds,
     budget::{Budget, Permit},
     compress::Compressor,
-    encode::{self, SourceEncoding},
+    encode::{self, SourceEncoding, UidPrefix},
     times::TimeTracker,
 };
 use crate::{decode::Record, deliver::Encoding, discover::Source, ledger::FileAccount};
@@ -44,6 +44,7 @@ pub struct Lane {
     permit: Option<Permit>,
     lines: u32,
     times: TimeTracker,
+    uid: UidPrefix,
     ranges: Vec<Range>,
     sources: Vec<Arc<Source>>,
     /// Addresses of `sources`.
@@ -89,6 +90,7 @@ impl Lane {
             permit: None,
             lines: 0,
             times: TimeTracker::default(),
+            uid: UidPrefix::default(),
             ranges: Vec::new(),
             sources: Vec::new(),
             known_sources: HashSet::default(),
@@ -122,9 +124,21 @@ impl Lane {
             self.payload.reserve(self.expected);
             encode::begin(&mut self.payload, outlet.encoding.framing);
         }
-        encode::append(&mut self.payload, source, record, observed.0);
+        self.make_room();
+        encode::append(&mut self.payload, source, &mut self.uid, record, observed.0);
         self.times.add(record.timestamp, observed.1);
         self.lines += 1;
+    }
+
+    /// Grows the payload by doubling, but not beyond a full batch: what doubling would add to that
+    /// is never used, in every lane.
+    #[inline]
+    fn make_room(&mut self) {
+        let (len, capacity) = (self.payload.len(), self.payload.capacity());
+        if capacity - len < ROOM && capacity < self.limit + ROOM {
+            let wanted = (capacity * 2).clamp(2 * ROOM, self.limit + ROOM);
+            self.payload.reserve_exact(wanted - len);
+        }
     }
 
     /// Whether the batch should be sealed before another record.

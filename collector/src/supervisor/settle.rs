@@ -31,6 +31,10 @@ use crate::{
 /// How often sizes of files that nobody reads are looked at for the checkpoint.
 const REFRESH: Duration = Duration::from_secs(5);
 
+/// Receipts that come in quick succession are taken together: waking this thread for each would cost
+/// more than its work. Nobody waits for it but files to be registered, and these not longer.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// What the settling thread is told besides receipts.
 pub enum Command {
     /// Forget these files: finished, and gone from disk.
@@ -77,16 +81,23 @@ impl Settler {
         let mut unsaved = Unsaved::default();
         let mut due = Instant::now() + self.interval;
         let mut refresh = Instant::now() + REFRESH;
+        let mut gather = false;
         loop {
             let mut stop = false;
             let mut waiting = Vec::new();
+            if std::mem::take(&mut gather) {
+                std::thread::sleep(GATHER);
+            }
             select_biased! {
                 recv(self.commands) -> command => match command {
                     Ok(Command::Forget(ids)) => self.forget(ids, &mut unsaved),
                     Ok(Command::Stop) | Err(_) => stop = true,
                 },
                 recv(self.receipts) -> receipt => match receipt {
-                    Ok(receipt) => self.apply(receipt, &mut unsaved),
+                    Ok(receipt) => {
+                        self.apply(receipt, &mut unsaved);
+                        gather = true;
+                    }
                     // Readers and sinks are gone: a closed channel is always ready.
                     Err(_) => self.receipts = never(),
                 },
