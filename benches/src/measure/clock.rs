@@ -42,6 +42,7 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         let used = process_cpu(std::process::id()).unwrap() - process;
-        assert!(used >= Duration::from_millis(5), "{used:?}");
+        // The two clocks are not brought up to date at the same instants.
+        assert!(used > Duration::from_millis(4), "{used:?}");
     }
 }
