@@ -46,6 +46,29 @@ impl Parked {
     }
 }
 
+impl Recognised {
+    /// This one, if a compressed file that begins with `head` is a copy of it. It may have been empty
+    /// when it was opened, and written, rotated and compressed since.
+    fn if_original_of(&mut self, head: &[u8]) -> Option<&mut Self> {
+        if !self.found.gzip
+            && self.head.len() < FINGERPRINT_BYTES
+            && let Ok(grown) = identity::head(&self.file)
+        {
+            self.head = grown;
+        }
+        (!self.head.is_empty() && head.starts_with(&self.head)).then_some(self)
+    }
+
+    /// Its copy's name tells where among its source's files it belongs: when it was opened, it may
+    /// have been the live one.
+    fn take_place_of(&mut self, copy: &Found) {
+        if !self.found.gzip {
+            self.found.role = copy.role.clone();
+            self.found.path = copy.path.with_extension("");
+        }
+    }
+}
+
 impl Registry {
     /// Opens a source's files that are not known yet and finds out who they are; oldest first. A
     /// directory that changed since it was listed is listed again, so that a file that was rotated
@@ -162,7 +185,7 @@ impl Registry {
     fn recognise_one(
         &mut self,
         found: Found,
-        opened: &HashMap<InodeKey, Recognised>,
+        opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Result<Option<Recognised>, (PathBuf, io::Error)> {
         let fail = |error| (found.path.clone(), error);
         let look = identity::look_at(&found.path).map_err(fail)?;
@@ -183,8 +206,10 @@ impl Registry {
         let (head, entry);
         if found.gzip {
             head = content::gzip_head(&file, FINGERPRINT_BYTES);
-            if opened.values().any(|file| !file.head.is_empty() && head.starts_with(&file.head)) {
+            if let Some(original) = opened.values_mut().find_map(|file| file.if_original_of(&head))
+            {
                 // The copy of a file that was opened a moment ago: known at the next look.
+                original.take_place_of(&found);
                 return Ok(None);
             }
             entry = match self.copy_of(&found, &head) {
@@ -225,9 +250,9 @@ impl Registry {
         None
     }
 
-    /// A file that no reader has looked at yet has no fingerprint.
+    /// A file that no reader has looked at yet has no fingerprint, or one of less than it holds now.
     fn refresh_fingerprint(&self, account: &FileAccount) {
-        if account.fingerprint().len > 0 {
+        if account.fingerprint().len as usize >= FINGERPRINT_BYTES {
             return;
         }
         if let Some(Ok(head)) = account.held().map(|file| identity::head(&file)) {
@@ -266,4 +291,51 @@ fn changed_lately(directory: &Path) -> bool {
     };
     // A time in the future (the clock was set back) proves nothing.
     SystemTime::now().duration_since(modified).map_or(true, |age| age < LATELY)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File},
+        io::Write,
+    };
+
+    use super::*;
+    use crate::discover::{AgeKey, Format, Source};
+
+    #[test]
+    fn the_copy_of_a_file_that_was_live_and_empty_when_it_was_opened_tells_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        fs::write(&path, "").unwrap();
+        let (file, look) = identity::open(&path).unwrap();
+        let source = Arc::new(Source {
+            path: path.clone(),
+            format: Format::Cri,
+            namespace: None,
+            pod: None,
+            container: None,
+            attributes: Vec::new(),
+        });
+        let (role, gzip, only_if_known) = (Role::Live, false, false);
+        let mut opened = Recognised {
+            found: Found { path: path.clone(), source, role, gzip, only_if_known },
+            identity: identity::identify(&file, &look),
+            head: identity::head(&file).unwrap(),
+            file,
+            look,
+            entry: None,
+            before: None,
+        };
+        let text = "2026-11-22T01:02:03Z stdout P a line\n";
+        assert!(opened.if_original_of(text.as_bytes()).is_none(), "nothing is known of it yet");
+        File::options().append(true).open(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(opened.if_original_of(b"2026-11-22T01:02:04Z stdout P another\n").is_none());
+        let role = Role::Rotated(AgeKey::Date("20261122-010203".to_owned()));
+        let gz = dir.path().join("0.log.20261122-010203.gz");
+        let copy = Found { path: gz, role: role.clone(), gzip: true, ..opened.found.clone() };
+        opened.if_original_of(text.as_bytes()).unwrap().take_place_of(&copy);
+        assert!(opened.found.role == role && opened.found.role < Role::Live && !opened.found.gzip);
+        assert_eq!(opened.found.path, dir.path().join("0.log.20261122-010203"));
+    }
 }
