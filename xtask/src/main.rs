@@ -8,7 +8,9 @@ mod build;
 mod demo;
 mod e2e;
 mod http;
+mod packages;
 mod process;
+mod summary;
 mod test;
 mod tidy;
 

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{cri::Cri, image};
 use crate::{
+    packages::{self, Needed},
     process::{Running, Scratch},
-    test::installed,
 };
 
 /// The image of pods and containers alike.
@@ -28,24 +28,13 @@ pub(super) struct Node<'a> {
 }
 
 /// Programs and the Debian packages they are in.
-const NEEDED: [(&str, &str); 3] =
+const NEEDED: [Needed; 3] =
     [("containerd", "containerd"), ("runc", "runc"), ("busybox", "busybox-static")];
 
 /// Installs what is missing, where that is possible.
 pub(super) fn install() -> Result<()> {
     ensure!(rustix::process::getuid().is_root(), "Containers need root: run this as root.");
-    let missing: Vec<_> =
-        NEEDED.iter().filter(|(name, _)| !installed(name)).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    println!("    installing {}", missing.join(", "));
-    let mut command = Command::new("apt-get");
-    command.args(["install", "-y", "-q", "--no-install-recommends"]).args(&missing);
-    let output = command.env("DEBIAN_FRONTEND", "noninteractive").output();
-    let done = output.as_ref().is_ok_and(|output| output.status.success());
-    ensure!(done, "Install first: apt-get install {}", missing.join(" "));
-    Ok(())
+    packages::install(&NEEDED)
 }
 
 impl<'a> Node<'a> {

@@ -20,11 +20,11 @@ impl Mount {
             Ok(output) if output.status.success() => Some(Self(temp)),
             Ok(output) => {
                 let why = String::from_utf8_lossy(&output.stderr);
-                println!("{test}: SKIPPED, cannot mount a tmpfs: {}", why.trim());
+                println!("skipped: {test}: cannot mount a tmpfs: {}", why.trim());
                 None
             }
             Err(error) => {
-                println!("{test}: SKIPPED, cannot run mount: {error}");
+                println!("skipped: {test}: cannot run mount: {error}");
                 None
             }
         }

@@ -374,7 +374,7 @@ async fn a_full_disk_is_waited_for_and_nothing_is_torn() {
     let disk = match TinyDisk::mount(&setup.dir.path().join("out")) {
         Ok(disk) => disk,
         Err(error) => {
-            println!("Skipped: mounting a tmpfs needs root ({error}).");
+            println!("skipped: mounting a tmpfs needs root ({error}).");
             return;
         }
     };
