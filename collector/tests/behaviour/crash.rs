@@ -82,7 +82,7 @@ fn killed_into_the_archive_nothing_is_lost_or_doubled(mut world: World) {
     world.sinks = "  store:\n    type: archive\n    segment_bytes: 64KiB\n".into();
     let (containers, ()) = writing(&world, || kill_repeatedly(&world, 6));
     let agent = world.start();
-    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    let deadline = std::time::Instant::now() + crate::harness::patience();
     let records = loop {
         let output = world.everyline(&["search", "message", "-o", "json"]);
         let text = String::from_utf8(output.stdout).unwrap();

@@ -13,8 +13,12 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// How long anything may take before a test gives up; the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+/// How long anything may take before a test gives up; the machine may be busy. Where it is slow
+/// as well (an emulated one), `EVERYLINE_TEST_PATIENCE` says how many times as long.
+pub fn patience() -> Duration {
+    let factor = std::env::var("EVERYLINE_TEST_PATIENCE");
+    Duration::from_secs(40) * factor.map_or(1, |factor| factor.parse().expect("a whole number"))
+}
 
 /// One test's directories and configuration.
 pub struct World {
@@ -96,7 +100,7 @@ impl World {
 
     /// Waits until the output holds at least `count` records.
     pub fn wait_for(&self, count: usize) -> Vec<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             let records = self.records();
             if records.len() >= count {
@@ -119,7 +123,7 @@ impl World {
 
     /// Waits until an agent said this.
     pub fn wait_for_log(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while !self.log().contains(text) {
             assert!(Instant::now() < deadline, "no `{text}` in\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));

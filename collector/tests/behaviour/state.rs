@@ -48,7 +48,7 @@ fn a_damaged_checkpoint_is_set_aside_and_nothing_is_lost() {
         container.write(5);
         let agent = world.start();
         // At least once: what was written before may come again, nothing may be missing.
-        let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+        let deadline = std::time::Instant::now() + crate::harness::patience();
         loop {
             let seen: std::collections::HashSet<String> =
                 world.records().iter().map(|r| r["body"].to_string()).collect();
@@ -90,7 +90,7 @@ fn a_full_disk_under_the_output_is_waited_out() {
     let remounted =
         Command::new("mount").args(["-o", "remount,size=64m"]).arg(&mount).status().unwrap();
     assert!(remounted.success());
-    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    let deadline = std::time::Instant::now() + crate::harness::patience();
     let records = loop {
         let text = fs::read_to_string(&out).unwrap_or_default();
         if text.lines().count() >= 5_000 {
