@@ -13,6 +13,7 @@ mod process;
 mod summary;
 mod test;
 mod tidy;
+mod vm;
 
 use anyhow::Result;
 use clap::Parser;
@@ -34,6 +35,8 @@ enum Task {
     E2e(e2e::Scenario),
     /// Hold the repository to its own law
     Tidy,
+    /// Run the tests that depend on the kernel inside Debian's 6.1 and 6.12, in QEMU (installs what it needs)
+    Vm(vm::Args),
 }
 
 fn main() -> Result<()> {
@@ -45,5 +48,6 @@ fn main() -> Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::E2e(scenario) => e2e::run(&scenario),
         Task::Tidy => tidy::run(),
+        Task::Vm(args) => vm::run(&args),
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -106,6 +106,12 @@ impl Running {
         let child = command.spawn().with_context(|| format!("Starting {name}"))?;
         left_behind(|left| left.pids.push(child.id()));
         Ok(Self { child, name: name.to_owned() })
+    }
+
+    /// What it prints, if its command piped that.
+    pub fn take_stdout(&mut self) -> Result<ChildStdout> {
+        let stdout = self.child.stdout.take();
+        stdout.with_context(|| format!("{} has no output", self.name))
     }
 
     /// SIGKILL, and reaped.

@@ -65,6 +65,11 @@ impl Summary {
         self.binary.section != Section::Successes
     }
 
+    /// Tests that ran, whatever came of them.
+    pub fn ran(&self) -> u64 {
+        self.passed + self.failed + self.skipped
+    }
+
     /// A test counts once, however often it says so, and not at all when it failed.
     fn skip(&mut self, why: &str) {
         match self.binary.section {
@@ -149,6 +154,7 @@ test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
         assert_eq!(sum.to_string(), "5 passed, 1 failed, 1 skipped, 2 ignored");
         assert_eq!(sum.failures, ["a::b"]);
         assert_eq!(sum.skips, ["c: mounting needs root"]);
+        assert_eq!(sum.ran(), 7);
         assert!(shown.contains(&"thread panicked") && !shown.contains(&"that is all"));
     }
 
