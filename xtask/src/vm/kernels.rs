@@ -59,12 +59,17 @@ impl Kernel {
             fs::remove_dir_all(&part)?;
         }
         fs::create_dir_all(&part)?;
-        let package = self.package()?;
-        println!("    downloading {package}");
-        run(Command::new("apt-get").args(["download", "-q", &package]).current_dir(&part))?;
-        let archive = fs::read_dir(&part)?.next().context("apt-get has downloaded nothing")??;
-        run(Command::new("dpkg-deb").arg("-x").arg(archive.path()).arg(&part))?;
-        fs::remove_file(archive.path())?;
+        let archive = match self.download(&part) {
+            // Package lists that were never fetched, thrown away, or speak of what is gone.
+            Err(_) if rustix::process::getuid().is_root() => {
+                run(Command::new("apt-get").args(["update", "-q"]))
+                    .and_then(|_| self.download(&part))
+            }
+            other => other,
+        };
+        let archive = archive.context("Is this Debian 12, and has apt-get update been run?")?;
+        run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&part))?;
+        fs::remove_file(archive)?;
         // The index of modules is made where a kernel is installed; the package has none.
         let release = release(&part)?;
         run(Command::new("depmod").arg("-b").arg(&part).arg(&release))?;
@@ -72,22 +77,16 @@ impl Kernel {
         Ok(())
     }
 
-    /// The package that the newest one stands for.
-    fn package(&self) -> Result<String> {
-        let depends = || run(Command::new("apt-cache").args(["depends", self.newest]));
-        let text = match depends() {
-            Err(_) if rustix::process::getuid().is_root() => {
-                // A machine whose package lists were never fetched, or were thrown away.
-                run(Command::new("apt-get").args(["update", "-q"]))?;
-                depends()
-            }
-            other => other,
-        };
-        let text = text.context("Is this Debian 12, and has apt-get update been run?")?;
-        let package = concrete(&text, self.name);
-        package.with_context(|| {
+    /// Downloads the package that the newest one stands for; its path.
+    fn download(&self, dir: &Path) -> Result<PathBuf> {
+        let text = run(Command::new("apt-cache").args(["depends", self.newest]))?;
+        let package = concrete(&text, self.name).with_context(|| {
             format!("{} is no Linux {} here: this takes Debian 12", self.newest, self.name)
-        })
+        })?;
+        println!("    downloading {package}");
+        run(Command::new("apt-get").args(["download", "-q", &package]).current_dir(dir))?;
+        let downloaded = fs::read_dir(dir)?.next().context("apt-get has downloaded nothing")??;
+        Ok(downloaded.path())
     }
 }
 

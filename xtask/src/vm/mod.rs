@@ -34,12 +34,10 @@ pub struct Args {
 }
 
 /// Programs that this calls, and the Debian package each is in.
-const NEEDED: [Needed; 12] = [
-    ("apt-get", "apt"),
+const NEEDED: [Needed; 10] = [
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
     ("depmod", "kmod"),
-    ("dpkg-deb", "dpkg"),
     ("ldd", "libc-bin"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -98,16 +96,18 @@ fn run_in(kernel: &Kernel, built: &Built, filters: &[String]) -> Result<(String,
     if let Err(error) = ended {
         report.problem(format!("{error:#}"));
     }
-    if !report.good() {
+    if !report.done() {
         report.problem(format!("the guest's console: {}", tail(&console)));
     }
     Ok((unpacked.release, report))
 }
 
-/// Where a console's log is, and its last lines.
+/// Where a console's log is, why the kernel panicked if it did, and the last lines.
 fn tail(console: &Path) -> String {
     let text = String::from_utf8_lossy(&std::fs::read(console).unwrap_or_default()).into_owned();
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
-    let last = lines[lines.len().saturating_sub(12)..].join("\n        ");
-    format!("{}\n        {last}", console.display())
+    let last = lines.len().saturating_sub(12);
+    let panic = lines[..last].iter().filter(|line| line.contains("Kernel panic"));
+    let shown: Vec<_> = panic.chain(&lines[last..]).copied().collect();
+    format!("{}\n        {}", console.display(), shown.join("\n        "))
 }

@@ -25,12 +25,18 @@ pub(super) struct Suite {
 
 /// What runs. An emulated processor has to finish it in some minutes.
 pub(super) const SUITES: [Suite; 2] = [
-    Suite { name: "collector", option: "--lib", filters: &["watch::"], skip: &[], threads: 1 },
+    Suite {
+        name: "collector",
+        option: "--lib",
+        filters: &["watch::", "read::"],
+        skip: &[],
+        threads: 1,
+    },
     Suite {
         name: "behaviour",
         option: "--test=behaviour",
         filters: &["rotation::", "crash::"],
-        skip: &["many_files_and_a_quiet_one"],
+        skip: &[],
         threads: 2,
     },
 ];
