@@ -53,7 +53,7 @@ pub struct ReasonLabel {
 /// The label of `watch_mode`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ModeLabel {
-    /// `inotify` or `poll`.
+    /// `kernel`, `inotify` or `poll`.
     pub mode: &'static str,
 }
 
@@ -63,6 +63,8 @@ pub struct Metrics {
     registry: Registry,
     /// Bytes read from log files.
     pub read_bytes: Counter,
+    /// Reads of log files, also those that found nothing new.
+    pub reads: Counter,
     /// Records decoded.
     pub lines: Counter,
     /// Records dropped, by reason.
@@ -105,6 +107,8 @@ pub struct Metrics {
     pub watch_mode: Family<ModeLabel, Gauge>,
     /// Falls from one watch mode to a lesser one, by reason.
     pub watch_fallbacks: Family<ReasonLabel, Counter>,
+    /// What was told or seen of written files, by mode.
+    pub watch_wakeups: Family<ModeLabel, Counter>,
     /// The memory budget of everything in flight.
     pub memory_budget_bytes: Gauge,
     /// 1 if the last reload of the configuration was accepted.
@@ -176,6 +180,7 @@ impl Metrics {
                 Unit::Bytes,
                 Counter::default()
             ),
+            reads: metric!("reads", "Reads of log files", Counter::default()),
             lines: metric!("lines", "Records decoded", Counter::default()),
             dropped_lines: metric!(
                 "dropped_lines",
@@ -269,6 +274,11 @@ impl Metrics {
                 "Falls to a lesser watch mode, by reason",
                 Family::default()
             ),
+            watch_wakeups: metric!(
+                "watch_wakeups",
+                "Written files that were noticed, by mode",
+                Family::default()
+            ),
             memory_budget_bytes: metric!(
                 "memory_budget",
                 "Bound on bytes in flight",
@@ -296,12 +306,16 @@ impl Metrics {
         };
         create(&self.dropped_lines, &["line_too_long", "rejected"]);
         create(&self.dropped_bytes, &["line_too_long", "rejected"]);
-        create(&self.lost_bytes, &["deleted_while_down", "truncated"]);
-        create(&self.files_lost, &["damaged_gzip", "deleted_while_down", "truncated"]);
+        create(&self.lost_bytes, &["deleted_unseen", "deleted_while_down", "truncated"]);
+        create(
+            &self.files_lost,
+            &["damaged_gzip", "deleted_unseen", "deleted_while_down", "truncated"],
+        );
         create(&self.long_lines, &["split", "cut"]);
         create(&self.watch_fallbacks, &["overflow", "watch_limit"]);
-        for mode in ["inotify", "poll"] {
+        for mode in ["kernel", "inotify", "poll"] {
             drop(self.watch_mode.get_or_create(&ModeLabel { mode }));
+            drop(self.watch_wakeups.get_or_create(&ModeLabel { mode }));
         }
         self.config_last_reload_success.set(1);
     }
@@ -385,11 +399,13 @@ mod tests {
         # TYPE everyline_oldest_unacked_seconds gauge
         # TYPE everyline_open_files gauge
         # TYPE everyline_read_bytes counter
+        # TYPE everyline_reads counter
         # TYPE everyline_retries counter
         # TYPE everyline_sources gauge
         # TYPE everyline_unparsed_lines counter
         # TYPE everyline_watch_fallbacks counter
         # TYPE everyline_watch_mode gauge
+        # TYPE everyline_watch_wakeups counter
         # UNIT everyline_backlog_bytes bytes
         # UNIT everyline_checkpoint_age_seconds seconds
         # UNIT everyline_checkpoint_fsync_seconds seconds
@@ -430,25 +446,32 @@ mod tests {
         everyline_dropped_lines_total{reason="line_too_long"} 0
         everyline_dropped_lines_total{reason="rejected"} 0
         everyline_files_lost_total{reason="damaged_gzip"} 0
+        everyline_files_lost_total{reason="deleted_unseen"} 0
         everyline_files_lost_total{reason="deleted_while_down"} 0
         everyline_files_lost_total{reason="truncated"} 0
         everyline_in_flight_bytes{sink="out"} 0
         everyline_lines_total 0
         everyline_long_lines_total{reason="cut"} 0
         everyline_long_lines_total{reason="split"} 0
+        everyline_lost_bytes_total{reason="deleted_unseen"} 0
         everyline_lost_bytes_total{reason="deleted_while_down"} 0
         everyline_lost_bytes_total{reason="truncated"} 0
         everyline_memory_budget_bytes 0
         everyline_oldest_unacked_seconds{sink="out"} 0.0
         everyline_open_files 0
         everyline_read_bytes_total 7
+        everyline_reads_total 0
         everyline_retries_total{sink="out"} 1
         everyline_sources 0
         everyline_unparsed_lines_total 0
         everyline_watch_fallbacks_total{reason="overflow"} 0
         everyline_watch_fallbacks_total{reason="watch_limit"} 0
         everyline_watch_mode{mode="inotify"} 0
+        everyline_watch_mode{mode="kernel"} 0
         everyline_watch_mode{mode="poll"} 0
+        everyline_watch_wakeups_total{mode="inotify"} 0
+        everyline_watch_wakeups_total{mode="kernel"} 0
+        everyline_watch_wakeups_total{mode="poll"} 0
         "#);
     }
 

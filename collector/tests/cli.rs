@@ -59,6 +59,7 @@ fn a_wrong_configuration_is_exit_78_wherever_it_is_needed() {
         &["run", "--config", path],
         &["status", "--config", path],
         &["audit", "--config", path],
+        &["doctor", "--config", path],
         &["search", "x", "--config", path],
     ] {
         let (code, out, error) = run(args);
@@ -84,10 +85,16 @@ fn help_versions_and_completions_are_printed() {
     assert_eq!(run(&["--version"]).1, format!("everyline {}\n", env!("CARGO_PKG_VERSION")));
     let (code, long, _) = run(&["--version", "--verbose"]);
     assert_eq!(code, Some(0));
-    assert!(long.contains("target: ") && long.contains("profile: "), "{long}");
+    for line in ["target: ", "profile: ", "rust: rustc ", "eBPF object: "] {
+        assert!(long.contains(&format!("\n{line}")), "{long}");
+    }
+    let object = collector::watch::digest().map(|digest| format!("sha256:{digest}\n"));
+    assert!(long.contains(&object.unwrap_or_else(|| "none".to_owned())), "{long}");
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for command in ["run", "validate", "config", "status", "audit", "search", "completions"] {
+    for command in
+        ["run", "validate", "config", "status", "audit", "doctor", "search", "completions"]
+    {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert_eq!(run(&[command, "--help"]).0, Some(0));
     }

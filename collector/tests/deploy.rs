@@ -119,7 +119,8 @@ fn every_log_directory_is_mounted_where_the_agent_looks_and_read_only() {
             let volume = named(&pod["volumes"], mount["name"].as_str().unwrap());
             let host = volume["hostPath"]["path"].as_str()?.to_owned();
             let writable = mount["readOnly"] != true;
-            assert_eq!(writable, mount["name"] == "state", "{mount}");
+            let may = mount["name"] == "state" || mount["name"] == "bpffs";
+            assert_eq!(writable, may, "{mount}");
             Some((mount["mountPath"].as_str().unwrap().into(), host.into()))
         })
         .collect();
@@ -178,7 +179,7 @@ fn pod_may_do_no_more_than_it_needs() {
             "privileged": false,
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,
-            "capabilities": { "drop": ["ALL"], "add": ["DAC_READ_SEARCH"] },
+            "capabilities": { "drop": ["ALL"], "add": ["DAC_READ_SEARCH", "BPF", "PERFMON"] },
         })
     );
     assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");

@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use crate::bpf;
+
 /// Builds the agent and says where it is.
 pub fn run() -> Result<()> {
     let path = binary(&["collector"], "everyline")?;
@@ -17,6 +19,7 @@ pub fn run() -> Result<()> {
 
 /// Builds these packages for release; the path of one binary of theirs.
 pub fn binary(packages: &[&str], name: &str) -> Result<PathBuf> {
+    bpf::build_if_possible();
     let mut command = cargo();
     command.args(["build", "--release", "--locked", "--bins"]);
     for package in packages {

@@ -4,6 +4,7 @@
 //! own module; nothing here is part of the agent.
 
 mod bench;
+mod bpf;
 mod build;
 mod demo;
 mod e2e;
@@ -24,6 +25,8 @@ use clap::Parser;
 enum Task {
     /// Build the agent for release
     Build,
+    /// Build the eBPF programs alone, which every later build of the agent embeds
+    Bpf,
     /// Collect, kill, restart, search, audit: in under half a minute
     Demo,
     /// Run every test and hold the repository to its own law
@@ -43,6 +46,7 @@ fn main() -> Result<()> {
     process::clean_up_on_signals()?;
     match Task::parse() {
         Task::Build => build::run(),
+        Task::Bpf => bpf::build().map(|object| println!("{}", object.display())),
         Task::Demo => demo::run(),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),

@@ -24,12 +24,25 @@ pub fn install(needed: &[Needed]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    println!("    installing {}", missing.join(", "));
-    let mut command = Command::new("apt-get");
-    command.args(["install", "-y", "-q", "--no-install-recommends"]).args(&missing);
-    let output = command.env("DEBIAN_FRONTEND", "noninteractive").output();
-    let done = output.as_ref().is_ok_and(|output| output.status.success());
-    ensure!(done, "Install first: apt-get update && apt-get install {}", missing.join(" "));
+    install_all(&missing.join(" "))
+}
+
+/// Installs packages, named in one text, whether there or not: on Debian, as root.
+pub fn install_all(packages: &str) -> Result<()> {
+    let root = rustix::process::getuid().is_root();
+    if root {
+        println!("    installing {packages}");
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    let install = ["install", "-y", "-q", "--no-install-recommends"];
+    let install: Vec<_> = install.into_iter().chain(packages.split_whitespace()).collect();
+    // Package lists that were never fetched, or speak of what is gone.
+    let done = root && (apt(&install) || apt(&["update", "-q"]) && apt(&install));
+    ensure!(done, "Install first: apt-get update && apt-get install {packages}");
     Ok(())
 }
 

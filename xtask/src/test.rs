@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    build,
+    bpf, build,
     packages::{self, Needed},
     summary::{SHOW_OUTPUT, Summary},
 };
@@ -32,6 +32,7 @@ const CRASHES: [&str; 6] =
 /// Runs all tests.
 pub fn run(args: &Args) -> Result<()> {
     packages::require(&NEEDED)?;
+    bpf::build_if_possible();
     let begun = Instant::now();
     let mut sum = Summary::default();
     let mut good = cargo_test(&["--workspace", "--no-fail-fast"], &args.rest, &mut sum)?;

@@ -195,7 +195,8 @@ fn save(options: &Options, manifest: &Manifest) -> Result<()> {
 }
 
 /// Every log is held open; the soft limit of most machines is 1,024.
-fn raise_descriptor_limit() {
+/// Every file is held open: as many as the system allows.
+pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

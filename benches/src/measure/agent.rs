@@ -65,12 +65,33 @@ impl Agent {
 
     /// Lines acknowledged by all sinks together, as its metrics say.
     pub fn delivered_lines(&self) -> Result<u64> {
+        self.sum("everyline_delivered_lines_total")
+    }
+
+    /// The sum of all its series that begin with this name (and labels), as its metrics say.
+    pub fn sum(&self, series: &str) -> Result<u64> {
         let text = self.metrics()?;
         let values = text
             .lines()
-            .filter(|line| line.starts_with("everyline_delivered_lines_total"))
+            .filter(|line| line.starts_with(series))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         Ok(values.sum())
+    }
+
+    /// inotify watches it holds.
+    pub fn inotify_watches(&self) -> Result<u64> {
+        let mut watches = 0;
+        for entry in fs::read_dir(format!("/proc/{}/fdinfo", self.child.id()))?.flatten() {
+            // A descriptor may be closed meanwhile.
+            let about = fs::read_to_string(entry.path()).unwrap_or_default();
+            watches += about.lines().filter(|line| line.starts_with("inotify wd:")).count() as u64;
+        }
+        Ok(watches)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until `done`; an error if the agent ends or nothing comes of it for `timeout`.

@@ -3,13 +3,17 @@
 //! binary `bench`'s business.
 
 mod agent;
+mod arrivals;
 mod clock;
+mod cpus;
 mod limits;
 mod sink;
 
 pub use self::{
     agent::Agent,
+    arrivals::{Arrival, Arrivals, Poster},
     clock::{process_cpu, thread_cpu},
+    cpus::{pin_process, pin_thread},
     limits::{page_cache_read, read_split_copy, simd_json_tape, zstd_pieces},
     sink::{CountingSink, StalledSink},
 };

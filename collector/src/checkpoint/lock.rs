@@ -1,11 +1,16 @@
 //! One agent per state directory: a lock that the kernel lets go of when the process ends, however
 //! it ends. The file stays; removing it would let two agents hold two files of one name.
+//!
+//! Somebody who only wants to know whether it is held holds it himself for an instant. So a lock
+//! that is held is tried a few times more before it is refused.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -15,6 +20,10 @@ use rustix::fs::{FlockOperation, flock};
 pub struct StateLock {
     _file: File,
 }
+
+/// How often a lock that is held is tried, and how long after each other.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a state directory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +58,15 @@ impl LockError {
             Self::Io { .. } => 1,
         }
     }
+
+    /// What to do about a state directory that cannot be used because of this.
+    pub fn advice(source: &io::Error) -> &'static str {
+        advice(source)
+    }
 }
 
 impl StateLock {
-    /// Takes the lock without waiting. Creates the directory (mode 0700) where it is missing.
+    /// Takes the lock; waits no longer than for somebody who looks at it. Creates the directory (mode 0700) where it is missing.
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
         let failed = |source| LockError::Io { dir: dir.to_owned(), source };
         create_private_dir(dir).map_err(failed)?;
@@ -64,18 +78,40 @@ impl StateLock {
             .mode(0o600)
             .open(dir.join("lock"))
             .map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        let mut tries = 0;
+        while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if errno != rustix::io::Errno::WOULDBLOCK {
+                return Err(failed(errno.into()));
+            }
+            tries += 1;
+            if tries == TRIES {
                 return Err(LockError::Held { pid: read_pid(&mut file), dir: dir.to_owned() });
             }
-            Err(errno) => return Err(failed(errno.into())),
+            thread::sleep(PAUSE);
         }
         // Only for the message above: the lock holds whether or not this can be written.
         if let Err(error) = write_pid(&mut file) {
             tracing::debug!(%error, "Cannot write the process id into the lock file.");
         }
         Ok(Self { _file: file })
+    }
+
+    /// Whether somebody holds a state directory, without taking it, creating it or writing to it:
+    /// None if nobody does, else who, if that could be read.
+    ///
+    /// # Errors
+    /// The lock file is there but cannot be opened.
+    pub fn holder(dir: &Path) -> io::Result<Option<Option<u32>>> {
+        let mut file = match File::open(dir.join("lock")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(read_pid(&mut file))),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 
@@ -150,6 +186,33 @@ mod tests {
 
         drop(first);
         StateLock::acquire(&dir).unwrap();
+    }
+
+    #[test]
+    fn looking_tells_who_holds_it_and_leaves_no_trace() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("state");
+        assert_eq!(StateLock::holder(&dir).unwrap(), None);
+        assert!(!dir.exists());
+        let held = StateLock::acquire(&dir).unwrap();
+        assert_eq!(StateLock::holder(&dir).unwrap(), Some(Some(std::process::id())));
+        drop(held);
+        assert_eq!(StateLock::holder(&dir).unwrap(), None);
+        StateLock::acquire(&dir).unwrap();
+    }
+
+    #[test]
+    fn somebody_who_only_looks_keeps_no_agent_from_starting() {
+        let temp = tempfile::tempdir().unwrap();
+        drop(StateLock::acquire(temp.path()).unwrap());
+        let looking = File::open(temp.path().join("lock")).unwrap();
+        flock(&looking, FlockOperation::LockShared).unwrap();
+        let looker = thread::spawn(move || {
+            thread::sleep(PAUSE / 2);
+            drop(looking);
+        });
+        StateLock::acquire(temp.path()).unwrap();
+        looker.join().unwrap();
     }
 
     #[test]

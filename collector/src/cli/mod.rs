@@ -5,6 +5,7 @@
 
 mod agent;
 mod audit;
+mod doctor;
 mod run;
 pub mod search;
 mod status;
@@ -21,7 +22,10 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
-use crate::config::{self, Config, ConfigError, Loaded, Sink};
+use crate::{
+    config::{self, Config, ConfigError, Loaded, Sink},
+    watch,
+};
 
 /// Exit code: the command line is wrong.
 pub const USAGE: u8 = 64;
@@ -64,6 +68,9 @@ enum Command {
     Status(status::Args),
     /// Prove that every byte is accounted for; exit status 1 if not, or if any was lost
     Audit(audit::Args),
+    /// Say what works on this machine, what does not, and what to do about it; exit status 1 if
+    /// there is a problem
+    Doctor(doctor::Args),
     /// Find lines in the embedded archive
     Search(search::SearchArgs),
     /// Print a completion script for a shell
@@ -115,6 +122,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Default) => print(config::DEFAULT_YAML),
         Command::Status(args) => status::run(&args, &load()?.config),
         Command::Audit(args) => audit::run(&args, &load()?.config),
+        Command::Doctor(args) => doctor::run(&args, &load()?),
         Command::Search(args) => {
             // With a directory named, a configuration is not needed.
             let loaded = match args.archive_dir {
@@ -147,11 +155,14 @@ fn version(verbose: bool) -> String {
     }
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let failpoints = if cfg!(feature = "failpoints") { "on (for tests only)" } else { "off" };
+    let object = watch::digest().map_or_else(
+        || "none (this build has no kernel watch)".to_owned(),
+        |digest| format!("sha256:{digest}"),
+    );
     format!(
-        "{version}target: {}-{}\nprofile: {profile}\nrust: {} or later\nfailpoints: {failpoints}\n",
-        std::env::consts::ARCH,
-        std::env::consts::OS,
-        env!("CARGO_PKG_RUST_VERSION"),
+        "{version}target: {}\nprofile: {profile}\nrust: {}\neBPF object: {object}\nfailpoints: {failpoints}\n",
+        env!("EVERYLINE_TARGET"),
+        env!("EVERYLINE_RUSTC"),
     )
 }
 

@@ -180,6 +180,8 @@ pub struct Watch {
     /// How often everything is looked at, whatever the mode (writes that nothing notices: mmap,
     /// network filesystems).
     pub sweep_interval: Span,
+    /// The kernel watch.
+    pub kernel: KernelWatch,
 }
 
 /// Which mechanism notices changes.
@@ -189,10 +191,47 @@ pub enum WatchMode {
     /// The best that works here.
     #[default]
     Auto,
+    /// The kernel's own tally, inotify where it does not reach.
+    Kernel,
     /// inotify, polling what it cannot cover.
     Inotify,
     /// Polling only.
     Poll,
+}
+
+/// The kernel watch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KernelWatch {
+    /// Which kind of hook sees writes.
+    pub hook: KernelHook,
+    /// Where programs and tallies are pinned (a bpffs), to go on while no agent runs.
+    pub pin_dir: PathBuf,
+    /// Files and directories watched at most; the rest is left to inotify.
+    pub max_files: u32,
+}
+
+/// Which kind of hook sees writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelHook {
+    /// The best that the kernel takes.
+    #[default]
+    Auto,
+    /// The end of the filesystem's write function.
+    Fexit,
+    /// The filesystem's tracepoints.
+    Tracepoint,
+}
+
+impl std::fmt::Display for KernelHook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Fexit => "fexit",
+            Self::Tracepoint => "tracepoint",
+        })
+    }
 }
 
 /// How records are grouped.
@@ -532,7 +571,15 @@ impl Default for Watch {
             mode: WatchMode::Auto,
             poll_interval: Span(Duration::from_millis(250)),
             sweep_interval: Span(Duration::from_secs(5)),
+            kernel: KernelWatch::default(),
         }
+    }
+}
+
+impl Default for KernelWatch {
+    fn default() -> Self {
+        let pin_dir = "/sys/fs/bpf/everyline".into();
+        Self { hook: KernelHook::Auto, pin_dir, max_files: collector_ebpf::SLOTS }
     }
 }
 

@@ -1,6 +1,15 @@
 //! One directory's entries: names, kinds, nothing else.
 
-use std::{ffi::OsString, fs, io, path::Path};
+use std::{
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+};
+
+use rustix::fs::FileType;
+
+use crate::read::traceless;
 
 /// What an entry is, itself (a link is a link).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,16 +34,27 @@ pub(super) struct Entry {
 /// All entries, by name. One that goes away meanwhile is left out.
 pub(super) fn read(directory: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    for entry in fs::read_dir(directory)? {
+    for entry in traceless::entries(directory)? {
         let entry = entry?;
-        let Ok(about) = entry.file_type() else { continue };
-        let kind = match () {
-            () if about.is_dir() => Kind::Directory,
-            () if about.is_file() => Kind::File,
-            () if about.is_symlink() => Kind::Link,
-            () => Kind::Other,
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            // The filesystem does not say it with the name.
+            FileType::Unknown => match fs::symlink_metadata(directory.join(name)) {
+                Ok(about) => FileType::from_raw_mode(about.mode()),
+                Err(_) => continue,
+            },
+            kind => kind,
         };
-        entries.push(Entry { name: entry.file_name(), kind });
+        let kind = match kind {
+            FileType::Directory => Kind::Directory,
+            FileType::RegularFile => Kind::File,
+            FileType::Symlink => Kind::Link,
+            _ => Kind::Other,
+        };
+        entries.push(Entry { name: name.to_owned(), kind });
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)

@@ -147,9 +147,37 @@ impl Discovery {
                 Vec::new()
             }
         };
+        self.list_entries(directory, &here, &entries, listing)
+    }
+
+    /// What a file would be that was at `path` (its directory may be gone too); None: nothing that
+    /// is collected.
+    pub fn would_find(&self, path: &Path) -> Option<Found> {
+        let (directory, name) = (path.parent()?, path.file_name()?.to_owned());
+        let here = self.host.outside(directory)?;
+        let mut entries = entries::read(directory).unwrap_or_default();
+        entries.retain(|entry| entry.name != name);
+        entries.push(entries::Entry { name, kind: entries::Kind::File });
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let listing = self.list_entries(directory, &here, &entries, Listing::default());
+        listing.files.into_iter().find(|found| found.path == path)
+    }
+
+    /// Where this process finds a path of the host, links followed as the host would.
+    pub fn host_path(&self, path: &Path) -> PathBuf {
+        self.host.inside(&self.host.real(path).unwrap_or_else(|| path.to_owned()))
+    }
+
+    fn list_entries(
+        &self,
+        directory: &Path,
+        here: &Path,
+        entries: &[entries::Entry],
+        mut listing: Listing,
+    ) -> Listing {
         let (host, own) = (&self.host, &self.own);
         let bases = Bases::default();
-        let look = Look { host, own, directory, here: &here, entries: &entries, bases: &bases };
+        let look = Look { host, own, directory, here, entries, bases: &bases };
         let mut known = self.lead_on(&look, &mut listing);
         if let Some(kubernetes) = &self.kubernetes {
             known |= kubernetes.list(&look, self.docker.as_ref(), &mut listing);

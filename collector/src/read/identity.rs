@@ -8,7 +8,7 @@ use std::{fmt, fs::File, io, os::unix::fs::FileExt};
 
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
 
-use super::sys;
+use super::{sys, traceless};
 
 /// Names one file's life (one incarnation: a truncation begins another) in every record's
 /// `log.record.uid` and in the checkpoint. Derived from what the kernel says of the inode, so it is
@@ -109,9 +109,8 @@ pub fn look_at(path: &std::path::Path) -> io::Result<Look> {
 /// # Errors
 /// As `open(2)`; `InvalidInput` where it is not a regular file.
 pub fn open(path: &std::path::Path) -> io::Result<(File, Look)> {
-    let flags =
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let file = File::from(traceless::open(path, flags)?);
     let look = look(&file)?;
     if !look.regular {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

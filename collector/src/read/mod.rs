@@ -12,3 +12,4 @@ pub mod pump;
 pub mod reader;
 pub mod sys;
 pub mod tail;
+pub mod traceless;

@@ -27,7 +27,7 @@ use crate::{
     },
     ledger::{Accounts, FileAccount},
     metrics::{Metrics, ReasonLabel},
-    watch::FileToken,
+    watch::{FileToken, Heard},
 };
 
 /// Bytes read at once.
@@ -369,6 +369,15 @@ impl Reader {
                 continue;
             }
             let unread = (piece.bytes, fresh - pumped.consumed);
+            match heard(&file, tail.cursors[sink].offset + unread.1 as u64) {
+                Heard::Nothing => {}
+                Heard::More => {
+                    // The size follows within microseconds; the writer may need this core.
+                    std::thread::yield_now();
+                    continue;
+                }
+                Heard::Soon => return Turn::Later(Instant::now() + Duration::from_millis(1)),
+            }
             match self.at_end(id, tail, sink, &file, unread) {
                 Some(turn) => return turn,
                 None if left == 0 => return Turn::More,
@@ -379,6 +388,7 @@ impl Reader {
 
     /// Reads from the guard bytes on into the buffer.
     fn read(&mut self, cursor: &Cursor, file: &LogFile) -> io::Result<Piece> {
+        self.setup.metrics.reads.inc();
         file.content.read_at(&mut self.buffer, cursor.offset - cursor.guard().len() as u64)
     }
 
@@ -637,6 +647,11 @@ impl Reader {
         }
         self.tails.values().flat_map(|tail| tail.files().cloned().collect::<Vec<_>>()).collect()
     }
+}
+
+/// Asks to be woken when the file is written beyond `size`; what was written already is told now.
+fn heard(file: &LogFile, size: u64) -> Heard {
+    file.bell.as_ref().map_or(Heard::Nothing, |bell| bell.set(size))
 }
 
 /// What is to be flushed.

@@ -12,7 +12,10 @@ use std::{
 
 use super::{content::Content, cursor::Cursor, identity};
 use crate::{
-    batch::encode::SourceEncoding, discover::Source, ledger::FileAccount, watch::FileToken,
+    batch::encode::SourceEncoding,
+    discover::Source,
+    ledger::FileAccount,
+    watch::{Bell, FileToken},
 };
 
 /// A rotated file must have been unchanged for this long before its successor is read.
@@ -35,6 +38,8 @@ pub struct LogFile {
     pub content: Content,
     /// Whether it is the file being written now.
     pub live: bool,
+    /// To be set at its end, where the kernel watches it.
+    pub bell: Option<Bell>,
 }
 
 /// A file in a tail, and what is known of its end.
@@ -95,7 +100,8 @@ impl Tail {
         encodings: Vec<Arc<SourceEncoding>>,
         cursors: Vec<Cursor>,
     ) -> Self {
-        let (slots, first) = (VecDeque::new(), 0);
+        // Most sources have one file; growing from nothing would make room for four.
+        let (slots, first) = (VecDeque::with_capacity(1), 0);
         let (queued, timer, closed) = (false, None, false);
         Self { source, encodings, cursors, queued, timer, closed, slots, first }
     }
@@ -306,7 +312,7 @@ mod tests {
             true => Content::gzip(file, dir, u64::MAX).unwrap(),
             false => Content::Plain(Arc::new(file)),
         };
-        LogFile { token: FileToken(token), account, content, live }
+        LogFile { token: FileToken(token), account, content, live, bell: None }
     }
 
     #[test]

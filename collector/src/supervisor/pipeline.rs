@@ -102,7 +102,7 @@ impl Pipeline {
         let (outlets, sinks, tasks) =
             start_sinks(config, runtime, metrics, (&positions, sound), &addresses, &receipts_in)?;
         let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
-        let watcher = watch::start(&config.watch, Arc::clone(metrics)).map_err(RunError::Watch)?;
+        let watcher = watch::start(config, Arc::clone(metrics)).map_err(RunError::Watch)?;
         let waker = watcher.waker();
         let discovery =
             Discovery::new(config, &OwnOutputs::detect(config)).map_err(RunError::discover)?;

@@ -30,6 +30,9 @@ use crate::{
 
 /// How often sizes of files that nobody reads are looked at for the checkpoint.
 const REFRESH: Duration = Duration::from_secs(5);
+/// Every so many times those that are read to their end are looked at too: whoever reads them notes
+/// their sizes anyway.
+const THOROUGH: u32 = 12;
 
 /// Receipts that come in quick succession are taken together: waking this thread for each would cost
 /// more than its work. Nobody waits for it but files to be registered, and these not longer.
@@ -80,7 +83,7 @@ impl Settler {
     pub fn run(mut self) -> Store {
         let mut unsaved = Unsaved::default();
         let mut due = Instant::now() + self.interval;
-        let mut refresh = Instant::now() + REFRESH;
+        let (mut refresh, mut refreshes) = (Instant::now() + REFRESH, 0_u32);
         let mut gather = false;
         loop {
             let mut stop = false;
@@ -114,7 +117,8 @@ impl Settler {
             let now = Instant::now();
             if now >= refresh {
                 refresh = now + REFRESH;
-                self.refresh(&mut unsaved);
+                refreshes = refreshes.wrapping_add(1);
+                self.refresh(&mut unsaved, refreshes.is_multiple_of(THOROUGH));
             }
             if !waiting.is_empty() || now >= due || stop {
                 self.register(&waiting, &mut unsaved);
@@ -178,13 +182,16 @@ impl Settler {
 
     /// Notes sizes of files that grow while nobody reads them (a dead sink): the audit of a file
     /// that is deleted while the agent is down rests on them.
-    fn refresh(&self, unsaved: &mut Unsaved) {
+    fn refresh(&self, unsaved: &mut Unsaved, thorough: bool) {
         for account in self.accounts.all() {
             if account.ended.load(Ordering::Acquire) {
                 continue;
             }
             let before = account.seen.load(Ordering::Acquire);
-            account.refresh();
+            let behind = |sink: &ledger::SinkAccount| sink.read.load(Ordering::Acquire) < before;
+            if thorough || account.sinks.iter().any(behind) {
+                account.refresh();
+            }
             let grown = account.seen.load(Ordering::Acquire) > before;
             if account.registered.load(Ordering::Acquire)
                 && (grown || account.stale.load(Ordering::Acquire))

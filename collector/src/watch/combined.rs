@@ -1,14 +1,16 @@
-//! The watcher: inotify where it reaches, looking at intervals for the rest and, slowly, for all.
+//! The watcher: the kernel's tally where it reaches, inotify where that does, looking at intervals
+//! for the rest and, slowly, for all.
 //!
 //! Every directory and file has a place in one schedule: what is polled comes up every
 //! `poll_interval` (less often when quiet, see [`super::poll::pause`]), what inotify covers every
-//! `sweep_interval`. Between these nothing runs.
+//! `sweep_interval`, what the kernel covers more seldom. Between these nothing runs.
 
 use std::{
     collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs::File,
     io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -16,21 +18,34 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+mod kernel;
 mod tables;
 
 use super::{
-    DirToken, Event, FileToken, Mode, Waker, Watcher,
+    Bell, Departed, DirToken, Event, FileToken, Mode, Waker, Watcher,
     inotify::{Change, Inotify, Refusal},
+    kernel::{self as programs, Kernel},
     poll::{DirectoryState, FileState, Schedule},
 };
 use crate::{
-    config,
+    config::Config,
     metrics::{Metrics, ReasonLabel},
+    read::identity::FileId,
 };
 
-/// Two turns are at least so far apart while events pour in, so that a busy writer's many events
-/// become one.
+/// Two turns are at least so far apart while inotify's events pour in, so that a busy writer's many
+/// events become one.
 const TURN: Duration = Duration::from_millis(2);
+
+/// The same for the kernel's wake-ups, of which a busy writer makes one a look: a quarter of the time
+/// that a batch is given to fill anyway, at most this.
+const KERNEL_TURN: Duration = Duration::from_millis(250);
+
+/// What the kernel watches is swept this many times more seldom than what inotify does: files for
+/// the sake of writers that pass by its hooks (mmap), directories, which nothing passes by, only in
+/// case.
+const KERNEL_SWEEPS: u32 = 6;
+const KERNEL_DIRECTORY_SWEEPS: u32 = 24;
 
 /// An overflow is said at most so often.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
@@ -53,6 +68,8 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// See the module.
 pub(super) struct Combined {
+    kernel: Option<Kernel>,
+    kernel_turn: Duration,
     inotify: Option<Inotify>,
     waker: Waker,
     metrics: Arc<Metrics>,
@@ -68,13 +85,18 @@ pub(super) struct Combined {
     /// Watches to be given back once the events at hand are taken.
     given_back: Vec<i32>,
     turned: Instant,
+    /// When files that nobody claimed were looked for the last time.
+    tidied: Instant,
     said: HashSet<Refusal>,
+    kernel_said: HashSet<programs::Refusal>,
     overflow_said: Option<Instant>,
 }
 
 struct Directory {
     path: PathBuf,
-    /// `None`: polled.
+    /// Device and inode, if the kernel watches it.
+    kernel: Option<(u64, u64)>,
+    /// inotify's watch: where the kernel does not watch the directory, or not its files' writes.
     watch: Option<i32>,
     /// Whether writes to entries are asked for.
     writes: bool,
@@ -87,10 +109,11 @@ struct Directory {
 
 struct Watched {
     /// Where it is called what; `None`: adrift (moved away, removed, or its directory is no longer
-    /// watched), and therefore polled until it is registered again.
+    /// watched), and therefore polled until it is registered again. The kernel needs no name.
     place: Option<(DirToken, OsString)>,
     file: Arc<File>,
     mode: Mode,
+    bell: Option<Bell>,
     state: Option<FileState>,
     pace: Pace,
 }
@@ -115,14 +138,17 @@ pub(super) fn count_fallback(metrics: &Metrics, reason: &'static str) {
 
 impl Combined {
     pub(super) fn new(
-        config: &config::Watch,
+        config: &Config,
+        kernel: Option<Kernel>,
         inotify: Option<Inotify>,
         waker: Waker,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let poll_interval = config.poll_interval.0.max(Duration::from_millis(1));
-        let sweep_interval = config.sweep_interval.0.max(poll_interval);
+        let poll_interval = config.watch.poll_interval.0.max(Duration::from_millis(1));
+        let sweep_interval = config.watch.sweep_interval.0.max(poll_interval);
         Self {
+            kernel,
+            kernel_turn: KERNEL_TURN.min(config.batch.max_age.0 / 4),
             inotify,
             waker,
             metrics,
@@ -136,9 +162,16 @@ impl Combined {
             queued: Vec::new(),
             given_back: Vec::new(),
             turned: Instant::now(),
+            tidied: Instant::now(),
             said: HashSet::new(),
+            kernel_said: HashSet::new(),
             overflow_said: None,
         }
+    }
+
+    /// How a file is watched at the moment; one that is not watched might as well be polled.
+    pub(super) fn mode_of(&self, file: FileToken) -> Mode {
+        self.files.get(&file).map_or(Mode::Poll, |file| file.mode)
     }
 }
 
@@ -155,6 +188,7 @@ impl Watcher for Combined {
         let pace = self.pace();
         let directory = Directory {
             path: path.to_owned(),
+            kernel: None,
             watch: None,
             writes: false,
             unseen_writers,
@@ -175,7 +209,7 @@ impl Watcher for Combined {
         directory.state.look(path, true);
         let mode = directory.mode();
         let look = Look::Directory(token, directory.pace.look);
-        self.schedule.admit(look, now, self.interval(mode));
+        self.schedule.admit(look, now, self.directory_interval(mode, Duration::ZERO));
         Ok(mode)
     }
 
@@ -193,14 +227,23 @@ impl Watcher for Combined {
         directory: DirToken,
         name: &OsStr,
         file: &Arc<File>,
-    ) {
-        if let Some(known) = self.files.get(&token) {
-            let here = known.place.as_ref().is_some_and(|(d, n)| *d == directory && n == name);
-            if here && Arc::ptr_eq(&known.file, file) {
-                return;
+        id: FileId,
+    ) -> Option<Bell> {
+        let mut kept = None;
+        if let Some(known) = self.files.get(&token).filter(|known| Arc::ptr_eq(&known.file, file)) {
+            kept = (known.mode == Mode::Kernel).then(|| known.bell.clone()).flatten();
+            if let Some(kernel) = &mut self.kernel {
+                kernel.name_file(token, id);
+            }
+            if known.place.as_ref().is_some_and(|(d, n)| *d == directory && n == name) {
+                return known.bell.clone();
             }
         }
-        self.remove_file(token);
+        self.forget_file(token, kept.is_none());
+        let bell = kept.or_else(|| {
+            let kernel = self.kernel.as_mut().filter(|kernel| kernel.covers(file))?;
+            Some(kernel.add_file(token, id, file))
+        });
         let mut place = None;
         if let Some(into) = self.directories.get_mut(&directory) {
             let former = into.names.insert(name.to_owned(), token);
@@ -208,16 +251,24 @@ impl Watcher for Combined {
             if let Some(former) = former {
                 self.set_adrift(former);
             }
-            self.ask_for_writes(directory);
+            if bell.is_none() {
+                self.ask_for_writes(directory);
+            }
         }
-        let mode = place.as_ref().map_or(Mode::Poll, |_| self.directory_mode(directory));
+        let mode = match (&bell, &place) {
+            (Some(_), _) => Mode::Kernel,
+            (None, Some(_)) => self.lesser_mode(directory),
+            (None, None) => Mode::Poll,
+        };
         let pace = self.pace();
         let look = Look::File(token, pace.look);
-        let state = FileState::of(file);
-        self.files.insert(token, Watched { place, file: Arc::clone(file), mode, state, pace });
+        let (file, state) = (Arc::clone(file), FileState::of(file));
+        let watched = Watched { place, file, mode, bell: bell.clone(), state, pace };
+        self.files.insert(token, watched);
         self.count(mode, 1);
         self.schedule.admit(look, Instant::now(), self.interval(mode));
         self.queued.push(Event::Written(token));
+        bell
     }
 
     fn unwatch_file(&mut self, token: FileToken) {
@@ -228,9 +279,11 @@ impl Watcher for Combined {
         let end = Instant::now().checked_add(timeout);
         loop {
             let mut woken = false;
+            self.enter_pending();
             if self.queued.is_empty() {
                 woken = self.sleep(end)?;
             }
+            self.take_told();
             self.take_events()?;
             self.look_at_due();
             self.hand_out(events);
@@ -244,6 +297,16 @@ impl Watcher for Combined {
     fn waker(&self) -> Waker {
         self.waker.clone()
     }
+
+    fn departed(&mut self) -> Vec<Departed> {
+        self.kernel.as_mut().map(Kernel::departed).unwrap_or_default()
+    }
+
+    fn forget_strangers(&mut self) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.forget_strangers();
+        }
+    }
 }
 
 /// Waiting.
@@ -251,13 +314,18 @@ impl Combined {
     /// Until an event, a due look, `end` or a wake; true if woken.
     fn sleep(&mut self, end: Option<Instant>) -> io::Result<bool> {
         let until = [self.schedule.next(), end].into_iter().flatten().min();
-        let inotify = self.inotify.as_ref().map(Inotify::fd);
+        let inotify = self.inotify.as_ref().map(|inotify| (inotify.fd().as_fd(), TURN));
+        let kernel = self.kernel.as_ref().map(|kernel| (kernel.fd(), self.kernel_turn));
+        let told: Vec<_> = [inotify, kernel].into_iter().flatten().collect();
         let mut fds = vec![PollFd::new(&self.waker.0, PollFlags::IN)];
-        fds.extend(inotify.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(told.iter().map(|(fd, _)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         poll(&mut fds, until)?;
-        let told = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
-        let rest = self.turned + TURN;
-        if told && fds[0].revents().is_empty() && Instant::now() < rest {
+        let woken = !fds[0].revents().is_empty();
+        // Whoever told something is heard at the end of its turn, the shortest of them.
+        let turns = fds[1..].iter().zip(&told).filter(|(fd, _)| !fd.revents().is_empty());
+        let turn = turns.map(|(_, (_, turn))| *turn).min();
+        let rest = turn.map(|turn| self.turned + turn).filter(|rest| Instant::now() < *rest);
+        if let Some(rest) = rest.filter(|_| !woken) {
             poll(&mut fds[..1], Some(rest))?;
         }
         Ok(self.waker.drain())
@@ -266,7 +334,12 @@ impl Combined {
     fn take_events(&mut self) -> io::Result<()> {
         // Taken out for the while, so that its events can be acted on.
         let Some(mut inotify) = self.inotify.take() else { return Ok(()) };
-        let drained = inotify.drain(|change| self.take_change(&change));
+        let mut written = 0;
+        let drained = inotify.drain(|change| {
+            written += u64::from(matches!(change, Change::Modified(..)));
+            self.take_change(&change);
+        });
+        self.count_wakeups(Mode::Inotify, written);
         for wd in self.given_back.drain(..) {
             inotify.remove(wd);
         }
@@ -317,6 +390,14 @@ impl Combined {
 
     fn look_at_due(&mut self) {
         let now = Instant::now();
+        let before = self.queued.len();
+        self.look_at_all_due(now);
+        let written = |event: &&Event| matches!(event, Event::Written(_));
+        let seen = self.queued[before..].iter().filter(written).count();
+        self.count_wakeups(Mode::Poll, seen as u64);
+    }
+
+    fn look_at_all_due(&mut self, now: Instant) {
         while let Some(due) = self.schedule.due(now) {
             for look in due {
                 match look {
@@ -328,7 +409,7 @@ impl Combined {
     }
 
     fn look_at_directory(&mut self, token: DirToken, look: u64, now: Instant) {
-        let wanted = self.inotify.is_some();
+        let wanted = self.inotify.is_some() || self.kernel.is_some();
         let Some(directory) = self.directories.get_mut(&token) else { return };
         if directory.pace.look != look {
             return;
@@ -340,7 +421,7 @@ impl Combined {
         }
         let quiet = now.duration_since(directory.pace.changed);
         let better = wanted
-            && directory.watch.is_none()
+            && directory.mode() == Mode::Poll
             && !directory.unseen_writers
             && directory.state.exists()
             // Came back, or else a try a sweep: the limit may have been raised.
@@ -348,7 +429,7 @@ impl Combined {
         if better && self.attach(token).is_ok() {
             self.queued.push(Event::Directory(token));
         }
-        let interval = self.interval_after(self.directory_mode(token), quiet);
+        let interval = self.directory_interval(self.directory_mode(token), quiet);
         self.schedule.again(Look::Directory(token, look), now, interval);
     }
 
@@ -380,7 +461,7 @@ impl Combined {
             let known = match event {
                 Event::Written(token) => self.files.contains_key(&token),
                 Event::Directory(token) => self.directories.contains_key(&token),
-                Event::Overflow => true,
+                Event::Overflow | Event::Departed => true,
             };
             if known && seen.insert(event) {
                 events.push(event);
@@ -391,13 +472,21 @@ impl Combined {
 
 impl Directory {
     fn mode(&self) -> Mode {
+        if self.kernel.is_some() { Mode::Kernel } else { self.lesser_mode() }
+    }
+
+    /// How it is watched without the kernel's help, as is everything in it that the kernel does not
+    /// watch itself.
+    fn lesser_mode(&self) -> Mode {
         if self.watch.is_some() { Mode::Inotify } else { Mode::Poll }
     }
 }
 
 impl Mode {
-    fn name(self) -> &'static str {
+    /// The metric's word for it.
+    pub fn name(self) -> &'static str {
         match self {
+            Self::Kernel => "kernel",
             Self::Inotify => "inotify",
             Self::Poll => "poll",
         }

@@ -1,9 +1,9 @@
 //! Watch: which file has unread bytes, which directory has changed.
 //!
-//! One interface, [`Watcher`]; behind it inotify and polling (the kernel's own tally later). A
-//! watcher only hints: whoever is woken looks at the file itself, so a doubled or late hint costs
-//! time, never lines. What a better mechanism cannot cover (watch limit, queue overflow, network
-//! filesystem) falls back to polling, is said once and shows in a metric.
+//! One interface, [`Watcher`]; behind it the kernel's own tally, inotify and polling. A watcher only
+//! hints: whoever is woken looks at the file itself, so a doubled or late hint costs time, never
+//! lines. What a better mechanism cannot cover (filesystem, watch limit, queue overflow, network
+//! filesystem) falls back to a lesser one, is said once and shows in a metric.
 //!
 //! It reads no log and opens no file; the descriptors it looks at are the registry's.
 
@@ -20,18 +20,27 @@ use std::{
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
-    config::{self, WatchMode},
+    config::{Config, WatchMode},
     metrics::Metrics,
+    read::identity::FileId,
 };
 
 mod combined;
-#[cfg(test)]
-mod conformance;
 mod inotify;
+mod kernel;
 mod poll;
+mod trial;
+#[cfg(test)]
+mod watch_conformance;
 
 use combined::Combined;
 use inotify::Inotify;
+use kernel::Kernel;
+pub use kernel::{
+    Bell, Departed, Heard, HookReport, LoadError, Pinned, RefusedHook, Sees, digest, is_bpffs,
+    pinned, unpin,
+};
+pub use trial::Trial;
 
 /// The registry's number for a watched directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,11 +59,16 @@ pub enum Event {
     Directory(DirToken),
     /// Events were lost: every directory and file must be looked at.
     Overflow,
+    /// Files are gone that nobody had claimed: see [`Watcher::departed`].
+    Departed,
 }
 
 /// How something is watched; also the label of `everyline_watch_mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
+    /// The kernel's own tally.
+    Kernel,
     /// inotify on the directory.
     Inotify,
     /// `fstat` at intervals.
@@ -63,7 +77,7 @@ pub enum Mode {
 
 /// Notices writes and directory changes.
 pub trait Watcher: Send {
-    /// Watches a directory's entries. A directory that inotify cannot take is polled; an error is
+    /// Watches a directory's entries. A directory that nothing better takes is polled; an error is
     /// returned only where it cannot be watched at all (it does not exist). A directory that
     /// vanishes later stays watched by its path until it is unwatched: its return is reported.
     fn watch_directory(&mut self, token: DirToken, path: &Path) -> io::Result<Mode>;
@@ -71,8 +85,17 @@ pub trait Watcher: Send {
     fn unwatch_directory(&mut self, token: DirToken);
     /// Watches a file that is called `name` in the watched directory now. Calling it again for the
     /// same token renames it (a rotation). A new file or name is reported as written once by the
-    /// next wait, so nothing written meanwhile is overlooked; a repeated registration is free.
-    fn watch_file(&mut self, token: FileToken, directory: DirToken, name: &OsStr, file: &Arc<File>);
+    /// next wait, so nothing written meanwhile is overlooked; a repeated registration is free. `id`
+    /// names the file's present life. Where a bell is returned, it must be set at the file's end:
+    /// nothing is reported of it otherwise.
+    fn watch_file(
+        &mut self,
+        token: FileToken,
+        directory: DirToken,
+        name: &OsStr,
+        file: &Arc<File>,
+        id: FileId,
+    ) -> Option<Bell>;
     /// Forgets a file.
     fn unwatch_file(&mut self, token: FileToken);
     /// Blocks until something happened, `timeout` passed or the waker was used; appends events
@@ -80,27 +103,67 @@ pub trait Watcher: Send {
     fn wait(&mut self, timeout: Duration, events: &mut Vec<Event>) -> io::Result<()>;
     /// Interrupts [`Watcher::wait`] from another thread.
     fn waker(&self) -> Waker;
+    /// Files whose end the mechanism itself has seen, each once; also of the time before this
+    /// watcher was there, where it can know.
+    fn departed(&mut self) -> Vec<Departed>;
+    /// Everything that is to be watched by now is: what an earlier agent watched besides is let go.
+    fn forget_strangers(&mut self);
 }
 
 /// The best watcher that works here and that the configuration allows. Fails only where the
 /// process has no descriptor left for the waker.
-pub fn start(config: &config::Watch, metrics: Arc<Metrics>) -> io::Result<Box<dyn Watcher>> {
-    let inotify = match config.mode {
+pub fn start(config: &Config, metrics: Arc<Metrics>) -> io::Result<Box<dyn Watcher>> {
+    let mode = config.watch.mode;
+    let kernel = match mode {
+        WatchMode::Auto | WatchMode::Kernel => start_kernel(config, &metrics),
+        WatchMode::Inotify | WatchMode::Poll => {
+            // Whoever may not look there has left nothing there.
+            if let Err(error) = unpin(config)
+                && error.kind() != io::ErrorKind::PermissionDenied
+            {
+                tracing::warn!(%error, "Programs of the kernel watch cannot be removed from bpffs.");
+            }
+            None
+        }
+    };
+    let inotify = match mode {
         WatchMode::Poll => None,
-        WatchMode::Auto | WatchMode::Inotify => match Inotify::new() {
+        WatchMode::Auto | WatchMode::Kernel | WatchMode::Inotify => match Inotify::new() {
             Ok(inotify) => Some(inotify),
             Err(error) => {
                 combined::count_fallback(&metrics, inotify::Refusal::of(&error).reason());
                 tracing::warn!(
                     %error,
-                    "No inotify instance is to be had; everything is polled instead. Raise the \
-                     sysctl fs.inotify.max_user_instances, or set watch.mode to poll."
+                    "No inotify instance is to be had; what the kernel watch does not cover is \
+                     polled instead. Raise the sysctl fs.inotify.max_user_instances, or set \
+                     watch.mode to poll."
                 );
                 None
             }
         },
     };
-    Ok(Box::new(Combined::new(config, inotify, Waker::new()?, metrics)))
+    Ok(Box::new(Combined::new(config, kernel, inotify, Waker::new()?, metrics)))
+}
+
+/// Whether there is a kernel watch here: loads the programs, and lets them go again.
+pub fn probe_kernel() -> Result<(), LoadError> {
+    Kernel::alone().map(drop)
+}
+
+/// The kernel watch, or why there is none, said once.
+fn start_kernel(config: &Config, metrics: &Metrics) -> Option<Kernel> {
+    let error = match Kernel::start(&config.watch.kernel, &config.state_dir) {
+        Ok(kernel) => return Some(kernel),
+        Err(error) => error,
+    };
+    combined::count_fallback(metrics, error.reason());
+    let advice = error.advice();
+    if config.watch.mode == WatchMode::Kernel {
+        tracing::warn!(%error, "There is no kernel watch; inotify watches instead. {advice}.");
+    } else {
+        tracing::info!(%error, "There is no kernel watch; inotify watches instead. {advice}.");
+    }
+    None
 }
 
 /// Interrupts a watcher's wait from another thread. Cheap to clone.

@@ -6,12 +6,14 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, Metadata},
     hash::BuildHasher,
-    os::unix::fs::{DirEntryExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use foldhash::fast::FixedState;
+
+use crate::read::traceless;
 
 /// A quiet file is looked at at least so often (or at the poll interval, if that is longer).
 const SLOWEST: Duration = Duration::from_secs(1);
@@ -115,10 +117,12 @@ fn is_settled(about: &Metadata) -> bool {
 
 /// A sum over the entries, whatever their order.
 fn entries(path: &Path) -> u64 {
-    let Ok(listing) = fs::read_dir(path) else { return 0 };
+    let Ok(listing) = traceless::entries(path) else { return 0 };
     let hash = FixedState::with_seed(0);
-    listing.flatten().fold(1, |sum, entry| {
-        sum.wrapping_add(hash.hash_one((entry.file_name().as_encoded_bytes(), entry.ino())))
+    // `..` is another directory's affair.
+    let own = listing.flatten().filter(|entry| entry.file_name() != c"..");
+    own.fold(1, |sum, entry| {
+        sum.wrapping_add(hash.hash_one((entry.file_name().to_bytes(), entry.ino())))
     })
 }
 

@@ -6,6 +6,7 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -20,10 +21,31 @@ pub fn patience() -> Duration {
     Duration::from_secs(40) * factor.map_or(1, |factor| factor.parse().expect("a whole number"))
 }
 
+/// Whether the agent can have the kernel watch here; says why not.
+pub fn has_kernel_watch() -> bool {
+    static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
+    let why = WHY_NOT.get_or_init(|| {
+        let why = collector::watch::probe_kernel().err()?.to_string();
+        // What the verifier finds wrong is our fault, not this machine's.
+        assert!(!why.contains("Verifier output: 0"), "{why}");
+        Some(why)
+    });
+    if let Some(why) = why {
+        println!("skipped: no kernel watch: {why}");
+    }
+    why.is_none()
+}
+
 /// One test's directories and configuration.
 pub struct World {
     pub dir: tempfile::TempDir,
     pub watch: &'static str,
+    /// Files and directories that the kernel watches at most.
+    pub slots: u32,
+    /// How often a sweep looks at everything.
+    pub sweep_interval: &'static str,
+    /// How long records wait for company.
+    pub max_age: &'static str,
     /// Appended to the configuration, top level.
     pub extra: String,
     /// The `sinks:` section; the default is one exactly-once file.
@@ -39,7 +61,8 @@ impl World {
         let out = dir.path().join("out/out.ndjson");
         let sinks =
             format!("  out:\n    type: file\n    path: {}\n    rotate_size: 1GiB\n", out.display());
-        Self { dir, watch, extra: String::new(), sinks }
+        let (sweep_interval, max_age) = ("5s", "50ms");
+        Self { dir, watch, slots: 512, sweep_interval, max_age, extra: String::new(), sinks }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -53,9 +76,9 @@ impl World {
     /// Writes the configuration as it stands.
     pub fn write_config(&self) {
         let dir = self.dir.path().display();
-        let Self { watch, extra, sinks, .. } = self;
+        let Self { watch, slots, sweep_interval, max_age, extra, sinks, .. } = self;
         let text = format!(
-            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n  docker:\n    containers_dir: {dir}/docker\n  files:\n    - paths: [\"{dir}/plain/*.log\"]\nwatch:\n  mode: {watch}\n  poll_interval: 50ms\nbatch:\n  max_age: 50ms\ncheckpoint_interval: 100ms\nadmin:\n  enabled: false\n{extra}sinks:\n{sinks}"
+            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n  docker:\n    containers_dir: {dir}/docker\n  files:\n    - paths: [\"{dir}/plain/*.log\"]\nwatch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  enabled: false\n{extra}sinks:\n{sinks}"
         );
         // In one step: an agent may be reading it at this moment.
         let temporary = self.path("everyline.yaml.new");
@@ -303,6 +326,13 @@ pub fn assert_exactly_once(records: &[Value], container: &Container) {
 /// Makes one test per watcher mode of each function that takes a [`World`].
 macro_rules! in_every_mode {
     ($($name:ident),* $(,)?) => {
+        mod kernel {
+            $(#[test] fn $name() {
+                if crate::harness::has_kernel_watch() {
+                    super::$name(crate::harness::World::new("kernel"));
+                }
+            })*
+        }
         mod inotify {
             $(#[test] fn $name() { super::$name(crate::harness::World::new("inotify")); })*
         }
@@ -312,3 +342,24 @@ macro_rules! in_every_mode {
     };
 }
 pub(crate) use in_every_mode;
+
+/// A bpffs of the test's own.
+pub struct BpfFs(pub PathBuf);
+
+impl BpfFs {
+    pub fn mount(path: &Path) -> Option<Self> {
+        fs::create_dir(path).unwrap();
+        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(path).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            println!("skipped: mounting a bpffs needs root and a kernel that has it");
+            return None;
+        }
+        Some(Self(path.to_owned()))
+    }
+}
+
+impl Drop for BpfFs {
+    fn drop(&mut self) {
+        let _busy = Command::new("umount").arg(&self.0).status();
+    }
+}

@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod crash;
+mod doctor;
 mod harness;
 mod input;
 mod isolation;
+mod kernel;
 mod receiver;
 mod reload;
 mod rotation;
 mod state;
+mod wakeups;

@@ -66,6 +66,10 @@ impl Receiver {
         self.state.lock().unwrap().records.clone()
     }
 
+    pub fn count(&self) -> usize {
+        self.state.lock().unwrap().records.len()
+    }
+
     pub fn wait_until(&self, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + patience();
         loop {

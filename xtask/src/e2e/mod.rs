@@ -8,6 +8,7 @@ mod files;
 mod image;
 mod node;
 mod protobuf;
+mod wakeups;
 
 use std::{
     path::{Path, PathBuf},
@@ -30,6 +31,8 @@ pub enum Scenario {
     Containerd,
     /// 200 files, rotated and compressed, the agent down for three rotations
     Files,
+    /// A million lines at random intervals, each of which has to arrive at once: no wake-up is lost
+    Wakeups,
 }
 
 /// Runs it; an error unless nothing is lost and every double is explained.
@@ -40,6 +43,7 @@ pub fn run(scenario: &Scenario) -> Result<()> {
             files::run()
         }
         Scenario::Files => files::run(),
+        Scenario::Wakeups => wakeups::run(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::build;
+use crate::{bpf, build};
 
 /// A test binary of the collector, and the tests of it that depend on the kernel.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) const SUITES: [Suite; 2] = [
     Suite {
         name: "behaviour",
         option: "--test=behaviour",
-        filters: &["rotation::", "crash::"],
+        filters: &["rotation::", "crash::", "kernel::"],
         skip: &[],
         threads: 2,
     },
@@ -63,6 +63,7 @@ pub(super) fn package_dir() -> PathBuf {
 
 /// Builds all of them, and the agent with them.
 pub(super) fn build() -> Result<Built> {
+    bpf::build()?;
     let mut command = build::cargo();
     command.args(["test", "--locked", "--no-run", "--message-format=json-render-diagnostics"]);
     command.args(["--package", "collector"]).args(SUITES.each_ref().map(|suite| suite.option));

@@ -7,7 +7,11 @@
 //! scan is compared in wall time by its *medians*, because two processes share that work. Memory is
 //! the peak resident set (VmHWM) of one run; its ratio is limit by value, so that everywhere a
 //! larger ratio is better.
+//!
+//! What the kernel watch adds and spares is a group of its own (`kernel`, see there), which has to be
+//! asked for.
 
+mod kernel;
 mod memory;
 mod search;
 mod throughput;
@@ -17,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use benches::{
     framing::Format,
     loadgen::{self, Options},
@@ -25,11 +29,13 @@ use benches::{
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
+use kernel::Part;
+
 /// Measures the agent beside the machine's bare limits.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// What to measure; everything if nothing is named.
+    /// What to measure; everything but the kernel watch if nothing is named.
     names: Vec<Name>,
     /// How results are printed.
     #[arg(short, long, value_enum, default_value_t)]
@@ -46,6 +52,9 @@ struct Args {
     /// How long the dead sink is dead, in seconds.
     #[arg(long, default_value_t = 60)]
     dead_seconds: u64,
+    /// How long an idle agent is looked at, in seconds.
+    #[arg(long, default_value_t = 60)]
+    idle_seconds: u64,
     /// Where the corpus goes; removed in the end. Should be a disk.
     #[arg(long, default_value = "/var/tmp")]
     dir: PathBuf,
@@ -76,6 +85,35 @@ enum Name {
     Rss1000FilesMib,
     RssDeadSinkMib,
     SearchScan,
+    /// All of the following.
+    Kernel,
+    WatchedWrite,
+    UnwatchedWrite,
+    #[value(name = "latency_p50_us")]
+    LatencyP50Us,
+    #[value(name = "latency_p99_us")]
+    LatencyP99Us,
+    IdleCpuPercent,
+    IdleInotifyWatches,
+    IdleRssMib,
+    WakeupsPerRead,
+}
+
+impl Name {
+    /// Which part of the kernel watch's figures it belongs to.
+    fn part(self) -> Option<Part> {
+        match self {
+            Self::WatchedWrite | Self::UnwatchedWrite => Some(Part::Writes),
+            Self::LatencyP50Us | Self::LatencyP99Us => Some(Part::Latency),
+            Self::IdleCpuPercent | Self::IdleInotifyWatches | Self::IdleRssMib => Some(Part::Idle),
+            Self::WakeupsPerRead => Some(Part::Wakeups),
+            _ => None,
+        }
+    }
+
+    fn text(self) -> String {
+        self.to_possible_value().expect("no name is hidden").get_name().to_owned()
+    }
 }
 
 /// One figure.
@@ -86,7 +124,7 @@ struct Figure {
     unit: &'static str,
     /// What it is compared with: a bare limit's figure, or the bound for memory.
     limit: f64,
-    /// How it compares; larger is better.
+    /// How it compares; larger is better (of the kernel watch's figures, smaller).
     ratio: f64,
     #[serde(skip)]
     note: String,
@@ -99,6 +137,7 @@ struct Bench {
     dir: tempfile::TempDir,
     rounds: usize,
     dead: Duration,
+    idle: Duration,
     cri: Option<Corpus>,
     docker: Option<Corpus>,
     corpus_bytes: u64,
@@ -120,26 +159,50 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let mut bench = Bench::new(&args)?;
     remove_on_interrupt(bench.dir.path().to_path_buf())?;
-    let chosen = |name: &Name| args.names.is_empty() || args.names.contains(name);
+    let asked = |name: &Name| args.names.contains(name);
+    let kernel = |name: &Name| *name == Name::Kernel || name.part().is_some();
     if args.output == Output::Text {
         println!("{:<22} {:>9} {:<11} {:>9} {:>6}", "name", "value", "unit", "limit", "ratio");
     }
-    for name in Name::value_variants().iter().filter(|name| chosen(name)) {
+    let plain = Name::value_variants().iter().filter(|name| !kernel(name));
+    for name in plain.filter(|name| args.names.is_empty() || asked(name)) {
         let begun = Instant::now();
         let figure = bench.measure(*name).with_context(|| format!("Measuring {name:?}"))?;
-        match args.output {
-            Output::Json => println!("{}", serde_json::to_string(&figure)?),
-            Output::Text => println!(
-                "{:<22} {:>9.1} {:<11} {:>9.1} {:>6.2}  {} ({:.0} s)",
-                figure.name,
-                figure.value,
-                figure.unit,
-                figure.limit,
-                figure.ratio,
-                figure.note,
-                begun.elapsed().as_secs_f64()
-            ),
+        print(&figure, args.output, begun)?;
+    }
+    for part in kernel::PARTS {
+        let of_part = |name: &&Name| name.part() == Some(part);
+        let wanted = |figure: &Figure| {
+            let named = |name: &Name| figure.name.starts_with(&name.text());
+            asked(&Name::Kernel) || args.names.iter().filter(of_part).any(named)
+        };
+        if !asked(&Name::Kernel) && !args.names.iter().any(|name| of_part(&name)) {
+            continue;
         }
+        let begun = Instant::now();
+        let figures = kernel::measure(&bench, part);
+        for figure in figures.with_context(|| format!("Measuring {part:?}"))? {
+            if wanted(&figure) {
+                print(&figure, args.output, begun)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print(figure: &Figure, output: Output, begun: Instant) -> Result<()> {
+    match output {
+        Output::Json => println!("{}", serde_json::to_string(figure)?),
+        Output::Text => println!(
+            "{:<22} {:>9.1} {:<11} {:>9.1} {:>6.2}  {} ({:.0} s)",
+            figure.name,
+            figure.value,
+            figure.unit,
+            figure.limit,
+            figure.ratio,
+            figure.note,
+            begun.elapsed().as_secs_f64()
+        ),
     }
     Ok(())
 }
@@ -161,6 +224,7 @@ impl Bench {
             dir,
             rounds: args.rounds,
             dead: Duration::from_secs(args.dead_seconds),
+            idle: Duration::from_secs(args.idle_seconds.max(1)),
             cri: None,
             docker: None,
             corpus_bytes: args.corpus_mib << 20,
@@ -179,8 +243,9 @@ impl Bench {
             Name::Rss1000FilesMib => memory::thousand_files(self)?,
             Name::RssDeadSinkMib => memory::dead_sink(self)?,
             Name::SearchScan => search::scan(self)?,
+            _ => bail!("{} is no figure by itself", name.text()),
         };
-        figure.name = name.to_possible_value().expect("no name is hidden").get_name().to_owned();
+        figure.name = name.text();
         Ok(figure)
     }
 

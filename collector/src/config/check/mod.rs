@@ -15,6 +15,8 @@ use super::{ByteSize, Config, Filter, Span, problem::Problem, tree::Node};
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 const MAX_THREADS: usize = 256;
+/// Files that the kernel watches at most: 64 MiB of them.
+const SLOTS: std::ops::RangeInclusive<u32> = 64..=1_048_576;
 
 /// Adds what is wrong with `config`, read from `root`, to `problems`.
 pub fn check(config: &Config, root: &Node, problems: &mut Vec<Problem>) {
@@ -70,6 +72,13 @@ impl Checker<'_> {
         }
         self.span(steps!["watch", "poll_interval"], config.watch.poll_interval);
         self.span(steps!["watch", "sweep_interval"], config.watch.sweep_interval);
+        let kernel = &config.watch.kernel;
+        self.absolute(steps!["watch", "kernel", "pin_dir"], &kernel.pin_dir);
+        if !SLOTS.contains(&kernel.max_files) {
+            let todo = format!("use {} to {}", SLOTS.start(), SLOTS.end());
+            let what = "so many files cannot be watched by the kernel";
+            self.refuse(steps!["watch", "kernel", "max_files"], what, todo);
+        }
         self.size(steps!["batch", "max_bytes"], config.batch.max_bytes);
         self.at_least_one(steps!["batch", "max_lines"], config.batch.max_lines);
         if config.admin.listen.parse::<SocketAddr>().is_err() {

@@ -61,7 +61,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
     let tail = Tail::new(source, vec![encoding], vec![cursor]);
     assert!(reader.handle(Message::Open(TailId(1), Box::new(tail))));
     let content = Content::Plain(Arc::new(file));
-    let file = LogFile { token: FileToken(1), account, content, live: true };
+    let file = LogFile { token: FileToken(1), account, content, live: true, bell: None };
     assert!(reader.handle(Message::Append(TailId(1), file, None)));
     reader
 }

@@ -30,15 +30,15 @@ impl Registry {
             match *event {
                 Event::Written(token) => {
                     let Some(held) = self.held.get(&token) else { continue };
-                    let Some(state) = self.sources.get(&held.source) else { continue };
-                    let reader = state.tail.0 as usize % self.setup.readers.len();
-                    wakes.entry(reader).or_default().push(state.tail);
+                    let reader = held.tail.0 as usize % self.setup.readers.len();
+                    wakes.entry(reader).or_default().push(held.tail);
                 }
                 Event::Directory(token) => {
                     if let Some(path) = self.directory_paths.get(&token).cloned() {
                         self.relist(&path);
                     }
                 }
+                Event::Departed => self.heed_departed(),
                 Event::Overflow => {
                     let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
                     for path in paths {
@@ -62,6 +62,9 @@ impl Registry {
                 Feedback::Released(token, account) => {
                     self.setup.watcher.unwatch_file(token);
                     let Some(held) = self.held.remove(&token) else { continue };
+                    if let Some(state) = self.sources.get_mut(&held.source) {
+                        state.held.retain(|other| *other != token);
+                    }
                     let size = identity::look_at(&held.path)
                         .ok()
                         .filter(|look| look.key == held.key)
@@ -74,6 +77,8 @@ impl Registry {
                     let id = account.id;
                     held.account = account;
                     self.present(&source, id);
+                    // Known by its new life's name from now on.
+                    let _the_same = self.watch_held(token);
                 }
                 Feedback::Closed(tail) => self.close(tail),
             }
@@ -91,14 +96,11 @@ impl Registry {
         let ids: Vec<FileId> = state.accounts.keys().copied().collect();
         self.inodes.retain(|_, inode| !matches!(inode, Inode::Done(id, _) if ids.contains(id)));
         // A file that was handed over while the reader was closing is placed anew below.
-        let (inodes, watcher) = (&mut self.inodes, &mut self.setup.watcher);
-        self.held.retain(|token, held| {
-            if held.source == path {
-                inodes.remove(&held.key);
-                watcher.unwatch_file(*token);
-            }
-            held.source != path
-        });
+        for token in state.held {
+            let Some(held) = self.held.remove(&token) else { continue };
+            self.inodes.remove(&held.key);
+            self.setup.watcher.unwatch_file(token);
+        }
         let _going_down = self.setup.settler.send(Command::Forget(ids));
         // The same name may have come back meanwhile (a directory that was replaced).
         if state.directory.is_dir() {

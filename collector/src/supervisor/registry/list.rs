@@ -83,7 +83,7 @@ impl Registry {
         let Some(directory) = self.directories.get_mut(path) else { return };
         let former = std::mem::replace(&mut directory.children, children);
         let now_gone: Vec<PathBuf> =
-            former.into_iter().filter(|child| !listing.directories.contains(child)).collect();
+            former.into_iter().filter(|child| !directory.children.contains(child)).collect();
         let listed: HashSet<PathBuf> =
             listing.files.iter().map(|file| file.source.path.clone()).collect();
         let mut found: Vec<(PathBuf, Found)> =
@@ -108,13 +108,15 @@ impl Registry {
         before: &HashSet<PathBuf>,
         names: &HashSet<PathBuf>,
     ) {
-        let gone: Vec<FileToken> = self
-            .held
-            .iter()
-            .filter(|(_, held)| !held.gone && !names.contains(&held.path))
-            .filter(|(_, held)| before.contains(&held.source) || listed.contains(&held.source))
-            .filter(|(_, held)| held.account.held().is_some())
-            .map(|(token, _)| *token)
+        let sources = before.union(listed).filter_map(|source| self.sources.get(source));
+        let held = sources.flat_map(|state| &state.held).copied();
+        let gone: Vec<FileToken> = held
+            .filter(|token| {
+                self.held.get(token).is_some_and(|held| {
+                    let missing = !held.gone && !names.contains(&held.path);
+                    missing && held.account.held().is_some()
+                })
+            })
             .collect();
         for token in gone {
             // Another directory may show it: only its own name counts.
@@ -140,11 +142,11 @@ impl Registry {
             if self.sources.get(&source).is_none_or(|state| state.directory != path) {
                 continue;
             }
-            let tokens: Vec<FileToken> = self
-                .held
-                .iter()
-                .filter(|(_, held)| held.source == source && !held.gone)
-                .map(|(token, _)| *token)
+            let tokens = self.sources.get(&source).map(|state| state.held.clone());
+            let tokens: Vec<FileToken> = tokens
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|token| self.held.get(token).is_some_and(|held| !held.gone))
                 .collect();
             for token in tokens {
                 self.mark_gone(token);

@@ -82,16 +82,19 @@ impl Registry {
         if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
             self.give_up_at = None;
             for entry in self.unclaimed.take_all() {
-                self.lose(&entry);
+                self.lose(entry);
             }
+            self.count_strangers();
         }
     }
 
     /// A file is gone, with whatever was not settled of it.
-    fn lose(&mut self, entry: &FileEntry) {
-        let lost = recovery::unsettled(entry);
+    fn lose(&mut self, mut entry: FileEntry) {
+        // What was written after the last look at it, the kernel may know.
+        entry.size = entry.size.max(self.final_size(entry.id).unwrap_or(0));
+        let lost = recovery::unsettled(&entry);
         self.count_lost(Path::new(&entry.source), "deleted_while_down", lost);
-        self.forget_lives(vec![entry.clone()]);
+        self.forget_lives(vec![entry]);
     }
 
     pub(super) fn count_lost(&self, path: &Path, reason: &'static str, bytes: u64) {

@@ -4,6 +4,7 @@
 //! files in the order they were written. It opens files and looks at names and sizes; it reads no
 //! log bytes but the first few, to recognise a file.
 
+mod departed;
 mod events;
 mod list;
 mod missing;
@@ -108,6 +109,7 @@ pub struct Registry {
     next_tail: u64,
     scanning: bool,
     give_up_at: Option<Instant>,
+    while_down: departed::WhileDown,
 }
 
 struct Directory {
@@ -121,6 +123,8 @@ struct SourceState {
     directory: PathBuf,
     /// Accounts of its files, and since when no file on disk belongs to them.
     accounts: HashMap<FileId, Option<Instant>>,
+    /// Those that are held.
+    held: Vec<FileToken>,
 }
 
 /// A file that a reader holds.
@@ -128,6 +132,8 @@ struct Held {
     key: InodeKey,
     path: PathBuf,
     source: PathBuf,
+    /// The source's tail: looked up at every wake-up.
+    tail: TailId,
     account: Arc<FileAccount>,
     live: bool,
     gone: bool,
@@ -180,6 +186,7 @@ impl Registry {
             next_tail: 0,
             scanning: true,
             give_up_at: None,
+            while_down: departed::WhileDown::default(),
         };
         registry.forget_lives(former);
         registry
@@ -217,6 +224,7 @@ impl Registry {
 
     /// The first look at everything.
     fn scan(&mut self) {
+        self.learn_departed();
         let found = self.list_from(self.setup.discovery.roots());
         let mut sources: BTreeMap<PathBuf, Vec<(PathBuf, Found)>> = BTreeMap::new();
         for (directory, found) in found {

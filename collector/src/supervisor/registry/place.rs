@@ -23,7 +23,7 @@ use crate::{
         tail::{LogFile, Tail},
     },
     supervisor::recovery,
-    watch::FileToken,
+    watch::{Bell, FileToken},
 };
 
 impl Registry {
@@ -55,7 +55,8 @@ impl Registry {
         let tail = self.tail_id();
         let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source)).collect();
         let encodings = (self.setup.encodings)(source);
-        let state = SourceState { tail, directory: directory.to_owned(), accounts: HashMap::new() };
+        let (directory, accounts) = (directory.to_owned(), HashMap::new());
+        let state = SourceState { tail, directory, accounts, held: Vec::new() };
         self.sources.insert(source.path.clone(), state);
         let tail_state = Box::new(Tail::new(Arc::clone(source), encodings, cursors));
         self.send(&source.path, |id| Message::Open(id, tail_state));
@@ -126,18 +127,21 @@ impl Registry {
             account.hold(file);
             account.refresh();
         }
+        let Some(state) = self.sources.get_mut(&source) else { return token };
+        state.held.push(token);
         let held = Held {
             key,
             path: path.to_owned(),
             source: source.clone(),
+            tail: state.tail,
             account: Arc::clone(&account),
             live,
             gone: false,
         };
         self.held.insert(token, held);
         self.inodes.insert(key, Inode::Held(token));
-        self.watch_held(token);
-        let file = LogFile { token, account, content, live };
+        let bell = self.watch_held(token);
+        let file = LogFile { token, account, content, live, bell };
         self.send(&source, |tail| Message::Append(tail, file, before));
         token
     }
@@ -199,13 +203,12 @@ impl Registry {
         Arc::new(account)
     }
 
-    pub(super) fn watch_held(&mut self, token: FileToken) {
-        let Some(held) = self.held.get(&token) else { return };
-        let (Some(file), path) = (held.account.held(), held.path.clone()) else { return };
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if let Some(directory) = self.watch(parent) {
-            self.setup.watcher.watch_file(token, directory, name, &file);
-        }
+    /// Has a held file watched, under its present name and life.
+    pub(super) fn watch_held(&mut self, token: FileToken) -> Option<Bell> {
+        let held = self.held.get(&token)?;
+        let (file, id, path) = (held.account.held()?, held.account.id, held.path.clone());
+        let directory = self.watch(path.parent()?)?;
+        self.setup.watcher.watch_file(token, directory, path.file_name()?, &file, id)
     }
 }
 

@@ -275,7 +275,7 @@ impl Registry {
         if moved {
             held.path.clone_from(&found.path);
             held.account.rename(&found.path);
-            self.watch_held(token);
+            let _the_same = self.watch_held(token);
         }
         if was_gone || was_live != live {
             self.send(&source, |tail| Message::Named(tail, token, live));

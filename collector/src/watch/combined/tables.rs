@@ -6,30 +6,49 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Combined, Directory, Look, Pace, SAY_AGAIN, count_fallback, push};
+use super::{
+    Combined, Directory, KERNEL_DIRECTORY_SWEEPS, KERNEL_SWEEPS, Look, Pace, SAY_AGAIN,
+    count_fallback, push,
+};
 use crate::{
     metrics::ModeLabel,
     watch::{DirToken, Event, FileToken, Mode, inotify::Refusal, poll},
 };
 
 impl Combined {
-    /// Tries to have inotify watch a directory.
+    /// Tries to have a directory watched better than by looking.
     pub(super) fn attach(&mut self, token: DirToken) -> Result<(), Refusal> {
-        let Some(inotify) = &mut self.inotify else { return Ok(()) };
-        let Some(directory) = self.directories.get_mut(&token) else { return Ok(()) };
+        let Some(directory) = self.directories.get(&token) else { return Ok(()) };
         if directory.unseen_writers {
             return Ok(());
         }
-        directory.writes = !directory.names.is_empty();
-        let wd = inotify.add(&directory.path, directory.writes)?;
+        let own_writes =
+            |token: &FileToken| self.files.get(token).is_some_and(|file| file.mode != Mode::Kernel);
+        let writes = directory.names.values().any(own_writes);
+        if self.attach_to_kernel(token) && !writes {
+            return Ok(());
+        }
+        self.attach_to_inotify(token, writes)
+    }
+
+    pub(super) fn attach_to_inotify(
+        &mut self,
+        token: DirToken,
+        writes: bool,
+    ) -> Result<(), Refusal> {
+        let Some(inotify) = &mut self.inotify else { return Ok(()) };
+        let Some(directory) = self.directories.get_mut(&token) else { return Ok(()) };
+        directory.writes = writes;
+        let wd = inotify.add(&directory.path, writes)?;
         directory.watch = Some(wd);
         self.watches.entry(wd).or_default().push(token);
         self.set_modes_in(token);
         Ok(())
     }
 
-    /// Ends inotify's watch of a directory, if there is one; it is polled from then on.
+    /// Ends the watch of a directory, if there is one; it is polled from then on.
     pub(super) fn detach(&mut self, token: DirToken) {
+        self.detach_from_kernel(token);
         let Some(directory) = self.directories.get_mut(&token) else { return };
         let Some(wd) = directory.watch.take() else { return };
         self.give_back(wd, token);
@@ -60,9 +79,20 @@ impl Combined {
         self.schedule.again(look, Instant::now(), self.poll_interval);
     }
 
-    /// A directory's first file was registered: from now on its writes count. A directory without
-    /// files (an ancestor, say `/var/log`) wakes nobody when something in it is written.
+    /// A directory's first file was registered that the kernel does not watch: from now on its
+    /// writes count. A directory without files (an ancestor, say `/var/log`) wakes nobody when
+    /// something in it is written.
     pub(super) fn ask_for_writes(&mut self, token: DirToken) {
+        if let Some(directory) = self.directories.get(&token)
+            && directory.kernel.is_some()
+            && directory.watch.is_none()
+        {
+            let path = directory.path.clone();
+            if let Err(refusal) = self.attach_to_inotify(token, true) {
+                self.say_fallback(refusal, &path);
+            }
+            return;
+        }
         let Some(inotify) = &mut self.inotify else { return };
         let Some(directory) = self.directories.get_mut(&token) else { return };
         let Some(wd) = directory.watch else { return };
@@ -85,15 +115,21 @@ impl Combined {
         }
     }
 
+    /// How files in a directory are watched that the kernel does not watch.
+    pub(super) fn lesser_mode(&self, token: DirToken) -> Mode {
+        self.directories.get(&token).map_or(Mode::Poll, Directory::lesser_mode)
+    }
+
     pub(super) fn directory_mode(&self, token: DirToken) -> Mode {
         self.directories.get(&token).map_or(Mode::Poll, Directory::mode)
     }
 
-    /// Brings the files of a directory into its mode.
+    /// Brings the files of a directory into its mode, but for those that the kernel watches.
     pub(super) fn set_modes_in(&mut self, token: DirToken) {
         let Some(directory) = self.directories.get(&token) else { return };
-        let mode = directory.mode();
-        let files: Vec<_> = directory.names.values().copied().collect();
+        let mode = directory.lesser_mode();
+        let files = directory.names.values().copied().filter(|file| self.is_named_only(*file));
+        let files: Vec<_> = files.collect();
         for file in files {
             self.set_mode(file, mode);
         }
@@ -116,7 +152,14 @@ impl Combined {
     /// Takes the name away from a file that no longer bears it.
     pub(super) fn set_adrift(&mut self, token: FileToken) {
         self.take_name(token);
-        self.set_mode(token, Mode::Poll);
+        if self.is_named_only(token) {
+            self.set_mode(token, Mode::Poll);
+        }
+    }
+
+    /// Whether a file is known to its watch by its name.
+    fn is_named_only(&self, token: FileToken) -> bool {
+        self.files.get(&token).is_some_and(|file| file.mode != Mode::Kernel)
     }
 
     pub(super) fn take_name(&mut self, token: FileToken) {
@@ -131,7 +174,15 @@ impl Combined {
     }
 
     pub(super) fn remove_file(&mut self, token: FileToken) {
+        self.forget_file(token, true);
+    }
+
+    /// Forgets a file; the kernel watches it on if not `entirely`.
+    pub(super) fn forget_file(&mut self, token: FileToken, entirely: bool) {
         self.take_name(token);
+        if let Some(kernel) = self.kernel.as_mut().filter(|_| entirely) {
+            kernel.remove_file(token);
+        }
         if let Some(file) = self.files.remove(&token) {
             self.count(file.mode, -1);
         }
@@ -148,14 +199,30 @@ impl Combined {
 
     pub(super) fn interval_after(&self, mode: Mode, quiet: Duration) -> Duration {
         match mode {
+            Mode::Kernel => self.sweep_interval * KERNEL_SWEEPS,
             Mode::Inotify => self.sweep_interval,
             Mode::Poll => poll::pause(quiet, self.poll_interval),
+        }
+    }
+
+    pub(super) fn directory_interval(&self, mode: Mode, quiet: Duration) -> Duration {
+        match mode {
+            Mode::Kernel => self.sweep_interval * KERNEL_DIRECTORY_SWEEPS,
+            Mode::Inotify | Mode::Poll => self.interval_after(mode, quiet),
         }
     }
 
     pub(super) fn count(&self, mode: Mode, difference: i64) {
         let label = ModeLabel { mode: mode.name() };
         self.metrics.watch_mode.get_or_create(&label).inc_by(difference);
+    }
+
+    /// `count` times a file was noticed as written.
+    pub(super) fn count_wakeups(&self, mode: Mode, count: u64) {
+        if count > 0 {
+            let label = ModeLabel { mode: mode.name() };
+            self.metrics.watch_wakeups.get_or_create(&label).inc_by(count);
+        }
     }
 
     pub(super) fn say_fallback(&mut self, refusal: Refusal, path: &Path) {

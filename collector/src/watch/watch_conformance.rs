@@ -1,5 +1,6 @@
-//! What every watcher must do, whatever its mechanism: each case runs against inotify, against
-//! polling, and against inotify whose watch limit is spent.
+//! What every watcher must do, whatever its mechanism: each case runs against the kernel's tally
+//! (where this kernel and this build have it), against inotify, against polling, and against
+//! inotify whose watch limit is spent.
 
 use std::{
     ffi::OsStr,
@@ -29,6 +30,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Under what circumstances the suite runs.
 #[derive(Debug, Clone, Copy)]
 enum Under {
+    Kernel,
     Inotify,
     Poll,
     SpentLimit,
@@ -36,6 +38,13 @@ enum Under {
 
 macro_rules! watch_conformance {
     ($($case:ident),+ $(,)?) => {
+        mod kernel {
+            $(#[test] fn $case() {
+                if crate::watch::kernel::is_available() {
+                    super::$case(super::Under::Kernel);
+                }
+            })+
+        }
         mod inotify {
             $(#[test] fn $case() { super::$case(super::Under::Inotify); })+
         }
@@ -172,7 +181,8 @@ fn registering_again_unchanged_reports_nothing(under: Under) {
     bench.append("0.log", "");
     let file = bench.watch(FILE, "0.log");
     bench.settle();
-    bench.watcher.watch_file(FILE, DIRECTORY, OsStr::new("0.log"), &file);
+    let _the_same =
+        bench.watcher.watch_file(FILE, DIRECTORY, OsStr::new("0.log"), &file, FileId(1));
     bench.expect_nothing_but(&[]);
 }
 
@@ -185,7 +195,7 @@ fn many_writes_are_one_event(under: Under) {
         bench.append(if n % 2 == 0 { "0.log" } else { "1.log" }, "line\n");
     }
     let mut events = Vec::new();
-    bench.watcher.wait(PATIENCE, &mut events).unwrap();
+    bench.wait(PATIENCE, &mut events);
     let distinct: std::collections::HashSet<_> = events.iter().collect();
     assert_eq!(distinct.len(), events.len(), "{events:?}");
 }
@@ -269,7 +279,7 @@ fn the_waker_ends_a_wait(under: Under) {
             waker.wake();
         });
         let mut events = Vec::new();
-        bench.watcher.wait(PATIENCE, &mut events).unwrap();
+        bench.wait(PATIENCE, &mut events);
         assert!(events.is_empty());
     });
     assert!(begun.elapsed() < PATIENCE / 2);
@@ -279,11 +289,11 @@ fn a_wake_before_the_wait_is_not_forgotten(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     let begun = Instant::now();
     bench.watcher.waker().wake();
-    bench.watcher.wait(PATIENCE, &mut Vec::new()).unwrap();
+    bench.wait(PATIENCE, &mut Vec::new());
     assert!(begun.elapsed() < PATIENCE / 2);
     // … and counts once.
     let begun = Instant::now();
-    bench.watcher.wait(QUIET, &mut Vec::new()).unwrap();
+    bench.wait(QUIET, &mut Vec::new());
     assert!(begun.elapsed() >= QUIET);
 }
 
@@ -292,7 +302,7 @@ fn a_wait_without_events_ends_at_its_timeout(under: Under) {
     for timeout in [Duration::ZERO, Duration::from_millis(30)] {
         let begun = Instant::now();
         let mut events = Vec::new();
-        bench.watcher.wait(timeout, &mut events).unwrap();
+        bench.wait(timeout, &mut events);
         assert!(begun.elapsed() >= timeout && begun.elapsed() < PATIENCE / 2);
         assert!(events.is_empty());
     }
@@ -302,19 +312,21 @@ fn the_gauges_count_files_by_mode(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     bench.append("1.log", "");
     bench.watch(OTHER, "1.log");
-    let covered = match under {
-        Under::Inotify => (2, 0),
-        Under::Poll | Under::SpentLimit => (0, 2),
+    let (covered, adrift) = match under {
+        // Files are known by their inode: they need no directory.
+        Under::Kernel => ((2, 0, 0), (2, 0, 0)),
+        Under::Inotify => ((0, 2, 0), (0, 0, 2)),
+        Under::Poll | Under::SpentLimit => ((0, 0, 2), (0, 0, 2)),
     };
     assert_eq!(bench.gauges(), covered);
     bench.watch(OTHER, "1.log");
     assert_eq!(bench.gauges(), covered);
     bench.watcher.unwatch_directory(DIRECTORY);
-    assert_eq!(bench.gauges(), (0, 2), "adrift");
+    assert_eq!(bench.gauges(), adrift, "adrift");
     bench.watcher.unwatch_file(FILE);
     bench.watcher.unwatch_file(FILE);
     bench.watcher.unwatch_file(OTHER);
-    assert_eq!(bench.gauges(), (0, 0));
+    assert_eq!(bench.gauges(), (0, 0, 0));
 }
 
 fn two_tokens_of_one_directory_are_both_told(under: Under) {
@@ -339,7 +351,8 @@ fn names_that_are_no_text_are_watched(under: Under) {
     let name = OsStr::from_bytes(b"\xff\n\x1b[31m.log");
     fs::write(bench.dir().join(name), "").unwrap();
     let file = Arc::new(File::open(bench.dir().join(name)).unwrap());
-    bench.watcher.watch_file(FILE, DIRECTORY, name, &file);
+    let bell = bench.watcher.watch_file(FILE, DIRECTORY, name, &file, FileId(1));
+    bench.bells.extend(bell.map(|bell| (FILE, bell)));
     bench.settle();
     fs::write(bench.dir().join(name), "line\n").unwrap();
     bench.expect(Event::Written(FILE));
@@ -350,6 +363,8 @@ struct Bench {
     root: tempfile::TempDir,
     watcher: Box<dyn Watcher>,
     metrics: Arc<Metrics>,
+    /// What the files' reader would hold.
+    bells: std::collections::HashMap<FileToken, Bell>,
 }
 
 impl Bench {
@@ -362,23 +377,30 @@ impl Bench {
         let inotify = match under {
             Under::Inotify => Some(Inotify::new().unwrap()),
             Under::Poll => None,
+            // No inotify to fall back to: what the kernel does not tell is missed.
+            Under::Kernel => None,
             Under::SpentLimit => Some(Inotify::with_limit(0).unwrap()),
         };
-        Self::with_inotify(inotify, sweep)
+        let kernel = matches!(under, Under::Kernel).then(|| Kernel::alone().unwrap());
+        Self::with_mechanisms(kernel, inotify, sweep)
     }
 
     fn with_inotify(inotify: Option<Inotify>, sweep: Duration) -> Self {
+        Self::with_mechanisms(None, inotify, sweep)
+    }
+
+    fn with_mechanisms(kernel: Option<Kernel>, inotify: Option<Inotify>, sweep: Duration) -> Self {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("logs")).unwrap();
-        let config = config::Watch {
-            poll_interval: Span(Duration::from_millis(10)),
-            sweep_interval: Span(sweep),
-            ..config::Watch::default()
-        };
+        let mut config = Config::default();
+        config.watch.poll_interval = Span(Duration::from_millis(10));
+        config.watch.sweep_interval = Span(sweep);
+        config.batch.max_age = Span(Duration::ZERO);
         let metrics = Arc::new(Metrics::new());
         let waker = Waker::new().unwrap();
-        let combined = Combined::new(&config, inotify, waker, Arc::clone(&metrics));
-        let mut bench = Self { root, watcher: Box::new(combined), metrics };
+        let combined = Combined::new(&config, kernel, inotify, waker, Arc::clone(&metrics));
+        let bells = std::collections::HashMap::new();
+        let mut bench = Self { root, watcher: Box::new(combined), metrics, bells };
         let dir = bench.dir();
         bench.watcher.watch_directory(DIRECTORY, &dir).unwrap();
         bench
@@ -414,8 +436,24 @@ impl Bench {
 
     fn watch(&mut self, token: FileToken, name: &str) -> Arc<File> {
         let file = Arc::new(self.open(name));
-        self.watcher.watch_file(token, DIRECTORY, OsStr::new(name), &file);
+        let name = OsStr::new(name);
+        let bell = self.watcher.watch_file(token, DIRECTORY, name, &file, FileId(token.0));
+        self.bells.extend(bell.map(|bell| (token, bell)));
         file
+    }
+
+    /// Waits as the registry does; what was written is read by nobody, and its bell set again as
+    /// the reader would.
+    fn wait(&mut self, timeout: Duration, events: &mut Vec<Event>) {
+        let before = events.len();
+        self.watcher.wait(timeout, events).unwrap();
+        for event in &events[before..] {
+            if let Event::Written(token) = event
+                && let Some(bell) = self.bells.get(token)
+            {
+                bell.set(u64::MAX);
+            }
+        }
     }
 
     /// Waits until the event comes; answers what came in the same wait.
@@ -427,7 +465,7 @@ impl Bench {
         let (end, mut all) = (Instant::now() + PATIENCE, Vec::new());
         loop {
             let mut events = Vec::new();
-            self.watcher.wait(Duration::from_millis(100), &mut events).unwrap();
+            self.wait(Duration::from_millis(100), &mut events);
             all.extend(&events);
             if wanted.iter().all(|event| all.contains(event)) {
                 return events;
@@ -440,23 +478,23 @@ impl Bench {
     fn settle(&mut self) {
         let end = Instant::now() + QUIET;
         while Instant::now() < end {
-            self.watcher.wait(QUIET / 4, &mut Vec::new()).unwrap();
+            self.wait(QUIET / 4, &mut Vec::new());
         }
     }
 
     fn expect_nothing_but(&mut self, allowed: &[Event]) {
         let (end, mut events) = (Instant::now() + QUIET, Vec::new());
         while Instant::now() < end {
-            self.watcher.wait(QUIET / 4, &mut events).unwrap();
+            self.wait(QUIET / 4, &mut events);
         }
         events.retain(|event| !allowed.contains(event));
         assert_eq!(events, []);
     }
 
-    /// Files watched by inotify, and polled.
-    fn gauges(&self) -> (i64, i64) {
+    /// Files watched by the kernel, by inotify, and polled.
+    fn gauges(&self) -> (i64, i64, i64) {
         let gauge = |mode| self.metrics.watch_mode.get_or_create(&ModeLabel { mode }).get();
-        (gauge("inotify"), gauge("poll"))
+        (gauge("kernel"), gauge("inotify"), gauge("poll"))
     }
 
     fn fallbacks(&self, reason: &'static str) -> u64 {
@@ -475,7 +513,7 @@ fn what_the_mechanism_misses_the_sweep_finds() {
     bench.settle();
     File::options().append(true).open(&elsewhere).unwrap().write_all(b"line\n").unwrap();
     bench.expect(Event::Written(FILE));
-    assert_eq!(bench.gauges(), (1, 0));
+    assert_eq!(bench.gauges(), (0, 1, 0));
 }
 
 #[test]
@@ -489,8 +527,9 @@ fn the_last_watch_is_used_and_the_next_directory_is_polled_and_counted() {
     bench.append("0.log", "");
     bench.watch(FILE, "0.log");
     let file = Arc::new(File::create(second.join("1.log")).unwrap());
-    bench.watcher.watch_file(OTHER, token, OsStr::new("1.log"), &file);
-    assert_eq!(bench.gauges(), (1, 1));
+    let bell = bench.watcher.watch_file(OTHER, token, OsStr::new("1.log"), &file, FileId(2));
+    assert!(bell.is_none());
+    assert_eq!(bench.gauges(), (0, 1, 1));
     bench.settle();
     (&*file).write_all(b"line\n").unwrap();
     bench.expect(Event::Written(OTHER));
@@ -506,13 +545,14 @@ fn a_directory_is_taken_back_by_inotify_once_the_limit_allows() {
     fs::create_dir(&second).unwrap();
     bench.watcher.watch_directory(DirToken(8), &second).unwrap();
     let file = Arc::new(File::create(second.join("1.log")).unwrap());
-    bench.watcher.watch_file(OTHER, DirToken(8), OsStr::new("1.log"), &file);
-    assert_eq!(bench.gauges(), (0, 1));
+    let name = OsStr::new("1.log");
+    assert!(bench.watcher.watch_file(OTHER, DirToken(8), name, &file, FileId(2)).is_none());
+    assert_eq!(bench.gauges(), (0, 0, 1));
     bench.watcher.unwatch_directory(DIRECTORY);
     let end = Instant::now() + PATIENCE;
-    while bench.gauges() != (1, 0) {
+    while bench.gauges() != (0, 1, 0) {
         assert!(Instant::now() < end, "still polled");
-        bench.watcher.wait(QUIET, &mut Vec::new()).unwrap();
+        bench.wait(QUIET, &mut Vec::new());
     }
 }
 
@@ -574,8 +614,9 @@ fn a_directory_without_files_wakes_nobody_when_something_in_it_is_written() {
 
 #[test]
 fn start_honours_the_configured_mode() {
-    for (mode, expected) in [(WatchMode::Auto, Mode::Inotify), (WatchMode::Poll, Mode::Poll)] {
-        let config = config::Watch { mode, ..config::Watch::default() };
+    for (mode, expected) in [(WatchMode::Inotify, Mode::Inotify), (WatchMode::Poll, Mode::Poll)] {
+        let mut config = Config::default();
+        config.watch.mode = mode;
         let mut watcher = start(&config, Arc::new(Metrics::new())).unwrap();
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(watcher.watch_directory(DIRECTORY, dir.path()).unwrap(), expected);

@@ -1,0 +1,40 @@
+//! The maps. What is in them and how it is laid out is said in the crate's library.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    macros::map,
+    maps::{Array, HashMap, Queue, RingBuf},
+};
+use collector_ebpf::{DEPARTED, Departed, Key, Path, RING_BYTES, SLOTS as COUNT, Slot, State};
+
+/// Tallies, by number; mapped into the agent.
+#[map]
+pub static SLOTS: Array<Slot> = Array::with_max_entries(COUNT, BPF_F_MMAPABLE);
+
+/// The slot of an inode that is in memory, by its address.
+#[map]
+pub static INODES: HashMap<u64, u32> = HashMap::with_max_entries(COUNT, 0);
+
+/// The slot of a file or directory, by what the kernel calls it.
+#[map]
+pub static KNOWN: HashMap<Key, u32> = HashMap::with_max_entries(COUNT, 0);
+
+/// Slots that nobody uses.
+#[map]
+pub static FREE: Queue<u32> = Queue::with_max_entries(COUNT, 0);
+
+/// Files whose last name went.
+#[map]
+pub static DEPARTED_FILES: HashMap<Key, Departed> = HashMap::with_max_entries(DEPARTED, 0);
+
+/// Watched directories' paths, by slot: written and read by user space alone.
+#[map]
+pub static PATHS: HashMap<u32, Path> = HashMap::with_max_entries(COUNT, 1);
+
+/// Wake-ups.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// Counts; mapped into the agent.
+#[map]
+pub static STATE: Array<State> = Array::with_max_entries(1, BPF_F_MMAPABLE);

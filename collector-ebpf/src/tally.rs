@@ -1,0 +1,298 @@
+//! The tally: what every hook does once it knows which inode it is about.
+//!
+//! Decides nothing by itself; which hook may call what is user space's choice of programs.
+
+use core::arch::asm;
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use collector_ebpf::{
+    BORN, CHANGED, CHECKS, DIRECTORY, Departed, Event, FILE, GONE, Key, NAME_BYTES, Slot, TRIED,
+    WRITTEN,
+};
+
+use crate::{
+    fields::Object,
+    maps::{DEPARTED_FILES, EVENTS, FREE, INODES, KNOWN, SLOTS, STATE},
+};
+
+const TYPE: u16 = 0o170_000;
+const REGULAR: u16 = 0o100_000;
+const FOLDER: u16 = 0o040_000;
+
+/// What the kernel calls an inode.
+#[inline(always)]
+pub fn key_of(inode: Object) -> Key {
+    let device = inode.super_block().device();
+    Key { inode: inode.inode_number(), device, generation: inode.generation() }
+}
+
+/// Whether it is a directory.
+#[inline(always)]
+pub fn is_directory(inode: Object) -> bool {
+    inode.mode() & TYPE == FOLDER
+}
+
+/// Bytes up to `end` were written, or are about to be under the inode's lock.
+#[inline(always)]
+pub fn wrote(inode: Object, end: u64, bytes: u64) {
+    if let Some((number, slot)) = slot_at(inode) {
+        count(number, slot, end, bytes);
+    }
+}
+
+/// The same, told by a hook that sees every filesystem's writes before they are made: those that have
+/// a better one are passed by. One that must not wait may fail and come again (io_uring does that):
+/// it is counted once, unless somebody else appended in between.
+#[inline(always)]
+pub fn may_write(inode: Object, end: u64, bytes: u64, must_not_wait: bool) {
+    let Some((number, slot)) = slot_at(inode) else { return };
+    // SAFETY: the map's lookup checked the pointer.
+    let hook = unsafe { (*slot).hook };
+    if hook & CHECKS == 0 {
+        return;
+    }
+    // SAFETY: as above.
+    let again = unsafe { hook & TRIED != 0 && !must_not_wait && end == (*slot).end };
+    let now = if must_not_wait { CHECKS | TRIED } else { CHECKS };
+    if now != hook {
+        // SAFETY: as above.
+        unsafe { (*slot).hook = now };
+    }
+    count(number, slot, end, if again { 0 } else { bytes });
+}
+
+#[inline(always)]
+fn count(number: u32, slot: *mut Slot, end: u64, bytes: u64) {
+    // SAFETY: the map's lookup checked the pointer. Writers of one inode hold its lock, so nobody
+    // else moves `end` meanwhile but user space, which only reads it.
+    unsafe {
+        if end > (*slot).end {
+            (*slot).end = end;
+        }
+        add(&raw mut (*slot).bytes, bytes);
+        // A full barrier: `end` is visible before `armed` is read. Its other half is the agent's,
+        // which arms, and then looks at `end`.
+        fetch_add(&raw mut (*slot).writes, 1);
+        ring(slot, Event { kind: WRITTEN, slot: number });
+    }
+}
+
+/// The inode is as long as it says now; what was written beyond that is gone.
+#[inline(always)]
+pub fn truncated(inode: Object) {
+    let Some((number, slot)) = slot_at(inode) else { return };
+    // SAFETY: as above.
+    unsafe {
+        let size = inode.size();
+        if (*slot).end > size {
+            (*slot).end = size;
+        }
+        fetch_add(&raw mut (*slot).writes, 1);
+        ring(slot, Event { kind: WRITTEN, slot: number });
+    }
+}
+
+/// An entry of a directory came, went or changed its name, or the directory itself did.
+#[inline(always)]
+pub fn changed(directory: Object) {
+    let Some((number, slot)) = slot_of(&key_of(directory)) else { return };
+    // SAFETY: as above.
+    unsafe {
+        if (*slot).flags & DIRECTORY != 0 {
+            ring(slot, Event { kind: CHANGED, slot: number });
+        }
+    }
+}
+
+/// A file was born in a directory. If that is watched, its first write shall be counted: nobody
+/// could enter it in time but this.
+#[inline(always)]
+pub fn born(inode: Object, directory: Object) {
+    let Some((parent, folder)) = slot_of(&key_of(directory)) else { return };
+    // SAFETY: as above; the new slot is nobody else's once it was taken from the queue.
+    unsafe {
+        if (*folder).flags & DIRECTORY == 0 || inode.mode() & TYPE != REGULAR {
+            return;
+        }
+        // It has one where another hook told of its birth too, and where it gets another name.
+        let key = key_of(inode);
+        if KNOWN.get_ptr(&key).is_some() {
+            return;
+        }
+        let Ok(Some(number)) = FREE.pop() else { return count_full() };
+        let Some(slot) = SLOTS.get_ptr_mut(number) else { return };
+        (*slot).inode = key.inode;
+        (*slot).device = key.device;
+        (*slot).generation = key.generation;
+        (*slot).end = 0;
+        (*slot).bytes = 0;
+        (*slot).writes = 0;
+        (*slot).file_id = 0;
+        (*slot).armed = 0;
+        (*slot).parent = parent + 1;
+        (*slot).hook = (*folder).hook & CHECKS;
+        (*slot).flags = FILE | BORN;
+        let address = inode.0 as u64;
+        if KNOWN.insert(&key, &number, 0).is_err() || INODES.insert(&address, &number, 0).is_err() {
+            let _absent = KNOWN.remove(&key);
+            (*slot).flags = 0;
+            let _full = FREE.push(&number, 0);
+            count_full();
+        }
+    }
+}
+
+/// A name of a file goes; `dentry` is that name.
+#[inline(always)]
+pub fn unlinked(directory: Object, dentry: Object) {
+    let inode = dentry.dentry_inode();
+    if inode.0.is_null() || inode.links() > 1 {
+        return;
+    }
+    let key = key_of(inode);
+    let Some((_, slot)) = slot_of(&key) else { return };
+    let parent = slot_of(&key_of(directory)).map_or(0, |(number, _)| number + 1);
+    let mut gone = Departed { size: inode.size(), parent, ..Departed::default() };
+    let length = dentry.dentry_name_len().min(NAME_BYTES as u32);
+    // SAFETY: the slot as above; the name is copied by a helper that survives a bad address.
+    unsafe {
+        if (*slot).flags & FILE == 0 {
+            return;
+        }
+        gone.file_id = (*slot).file_id;
+        let name = dentry.dentry_name() as *const core::ffi::c_void;
+        if bpf_probe_read_kernel(gone.name.as_mut_ptr().cast(), length & 0x7f, name) == 0 {
+            gone.name_len = length;
+        }
+        if DEPARTED_FILES.insert(&key, &gone, 0).is_err() {
+            count_departed_full();
+        }
+    }
+}
+
+/// An inode leaves memory; with its last name gone, for good.
+#[inline(always)]
+pub fn evicted(inode: Object) {
+    let address = inode.0 as u64;
+    if INODES.get_ptr(&address).is_some() {
+        let _gone = INODES.remove(&address);
+    }
+    if inode.links() != 0 {
+        return;
+    }
+    let key = key_of(inode);
+    let Some((number, slot)) = slot_of(&key) else { return };
+    // SAFETY: as above.
+    unsafe {
+        if (*slot).flags & FILE == 0 {
+            return;
+        }
+        let size = inode.size();
+        match DEPARTED_FILES.get_ptr_mut(&key) {
+            Some(gone) => {
+                (*gone).size = size;
+                (*gone).file_id = (*slot).file_id;
+                (*gone).ended = 1;
+            }
+            None => {
+                let gone = Departed {
+                    size,
+                    file_id: (*slot).file_id,
+                    parent: (*slot).parent,
+                    ended: 1,
+                    ..Departed::default()
+                };
+                if DEPARTED_FILES.insert(&key, &gone, 0).is_err() {
+                    count_departed_full();
+                }
+            }
+        }
+        // Who removes the entry gives the slot back: user space may be at the same.
+        if KNOWN.remove(&key).is_err() {
+            return;
+        }
+        (*slot).flags = 0;
+        (*slot).armed = 0;
+        let _full = FREE.push(&number, 0);
+        let _full = EVENTS.output::<Event>(&Event { kind: GONE, slot: number }, 0);
+    }
+}
+
+/// The slot of an inode in memory; None where the address is somebody else's by now.
+#[inline(always)]
+fn slot_at(inode: Object) -> Option<(u32, *mut Slot)> {
+    let address = inode.0 as u64;
+    // SAFETY: the map's lookup checked the pointer; its entries are never freed, only replaced.
+    let number = unsafe { *INODES.get_ptr(&address)? };
+    let slot = SLOTS.get_ptr_mut(number)?;
+    // SAFETY: as above.
+    let same = unsafe {
+        (*slot).inode == inode.inode_number() && (*slot).generation == inode.generation()
+    };
+    same.then_some((number, slot))
+}
+
+#[inline(always)]
+fn slot_of(key: &Key) -> Option<(u32, *mut Slot)> {
+    // SAFETY: as in `slot_at`.
+    let number = unsafe { *KNOWN.get_ptr(key)? };
+    Some((number, SLOTS.get_ptr_mut(number)?))
+}
+
+/// Wakes user space, if it asked for that; once.
+///
+/// # Safety
+/// `slot` is an element of the map.
+#[inline(always)]
+unsafe fn ring(slot: *mut Slot, event: Event) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*slot).armed == 0 {
+            return;
+        }
+        (*slot).armed = 0;
+        if EVENTS.output::<Event>(&event, 0).is_err() {
+            // Still owed: the next write tries again, and user space looks at everything.
+            (*slot).armed = 1;
+            if let Some(state) = STATE.get_ptr_mut(0) {
+                add(&raw mut (*state).ring_full, 1);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn count_full() {
+    if let Some(state) = STATE.get_ptr_mut(0) {
+        // SAFETY: the map's lookup checked the pointer.
+        unsafe { add(&raw mut (*state).slots_full, 1) };
+    }
+}
+
+#[inline(always)]
+fn count_departed_full() {
+    if let Some(state) = STATE.get_ptr_mut(0) {
+        // SAFETY: as above.
+        unsafe { add(&raw mut (*state).departed_full, 1) };
+    }
+}
+
+/// Adds atomically, in no order.
+#[inline(always)]
+unsafe fn add(to: *mut u64, value: u64) {
+    // SAFETY: the caller's pointer is an element of a map.
+    unsafe { asm!("lock *(u64 *)({to} + 0) += {value}", to = in(reg) to, value = in(reg) value) }
+}
+
+/// Adds atomically, and is a full barrier (`Documentation/bpf/standardization/instruction-set.rst`:
+/// with FETCH an atomic operation is fully ordered).
+#[inline(always)]
+unsafe fn fetch_add(to: *mut u64, value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: as above.
+    unsafe {
+        asm!("{value} = atomic_fetch_add((u64 *)({to} + 0), {value})",
+            to = in(reg) to, value = inout(reg) value);
+    }
+    value
+}

@@ -1,0 +1,111 @@
+//! What this process may do, and what falls back where it may not.
+//!
+//! Only says what the kernel shows of this process; whether it suffices (a user namespace, a
+//! security module) shows where it is tried.
+
+use std::fs;
+
+use super::{Finding, Status};
+use crate::config::WatchMode;
+
+/// Numbers of capabilities (`linux/capability.h`).
+const DAC_READ_SEARCH: u32 = 2;
+const SYS_ADMIN: u32 = 21;
+const PERFMON: u32 = 38;
+const BPF: u32 = 39;
+
+const GIVE: &str = "Give the agent CAP_BPF and CAP_PERFMON, or set watch.mode to inotify.";
+
+pub(super) fn findings(mode: WatchMode) -> Vec<Finding> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    match effective(&status) {
+        Some(effective) => of(mode, effective),
+        None => vec![Finding::note(
+            "capabilities",
+            "/proc/self/status does not tell this process's capabilities.",
+            "Mount /proc.",
+        )],
+    }
+}
+
+fn of(mode: WatchMode, effective: u64) -> Vec<Finding> {
+    let has = |number: u32| effective & (1 << number) != 0;
+    let for_programs = |name, title: &str, number, without: &str| {
+        if has(number) {
+            Finding::ok(name, format!("This process has {title}."))
+        } else if has(SYS_ADMIN) {
+            Finding::ok(name, format!("{title} is missing; CAP_SYS_ADMIN does instead."))
+        } else {
+            let found = format!("{title} is missing: {without}; inotify watches instead.");
+            Finding::ok(name, found).standing(Status::of_no_kernel_watch(mode), GIVE)
+        }
+    };
+    vec![
+        for_programs("capabilities.bpf", "CAP_BPF", BPF, "the kernel takes no programs"),
+        for_programs(
+            "capabilities.perfmon",
+            "CAP_PERFMON",
+            PERFMON,
+            "programs may not be attached",
+        ),
+        sys_admin(has(SYS_ADMIN)),
+        dac_read_search(has(DAC_READ_SEARCH)),
+    ]
+}
+
+fn sys_admin(has: bool) -> Finding {
+    let found = if has {
+        "This process has CAP_SYS_ADMIN; CAP_BPF and CAP_PERFMON would do."
+    } else {
+        "CAP_SYS_ADMIN is missing, and not needed: CAP_BPF and CAP_PERFMON do."
+    };
+    Finding::ok("capabilities.sys_admin", found)
+}
+
+fn dac_read_search(has: bool) -> Finding {
+    let name = "capabilities.dac_read_search";
+    if has {
+        return Finding::ok(name, "This process has CAP_DAC_READ_SEARCH.");
+    }
+    Finding::note(
+        name,
+        "CAP_DAC_READ_SEARCH is missing: logs of other owners may not be readable, and a file that \
+         was moved while no agent ran is found by listing only, not by its handle.",
+        "Give it to the agent, unless what it allows weighs more (see SECURITY.md).",
+    )
+}
+
+fn effective(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statuses(mode: WatchMode, numbers: &[u32]) -> [Status; 4] {
+        let effective = numbers.iter().fold(0, |all, number| all | 1 << number);
+        let findings = of(mode, effective);
+        findings.iter().map(|finding| finding.status).collect::<Vec<_>>().try_into().unwrap()
+    }
+
+    #[test]
+    fn missing_capabilities_fall_back_and_one_may_stand_for_others() {
+        use Status::{Note, Ok, Problem};
+        let all = [DAC_READ_SEARCH, SYS_ADMIN, PERFMON, BPF];
+        assert_eq!(statuses(WatchMode::Kernel, &all), [Ok; 4]);
+        assert_eq!(statuses(WatchMode::Kernel, &[BPF, PERFMON, DAC_READ_SEARCH]), [Ok; 4]);
+        assert_eq!(statuses(WatchMode::Kernel, &[SYS_ADMIN, DAC_READ_SEARCH]), [Ok; 4]);
+        assert_eq!(statuses(WatchMode::Kernel, &[]), [Problem, Problem, Ok, Note]);
+        assert_eq!(statuses(WatchMode::Auto, &[BPF]), [Ok, Note, Ok, Note]);
+        assert_eq!(statuses(WatchMode::Inotify, &[]), [Ok, Ok, Ok, Note]);
+    }
+
+    #[test]
+    fn the_kernels_line_is_read() {
+        assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), Some(0x1ff_ffff_ffff));
+        assert_eq!(effective("Name:\tx\n"), None);
+        assert!(effective(&fs::read_to_string("/proc/self/status").unwrap()).is_some());
+    }
+}

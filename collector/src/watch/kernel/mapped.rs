@@ -1,0 +1,149 @@
+//! Maps that lie in the agent's own memory: slots are armed and read without a system call.
+#![expect(unsafe_code, reason = "memory shared with the kernel's programs")]
+
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::AsFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+};
+
+use collector_ebpf::{Key, Slot, State};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// An array map, mapped.
+pub(super) struct Mapped<T> {
+    at: NonNull<T>,
+    count: u32,
+    _elements: PhantomData<T>,
+}
+
+// SAFETY: the memory is the kernel's, stays mapped as long as this lives, and is only touched by
+// atomic operations.
+unsafe impl<T> Send for Mapped<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Mapped<T> {}
+
+impl<T> Mapped<T> {
+    /// Maps an array map of `count` values of type `T`, created with `BPF_F_MMAPABLE`.
+    pub(super) fn new(map: impl AsFd, count: u32) -> io::Result<Self> {
+        let length = count as usize * size_of::<T>();
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice; the kernel refuses it where
+        // the map is shorter.
+        let at = unsafe {
+            mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, map, 0)
+                .map_err(io::Error::from)?
+        };
+        let at = NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
+        Ok(Self { at, count, _elements: PhantomData })
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    fn element(&self, number: u32) -> *mut T {
+        assert!(number < self.count, "slot {number} of {}", self.count);
+        // SAFETY: within the mapping.
+        unsafe { self.at.as_ptr().add(number as usize) }
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        let length = self.count as usize * size_of::<T>();
+        // SAFETY: this mapping was made in `new` and nobody can use it any more.
+        let unmapped = unsafe { munmap(self.at.as_ptr().cast(), length) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+/// A field of an element, as an atomic.
+macro_rules! field {
+    ($kind:ident, $self:expr, $number:expr, $field:ident) => {{
+        let element = $self.element($number);
+        // SAFETY: an aligned field of an element that lives as long as `self`; everybody touches
+        // it atomically (a program's plain access to an aligned word is one access).
+        unsafe { $kind::from_ptr(&raw mut (*element).$field) }
+    }};
+}
+
+impl Mapped<Slot> {
+    /// The next write (or change) shall be told. What was written before this returns is visible
+    /// to whoever looks afterwards: the other half of the program's barrier.
+    pub(super) fn arm(&self, number: u32) {
+        field!(AtomicU32, self, number, armed).store(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The end of the furthest write, and how many writes there were.
+    pub(super) fn progress(&self, number: u32) -> (u64, u64) {
+        let writes = field!(AtomicU64, self, number, writes).load(Ordering::Acquire);
+        (field!(AtomicU64, self, number, end).load(Ordering::Acquire), writes)
+    }
+
+    /// All of a slot, one field after the other.
+    pub(super) fn slot(&self, number: u32) -> Slot {
+        Slot {
+            inode: field!(AtomicU64, self, number, inode).load(Ordering::Acquire),
+            device: field!(AtomicU32, self, number, device).load(Ordering::Acquire),
+            generation: field!(AtomicU32, self, number, generation).load(Ordering::Acquire),
+            end: field!(AtomicU64, self, number, end).load(Ordering::Acquire),
+            bytes: field!(AtomicU64, self, number, bytes).load(Ordering::Acquire),
+            writes: field!(AtomicU64, self, number, writes).load(Ordering::Acquire),
+            file_id: field!(AtomicU64, self, number, file_id).load(Ordering::Acquire),
+            armed: field!(AtomicU32, self, number, armed).load(Ordering::Acquire),
+            flags: field!(AtomicU32, self, number, flags).load(Ordering::Acquire),
+            parent: field!(AtomicU32, self, number, parent).load(Ordering::Acquire),
+            hook: field!(AtomicU32, self, number, hook).load(Ordering::Acquire),
+        }
+    }
+
+    /// What a slot is used for.
+    pub(super) fn flags(&self, number: u32) -> u32 {
+        field!(AtomicU32, self, number, flags).load(Ordering::Acquire)
+    }
+
+    /// Takes a free slot into use, or gives it back (`flags` 0).
+    pub(super) fn set(&self, number: u32, key: Key, flags: u32) {
+        field!(AtomicU64, self, number, inode).store(key.inode, Ordering::Release);
+        field!(AtomicU32, self, number, device).store(key.device, Ordering::Release);
+        field!(AtomicU32, self, number, generation).store(key.generation, Ordering::Release);
+        for counter in [
+            field!(AtomicU64, self, number, end),
+            field!(AtomicU64, self, number, bytes),
+            field!(AtomicU64, self, number, writes),
+            field!(AtomicU64, self, number, file_id),
+        ] {
+            counter.store(0, Ordering::Release);
+        }
+        field!(AtomicU32, self, number, parent).store(0, Ordering::Release);
+        field!(AtomicU32, self, number, armed).store(0, Ordering::Release);
+        field!(AtomicU32, self, number, flags).store(flags, Ordering::Release);
+    }
+
+    /// Says which hook counts.
+    pub(super) fn hook(&self, number: u32, hook: u32) {
+        field!(AtomicU32, self, number, hook).store(hook, Ordering::Release);
+    }
+
+    /// Names the life of the file.
+    pub(super) fn name(&self, number: u32, file_id: u64) {
+        field!(AtomicU64, self, number, file_id).store(file_id, Ordering::Release);
+    }
+}
+
+impl Mapped<State> {
+    /// The counts.
+    pub(super) fn state(&self) -> State {
+        State {
+            ring_full: field!(AtomicU64, self, 0, ring_full).load(Ordering::Acquire),
+            slots_full: field!(AtomicU64, self, 0, slots_full).load(Ordering::Acquire),
+            departed_full: field!(AtomicU64, self, 0, departed_full).load(Ordering::Acquire),
+            reserved: 0,
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The kernel watch: eBPF programs tally every watched file and ring when one was written.
+//!
+//! Joins tokens with the programs' slots. A directory is entered when it is watched, a file in the
+//! next wait, many at once. Whatever the programs cannot watch (another filesystem, no slot left)
+//! is refused with the reason, and `combined` falls back; nothing here polls or uses inotify.
+
+mod bell;
+mod btf;
+mod hooks;
+mod load;
+mod mapped;
+mod object;
+mod open_files;
+mod pins;
+mod report;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use collector_ebpf::{CHANGED, DIRECTORY, FILE, GONE, Key, OpenFile, WRITTEN};
+use rustix::fs::OFlags;
+
+pub use bell::{Bell, Heard};
+pub use load::LoadError;
+pub use object::digest;
+pub use pins::{Pinned, is_bpffs, pinned, unpin};
+pub use report::{HookReport, RefusedHook, Sees};
+
+use super::{DirToken, FileToken};
+use crate::{config::KernelWatch, read::identity::FileId};
+use load::{Active, Loaded};
+use pins::Pins;
+
+/// The programs, and which token each slot stands for.
+pub(super) struct Kernel {
+    loaded: Loaded,
+    /// By slot. More than one where two paths lead to one directory.
+    owners: HashMap<u32, Owner, foldhash::fast::RandomState>,
+    files: HashMap<FileToken, Entered, foldhash::fast::RandomState>,
+    directories: HashMap<DirToken, (u32, Key)>,
+    pending: Vec<FileToken>,
+    /// Files that nobody had claimed when they were last looked for.
+    unclaimed: HashSet<Key>,
+    state: collector_ebpf::State,
+}
+
+enum Owner {
+    File(FileToken),
+    Directories(Vec<DirToken>),
+}
+
+/// A file: entered, or to be entered in the next wait.
+struct Entered {
+    file: Arc<File>,
+    id: FileId,
+    bell: Bell,
+    /// The slot, what the kernel calls the file, and where it is in memory.
+    place: Option<(u32, Key, u64)>,
+}
+
+/// Why something is not watched by the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Refusal {
+    /// The filesystem has no hook.
+    Filesystem,
+    /// Every slot is in use.
+    Full,
+    /// The kernel did not tell of the descriptor.
+    Unknown,
+}
+
+impl Refusal {
+    /// The metric's word for it.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Filesystem => "kernel_filesystem",
+            Self::Full => "kernel_full",
+            Self::Unknown => "kernel_unknown",
+        }
+    }
+}
+
+/// What the programs tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A watched file was written or truncated.
+    Written(FileToken),
+    /// A watched directory changed.
+    Changed(DirToken),
+    /// Wake-ups found no room: everything must be looked at.
+    Overflow,
+    /// Files were born and are gone that nobody had claimed.
+    Departed,
+}
+
+/// A file that is gone, as the kernel saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departed {
+    /// Whose life it was; None: nobody had claimed it.
+    pub id: Option<FileId>,
+    /// Its inode number.
+    pub inode: u64,
+    /// Its size at its end, bytes.
+    pub size: u64,
+    /// Its last path; None where the kernel was not told its name, or the directory's is too long.
+    pub path: Option<PathBuf>,
+}
+
+impl Kernel {
+    /// Loads the programs, or takes over those that an earlier agent left at work.
+    pub(super) fn start(config: &KernelWatch, state_dir: &Path) -> Result<Self, LoadError> {
+        let pins = match Pins::new(&config.pin_dir, state_dir) {
+            Ok(pins) => Some(pins),
+            Err(error) => {
+                tracing::info!(
+                    pin_dir = %config.pin_dir.display(), %error,
+                    "The kernel watch ends with the agent: what happens to files while no agent runs is not seen. To mend it: mount -t bpf bpf /sys/fs/bpf, or set watch.kernel.pin_dir."
+                );
+                None
+            }
+        };
+        let loaded = load::load(config, pins.as_ref())?;
+        for active in &loaded.active {
+            tracing::info!(
+                filesystem = active.name, hook = ?active.hook, directories = active.directories,
+                taken_over = loaded.taken_over,
+                "The kernel tells which file was written."
+            );
+        }
+        Ok(Self::new(loaded))
+    }
+
+    fn new(loaded: Loaded) -> Self {
+        let state = loaded.tables.state();
+        Self {
+            loaded,
+            owners: HashMap::default(),
+            files: HashMap::default(),
+            directories: HashMap::new(),
+            pending: Vec::new(),
+            unclaimed: HashSet::new(),
+            state,
+        }
+    }
+
+    /// One that shares nothing with any other, and leaves nothing behind.
+    pub(super) fn alone() -> Result<Self, LoadError> {
+        Ok(Self::new(load::load(&KernelWatch::default(), None)?))
+    }
+
+    /// As configured, but sharing nothing and leaving nothing behind; with what came of the hooks.
+    pub(super) fn on_trial(config: &KernelWatch) -> Result<(Self, Vec<HookReport>), LoadError> {
+        let mut loaded = load::load(config, None)?;
+        let reports = std::mem::take(&mut loaded.reports);
+        Ok((Self::new(loaded), reports))
+    }
+
+    /// What to wait for readability of.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.loaded.tables.fd()
+    }
+
+    /// Watches a directory's entries.
+    pub(super) fn add_directory(&mut self, token: DirToken, path: &Path) -> Result<(), Refusal> {
+        let about = rustix::fs::statfs(path).map_err(|_gone| Refusal::Unknown)?;
+        let active = self.active(about.f_type as u64).filter(|active| active.directories);
+        let hook = active.ok_or(Refusal::Filesystem)?.slot_hook();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+        let opened = opened.map_err(|_gone| Refusal::Unknown)?;
+        let asked = HashSet::from([opened.as_raw_fd()]);
+        let told = self.ask(&asked).map_err(|_unknown| Refusal::Unknown)?;
+        let told = told.get(&opened.as_raw_fd()).ok_or(Refusal::Unknown)?;
+        self.remove_directory(token);
+        let tables = &mut self.loaded.tables;
+        let number = tables.enter(told.key, DIRECTORY).ok_or(Refusal::Full)?;
+        tables.note_path(number, path);
+        tables.slots.hook(number, hook);
+        tables.slots.arm(number);
+        match self.owners.entry(number).or_insert_with(|| Owner::Directories(Vec::new())) {
+            Owner::Directories(tokens) => tokens.push(token),
+            owner @ Owner::File(_) => *owner = Owner::Directories(vec![token]),
+        }
+        self.directories.insert(token, (number, told.key));
+        Ok(())
+    }
+
+    /// Forgets a directory.
+    pub(super) fn remove_directory(&mut self, token: DirToken) {
+        let Some((number, key)) = self.directories.remove(&token) else { return };
+        if let Some(Owner::Directories(tokens)) = self.owners.get_mut(&number) {
+            tokens.retain(|other| *other != token);
+            if !tokens.is_empty() {
+                return;
+            }
+        }
+        self.owners.remove(&number);
+        self.loaded.tables.leave(key, None);
+    }
+
+    /// Whether the programs see writes to this file. An open one is asked, not a path.
+    pub(super) fn covers(&self, file: &File) -> bool {
+        rustix::fs::fstatfs(file).is_ok_and(|about| self.active(about.f_type as u64).is_some())
+    }
+
+    fn active(&self, magic: u64) -> Option<&Active> {
+        self.loaded.active.iter().find(|active| active.magic == magic)
+    }
+
+    /// Will watch a file from the next [`Kernel::enter_pending`] on.
+    pub(super) fn add_file(&mut self, token: FileToken, id: FileId, file: &Arc<File>) -> Bell {
+        self.remove_file(token);
+        let bell = Bell::new(&self.loaded.tables.slots);
+        let entered = Entered { file: Arc::clone(file), id, bell: bell.clone(), place: None };
+        self.files.insert(token, entered);
+        self.pending.push(token);
+        bell
+    }
+
+    /// The file's life has another name now (it was truncated).
+    pub(super) fn name_file(&mut self, token: FileToken, id: FileId) {
+        let Some(entered) = self.files.get_mut(&token) else { return };
+        if entered.id != id {
+            entered.id = id;
+            if let Some((number, ..)) = entered.place {
+                self.loaded.tables.slots.name(number, id.0);
+            }
+        }
+    }
+
+    /// Forgets a file.
+    pub(super) fn remove_file(&mut self, token: FileToken) {
+        let Some(entered) = self.files.remove(&token) else { return };
+        entered.bell.bind(None);
+        let Some((number, key, address)) = entered.place else { return };
+        if matches!(self.owners.get(&number), Some(Owner::File(owner)) if *owner == token) {
+            self.owners.remove(&number);
+            self.loaded.tables.leave(key, Some(address));
+        }
+    }
+
+    /// Enters files that were added. Answers those that are watched now, and those that cannot be.
+    pub(super) fn enter_pending(&mut self) -> (Vec<FileToken>, Vec<(FileToken, Refusal)>) {
+        let (mut entered, mut refused) = (Vec::new(), Vec::new());
+        if self.pending.is_empty() {
+            return (entered, refused);
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let fd = |file: &Entered| file.file.as_fd().as_raw_fd();
+        let asked = pending
+            .iter()
+            .filter_map(|token| self.files.get(token).map(fd))
+            .collect::<HashSet<_>>();
+        let told = self.ask(&asked).unwrap_or_default();
+        for token in pending {
+            let Some(file) = self.files.get(&token) else { continue };
+            if file.place.is_some() {
+                continue;
+            }
+            let told = told.get(&fd(file)).copied().ok_or(Refusal::Unknown);
+            match told.and_then(|told| self.enter(token, told)) {
+                Ok(()) => entered.push(token),
+                Err(refusal) => {
+                    self.files.remove(&token);
+                    refused.push((token, refusal));
+                }
+            }
+        }
+        (entered, refused)
+    }
+
+    fn enter(&mut self, token: FileToken, told: OpenFile) -> Result<(), Refusal> {
+        // What the kernel says it is, not what it looked like when it was added.
+        let hook = self.active(told.magic).ok_or(Refusal::Filesystem)?.slot_hook();
+        let tables = &mut self.loaded.tables;
+        let number = tables.enter(told.key, FILE).ok_or(Refusal::Full)?;
+        if tables.locate(told.address, number).is_err() {
+            tables.leave(told.key, None);
+            return Err(Refusal::Full);
+        }
+        let Some(file) = self.files.get_mut(&token) else { return Ok(()) };
+        tables.slots.hook(number, hook);
+        tables.slots.name(number, file.id.0);
+        file.place = Some((number, told.key, told.address));
+        file.bell.bind(Some(number));
+        self.owners.insert(number, Owner::File(token));
+        Ok(())
+    }
+
+    /// Hands over what the programs told since the last time.
+    pub(super) fn drain(&mut self, mut take: impl FnMut(Told)) {
+        while let Some(event) = self.loaded.tables.next_event() {
+            match (event.kind, self.owners.get(&event.slot)) {
+                (WRITTEN, Some(Owner::File(token))) => take(Told::Written(*token)),
+                (CHANGED, Some(Owner::Directories(tokens))) => {
+                    // Before anybody looks: what changes after this is told again.
+                    self.loaded.tables.slots.arm(event.slot);
+                    tokens.iter().for_each(|token| take(Told::Changed(*token)));
+                }
+                (GONE, _) => take(Told::Departed),
+                // Of somebody forgotten meanwhile.
+                _ => {}
+            }
+        }
+        let state = self.loaded.tables.state();
+        if state.ring_full != self.state.ring_full {
+            take(Told::Overflow);
+        }
+        self.state = state;
+    }
+
+    /// Files that are gone, as far as the kernel remembers: each is told once.
+    pub(super) fn departed(&mut self) -> Vec<Departed> {
+        let tables = &mut self.loaded.tables;
+        let gone = tables.take_departed();
+        gone.into_iter()
+            .map(|(key, gone)| {
+                let name = gone.name.get(..gone.name_len as usize).unwrap_or_default();
+                let directory = gone.parent.checked_sub(1).and_then(|slot| tables.path(slot));
+                let path = directory.filter(|_| !name.is_empty()).map(|directory| {
+                    let text = [directory.as_slice(), b"/", name].concat();
+                    std::os::unix::ffi::OsStringExt::from_vec(text)
+                });
+                Departed {
+                    id: (gone.file_id != 0).then_some(FileId(gone.file_id)),
+                    inode: key.inode,
+                    size: gone.size,
+                    path: path.map(|path: std::ffi::OsString| path.into()),
+                }
+            })
+            .collect()
+    }
+
+    /// Gives back slots of files that nobody has claimed since the last call: they are no logs.
+    pub(super) fn forget_unclaimed(&mut self) {
+        let unclaimed = self.loaded.tables.unclaimed();
+        let (still, new): (Vec<_>, Vec<_>) =
+            unclaimed.into_iter().partition(|(_, key)| self.unclaimed.contains(key));
+        for (number, key) in still {
+            if !self.owners.contains_key(&number) {
+                self.loaded.tables.leave(key, None);
+            }
+        }
+        self.unclaimed = new.into_iter().map(|(_, key)| key).collect();
+    }
+
+    /// Gives back what an earlier agent had entered and this one has not.
+    pub(super) fn forget_strangers(&mut self) {
+        for (key, number) in self.loaded.tables.known() {
+            if !self.owners.contains_key(&number) {
+                self.loaded.tables.leave(key, None);
+            }
+        }
+    }
+
+    /// What the kernel calls these descriptors.
+    fn ask(&self, descriptors: &HashSet<RawFd>) -> io::Result<HashMap<RawFd, OpenFile>> {
+        let mut told = HashMap::new();
+        self.loaded.open_files.each(|file| {
+            let fd = file.fd as RawFd;
+            if descriptors.contains(&fd) {
+                told.insert(fd, file);
+            }
+        })?;
+        Ok(told)
+    }
+}
+
+/// Whether this kernel and this build have one; says why not.
+#[cfg(test)]
+pub(super) fn is_available() -> bool {
+    static WHY_NOT: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let why = WHY_NOT.get_or_init(|| {
+        let why = Kernel::alone().err()?.to_string();
+        // What the verifier finds wrong is our fault, not this machine's.
+        assert!(!why.contains("Verifier output: 0"), "{why}");
+        Some(why)
+    });
+    if let Some(why) = why {
+        println!("skipped: no kernel watch: {why}");
+    }
+    why.is_none()
+}

@@ -1,0 +1,174 @@
+//! The programs' maps, as the agent uses them.
+//!
+//! Knows what is in each and in which order entries are made and taken away; knows no tokens.
+
+use std::{os::fd::BorrowedFd, sync::Arc};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, Map, MapData, MapError, Queue, RingBuf},
+};
+use collector_ebpf::{BORN, Departed, Event, FILE, Key, PATH_BYTES, Path, Slot, State};
+
+use super::{LoadError, mapped::Mapped};
+
+/// See the module.
+pub(super) struct Tables {
+    pub(super) slots: Arc<Mapped<Slot>>,
+    state: Mapped<State>,
+    inodes: HashMap<MapData, u64, u32>,
+    known: HashMap<MapData, Key, u32>,
+    free: Queue<MapData, u32>,
+    departed: HashMap<MapData, Key, Departed>,
+    paths: HashMap<MapData, u32, Path>,
+    events: RingBuf<MapData>,
+}
+
+/// The maps' names in the object, all of which are pinned.
+pub(super) const NAMES: [&str; 8] =
+    ["SLOTS", "STATE", "INODES", "KNOWN", "FREE", "DEPARTED_FILES", "PATHS", "EVENTS"];
+
+impl Tables {
+    /// Takes the maps out of a loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf, slots: u32) -> Result<Self, LoadError> {
+        let mapped = Mapped::new(array(ebpf, "SLOTS")?.fd(), slots);
+        let state = Mapped::new(array(ebpf, "STATE")?.fd(), 1);
+        Ok(Self {
+            slots: Arc::new(mapped.map_err(LoadError::Mapping)?),
+            state: state.map_err(LoadError::Mapping)?,
+            inodes: take(ebpf, "INODES")?,
+            known: take(ebpf, "KNOWN")?,
+            free: take(ebpf, "FREE")?,
+            departed: take(ebpf, "DEPARTED_FILES")?,
+            paths: take(ebpf, "PATHS")?,
+            events: take(ebpf, "EVENTS")?,
+        })
+    }
+
+    /// Fills the queue of free slots, of maps that were just made.
+    pub(super) fn fill_free(&mut self) -> Result<(), MapError> {
+        (0..self.slots.count()).try_for_each(|number| self.free.push(number, 0))
+    }
+
+    /// What to wait for readability of.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.events)
+    }
+
+    /// The next wake-up.
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        let item = self.events.next()?;
+        let word = |at: usize| Some(u32::from_ne_bytes(item.get(at..at + 4)?.try_into().ok()?));
+        Some(Event { kind: word(0)?, slot: word(4)? })
+    }
+
+    /// What went wrong in the kernel so far.
+    pub(super) fn state(&self) -> State {
+        self.state.state()
+    }
+
+    /// The slot of this inode: its own if it has one, else a free one. None: there is none left.
+    pub(super) fn enter(&mut self, key: Key, flags: u32) -> Option<u32> {
+        if let Ok(number) = self.known.get(&key, 0)
+            && self.slots.flags(number) & flags != 0
+        {
+            return Some(number);
+        }
+        let number = self.free.pop(0).ok()?;
+        self.slots.set(number, key, flags);
+        if self.known.insert(key, number, 0).is_err() {
+            self.give_back(number);
+            return None;
+        }
+        Some(number)
+    }
+
+    /// The inode at this address has this slot. Its writes count from now on.
+    pub(super) fn locate(&mut self, address: u64, number: u32) -> Result<(), MapError> {
+        self.inodes.insert(address, number, 0)
+    }
+
+    /// Ends the tally of an inode and gives its slot back; a program may have done so before.
+    pub(super) fn leave(&mut self, key: Key, address: Option<u64>) {
+        let Ok(number) = self.known.get(&key, 0) else { return };
+        if self.known.remove(&key).is_err() {
+            return;
+        }
+        // An address where somebody else's inode lies by now is left alone.
+        let address = address.filter(|at| self.inodes.get(at, 0).is_ok_and(|at| at == number));
+        if let Some(address) = address {
+            let _gone = self.inodes.remove(&address);
+        }
+        let _none = self.departed.remove(&key);
+        let _none = self.paths.remove(&number);
+        self.give_back(number);
+    }
+
+    /// Keeps a directory's path.
+    pub(super) fn note_path(&mut self, number: u32, path: &std::path::Path) {
+        let text = path.as_os_str().as_encoded_bytes();
+        let mut kept = Path { len: 0, reserved: 0, bytes: [0; PATH_BYTES] };
+        if let Some(room) = kept.bytes.get_mut(..text.len()) {
+            room.copy_from_slice(text);
+            kept.len = text.len() as u32;
+        }
+        let _none_kept = self.paths.insert(number, kept, 0);
+    }
+
+    /// The path of the directory in this slot, as it was kept.
+    pub(super) fn path(&self, number: u32) -> Option<Vec<u8>> {
+        let kept = self.paths.get(&number, 0).ok()?;
+        let path = kept.bytes.get(..kept.len as usize)?;
+        (!path.is_empty()).then(|| path.to_vec())
+    }
+
+    /// Takes out what is known of departed files.
+    pub(super) fn take_departed(&mut self) -> Vec<(Key, Departed)> {
+        let all: Vec<_> = self.departed.iter().filter_map(Result::ok).collect();
+        for (key, gone) in &all {
+            // One that somebody holds open grows on, and ends later.
+            if gone.ended != 0 {
+                let _gone = self.departed.remove(key);
+            }
+        }
+        all
+    }
+
+    /// Files that a program entered and that nobody has claimed.
+    pub(super) fn unclaimed(&self) -> Vec<(u32, Key)> {
+        (0..self.slots.count())
+            .filter(|number| self.slots.flags(*number) & (FILE | BORN) == FILE | BORN)
+            .map(|number| (number, self.slots.slot(number)))
+            .filter(|(_, slot)| slot.file_id == 0)
+            .map(|(number, slot)| {
+                let Slot { inode, device, generation, .. } = slot;
+                (number, Key { inode, device, generation })
+            })
+            .collect()
+    }
+
+    /// Everything that has a slot.
+    pub(super) fn known(&self) -> Vec<(Key, u32)> {
+        self.known.iter().filter_map(Result::ok).collect()
+    }
+
+    fn give_back(&mut self, number: u32) {
+        self.slots.set(number, Key::default(), 0);
+        let _full = self.free.push(number, 0);
+    }
+}
+
+fn array<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a MapData, LoadError> {
+    match ebpf.map(name) {
+        Some(Map::Array(data)) => Ok(data),
+        _ => Err(LoadError::Object(name)),
+    }
+}
+
+fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, LoadError> {
+    let map = ebpf.take_map(name).ok_or(LoadError::Object(name))?;
+    T::try_from(map).map_err(LoadError::Map)
+}

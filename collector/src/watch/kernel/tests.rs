@@ -1,0 +1,330 @@
+//! The tally is exact: what the programs count is what the files hold, on every filesystem that has
+//! hooks here and however it is written.
+
+use std::{
+    fs,
+    io::{IoSlice, Write},
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    process::Command,
+};
+
+use super::*;
+
+const WRITES: usize = 300;
+
+/// A filesystem of its own, unmounted when dropped.
+pub(in crate::watch) struct Disk {
+    dir: tempfile::TempDir,
+    mounted: bool,
+}
+
+impl Disk {
+    /// Makes and mounts one; says why where that cannot be done.
+    pub(in crate::watch) fn new(filesystem: &str) -> Option<Self> {
+        match Self::make(filesystem) {
+            Ok(disk) => Some(disk),
+            Err(why) => {
+                println!("skipped: no {filesystem} of its own: {why}");
+                None
+            }
+        }
+    }
+
+    fn make(filesystem: &str) -> Result<Self, String> {
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let mut disk = Self { dir, mounted: false };
+        let (image, at) = (disk.dir.path().join("image"), disk.path());
+        fs::create_dir(&at).map_err(|error| error.to_string())?;
+        let mut mount = Command::new("mount");
+        match filesystem {
+            "tmpfs" => {
+                mount.args(["-t", "tmpfs", "none"]);
+            }
+            "overlay" => {
+                let dir = disk.dir.path();
+                for layer in ["lower", "upper", "work"] {
+                    fs::create_dir(dir.join(layer)).map_err(|error| error.to_string())?;
+                }
+                let options = ["lower", "upper", "work"]
+                    .map(|layer| format!("{layer}dir={}", dir.join(layer).display()));
+                mount.args(["-t", "overlay", "-o", &options.join(","), "none"]);
+            }
+            _ => {
+                // xfs makes none that is smaller.
+                let file = File::create(&image).map_err(|error| error.to_string())?;
+                file.set_len(400 << 20).map_err(|error| error.to_string())?;
+                let quiet =
+                    if filesystem == "xfs" || filesystem == "ext4" { "-q" } else { "--quiet" };
+                run(Command::new(format!("mkfs.{filesystem}")).arg(quiet).arg(&image))?;
+                mount.args(["-t", filesystem, "-o", "loop"]).arg(&image);
+            }
+        }
+        run(mount.arg(&at))?;
+        disk.mounted = true;
+        Ok(disk)
+    }
+
+    pub(in crate::watch) fn path(&self) -> PathBuf {
+        self.dir.path().join("disk")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted {
+            // Lazily: a test that failed may hold files open.
+            run(Command::new("umount").arg("-l").arg(self.path())).expect("unmounting");
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("{program} cannot be run: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    output.status.success().then_some(()).ok_or_else(|| format!("{program}: {}", said.trim()))
+}
+
+/// Watched files in a directory.
+struct Bench {
+    dir: PathBuf,
+    kernel: Kernel,
+    tokens: u64,
+}
+
+impl Bench {
+    fn new(dir: PathBuf) -> Self {
+        Self { dir, kernel: Kernel::alone().unwrap(), tokens: 0 }
+    }
+
+    /// A new file that is watched; None where no hook covers it.
+    fn create(&mut self) -> Option<(u64, Arc<File>)> {
+        self.tokens += 1;
+        let (token, path) = (self.tokens, self.dir.join(format!("{}.log", self.tokens)));
+        let mut options = File::options();
+        let file = Arc::new(options.read(true).write(true).create_new(true).open(path).unwrap());
+        if !self.kernel.covers(&file) {
+            return None;
+        }
+        let _bell = self.kernel.add_file(FileToken(token), FileId(token), &file);
+        assert_eq!(self.kernel.enter_pending(), (vec![FileToken(token)], Vec::new()));
+        Some((token, file))
+    }
+
+    fn path(&self, token: u64) -> PathBuf {
+        self.dir.join(format!("{token}.log"))
+    }
+
+    fn slot(&self, token: u64) -> collector_ebpf::Slot {
+        let (number, ..) = self.kernel.files[&FileToken(token)].place.unwrap();
+        self.kernel.loaded.tables.slots.slot(number)
+    }
+
+    /// Nothing was written but once, and no hole was left.
+    fn expect_exact(&self, token: u64, how: &str) {
+        let (slot, size) = (self.slot(token), fs::metadata(self.path(token)).unwrap().len());
+        assert!(size > 0, "{how}");
+        assert_eq!((slot.bytes, slot.end), (size, size), "{how}");
+    }
+}
+
+fn line(n: usize) -> Vec<u8> {
+    let mut line = vec![b'x'; n * 7 % 300];
+    line.push(b'\n');
+    line
+}
+
+/// A way of writing: everything that [`line`] makes, by one writer.
+type Way = fn(&Path);
+
+const WAYS: [(&str, Way); 7] = [
+    ("write", |path| {
+        let mut file = File::options().write(true).open(path).unwrap();
+        (0..WRITES).for_each(|n| file.write_all(&line(n)).unwrap());
+    }),
+    ("O_APPEND", |path| {
+        let mut file = File::options().append(true).open(path).unwrap();
+        (0..WRITES).for_each(|n| file.write_all(&line(n)).unwrap());
+    }),
+    ("writev", |path| {
+        let file = File::options().append(true).open(path).unwrap();
+        for n in 0..WRITES {
+            let (one, two) = (line(n), line(n + 1));
+            let parts = [IoSlice::new(&one), IoSlice::new(&two)];
+            assert_eq!(rustix::io::writev(&file, &parts).unwrap(), one.len() + two.len());
+        }
+    }),
+    ("pwrite", |path| {
+        let file = File::options().write(true).open(path).unwrap();
+        let mut at = 0;
+        for n in 0..WRITES {
+            file.write_all_at(&line(n), at).unwrap();
+            at += line(n).len() as u64;
+        }
+    }),
+    ("sendfile", |path| {
+        let mut from = tempfile::tempfile().unwrap();
+        from.write_all(&line(5).repeat(WRITES)).unwrap();
+        let to = File::options().write(true).open(path).unwrap();
+        let (mut at, size) = (0, from.metadata().unwrap().len());
+        while at < size {
+            let most = (size - at).min(1_000) as usize;
+            assert_ne!(rustix::fs::sendfile(&to, &from, Some(&mut at), most).unwrap(), 0);
+        }
+    }),
+    ("splice", |path| {
+        let to = File::options().write(true).open(path).unwrap();
+        let (from, mut writer) = io::pipe().unwrap();
+        for n in 0..WRITES {
+            writer.write_all(&line(n)).unwrap();
+            let flags = rustix::pipe::SpliceFlags::empty();
+            let mut left = line(n).len();
+            while left > 0 {
+                left -= rustix::pipe::splice(&from, None, &to, None, left, flags).unwrap();
+            }
+        }
+    }),
+    ("io_uring", |path| {
+        let file = File::options().write(true).open(path).unwrap();
+        let mut ring = match io_uring::IoUring::new(8) {
+            Ok(ring) => ring,
+            Err(error) => {
+                println!("skipped: no io_uring here: {error}");
+                return WAYS[0].1(path);
+            }
+        };
+        let mut at = 0;
+        for n in 0..WRITES {
+            let bytes = line(n);
+            let target = io_uring::types::Fd(file.as_raw_fd());
+            let write = io_uring::opcode::Write::new(target, bytes.as_ptr(), bytes.len() as u32);
+            let write = write.offset(at).build();
+            #[expect(unsafe_code, reason = "the ring takes a pointer")]
+            // SAFETY: `bytes` and `file` live until the completion was waited for.
+            unsafe {
+                ring.submission().push(&write).unwrap();
+            }
+            ring.submit_and_wait(1).unwrap();
+            let done = ring.completion().next().unwrap().result();
+            assert_eq!(usize::try_from(done).unwrap(), bytes.len());
+            at += bytes.len() as u64;
+        }
+    }),
+];
+
+/// Everything that is counted, on one filesystem.
+fn exactness(filesystem: &str) {
+    if !is_available() {
+        return;
+    }
+    let Some(disk) = Disk::new(filesystem) else { return };
+    let mut bench = Bench::new(disk.path());
+    if bench.create().is_none() {
+        println!("skipped: {filesystem} has no hook on this kernel; inotify watches it");
+        return;
+    }
+    for (name, way) in WAYS {
+        let (token, _file) = bench.create().unwrap();
+        way(&bench.path(token));
+        bench.expect_exact(token, &format!("{name} on {filesystem}"));
+    }
+    many_writers(&mut bench);
+    changes_in_place(&mut bench);
+}
+
+fn many_writers(bench: &mut Bench) {
+    let tokens: Vec<_> = (0..4).map(|_| bench.create().unwrap()).collect();
+    std::thread::scope(|scope| {
+        for (token, _file) in &tokens {
+            for _ in 0..3 {
+                let path = bench.path(*token);
+                scope.spawn(move || WAYS[1].1(&path));
+            }
+        }
+    });
+    for (token, _file) in tokens {
+        bench.expect_exact(token, "three writers a file");
+        // A tracepoint fires once more where a write crosses into another page.
+        assert!(bench.slot(token).writes >= 3 * WRITES as u64);
+    }
+}
+
+fn changes_in_place(bench: &mut Bench) {
+    let (token, file) = bench.create().unwrap();
+    file.write_all_at(&[b'x'; 100], 0).unwrap();
+    file.write_all_at(b"in the middle", 10).unwrap();
+    assert_eq!((bench.slot(token).bytes, bench.slot(token).end), (113, 100));
+    file.set_len(5).unwrap();
+    assert_eq!(bench.slot(token).end, 5);
+    file.write_all_at(b"again", 5).unwrap();
+    assert_eq!(bench.slot(token).end, 10);
+    // What a program opens to write it anew.
+    drop(File::create(bench.path(token)).unwrap());
+    assert_eq!(bench.slot(token).end, 0);
+    // Failed writes count nothing that a later one does not make good.
+    let failed = File::open(bench.path(token)).unwrap().write_all(b"read-only");
+    assert!(failed.is_err());
+    file.write_all_at(b"x", 0).unwrap();
+    assert_eq!(bench.slot(token).end, 1);
+}
+
+#[test]
+fn every_byte_on_ext4_is_counted() {
+    exactness("ext4");
+}
+
+#[test]
+fn every_byte_on_xfs_is_counted() {
+    exactness("xfs");
+}
+
+#[test]
+fn every_byte_on_btrfs_is_counted() {
+    exactness("btrfs");
+}
+
+#[test]
+fn every_byte_on_tmpfs_is_counted() {
+    exactness("tmpfs");
+}
+
+#[test]
+fn every_byte_on_an_overlay_is_counted() {
+    exactness("overlay");
+}
+
+#[test]
+fn a_full_ring_is_told_and_nothing_armed_is_forgotten() {
+    if !is_available() {
+        return;
+    }
+    let config = KernelWatch { max_files: 2_048, ..KernelWatch::default() };
+    // Room for 256 wake-ups.
+    let loaded = load::load_with_ring(&config, None, 4_096).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench { dir: dir.path().to_owned(), kernel: Kernel::new(loaded), tokens: 0 };
+    let files: Vec<_> = (0..400).map_while(|_| bench.create()).collect();
+    if files.is_empty() {
+        println!("skipped: no hook covers {}", dir.path().display());
+        return;
+    }
+    let tell = |bench: &mut Bench| {
+        let mut told = HashSet::new();
+        bench.kernel.drain(|one| match one {
+            Told::Written(token) => assert!(told.insert(Some(token))),
+            Told::Overflow => assert!(told.insert(None)),
+            other => panic!("{other:?}"),
+        });
+        told
+    };
+    for (token, _) in &files {
+        bench.kernel.files[&FileToken(*token)].bell.set(0);
+    }
+    files.iter().for_each(|(_, file)| file.write_all_at(b"a line\n", 0).unwrap());
+    let told = tell(&mut bench);
+    assert!(told.contains(&None) && told.len() > 100 && told.len() < 300, "{}", told.len());
+    // Whatever found no room is still armed, and told with its next write.
+    files.iter().for_each(|(_, file)| file.write_all_at(b"more\n", 7).unwrap());
+    let more = tell(&mut bench);
+    assert_eq!(told.union(&more).filter(|one| one.is_some()).count(), files.len());
+}

@@ -1,0 +1,212 @@
+//! The kernel watch and what may come in its way: whatever it is, every line arrives, and the agent
+//! says how it watches.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use crate::harness::{BpfFs, World, assert_exactly_once, has_kernel_watch};
+
+const NOBODY: u32 = 65_534;
+
+/// A world where nothing but the kernel watch would notice anything in time.
+fn world() -> Option<World> {
+    has_kernel_watch().then(|| World::new("kernel"))
+}
+
+fn size(path: &std::path::Path) -> u64 {
+    fs::metadata(path).unwrap().len()
+}
+
+#[test]
+fn what_is_deleted_while_no_agent_runs_is_stated_to_the_byte() {
+    let Some(world) = world() else { return };
+    let Some(_pins) = BpfFs::mount(&world.path("bpf")) else { return };
+    let mut container = world.container("a");
+    let agent = world.start();
+    container.write(100);
+    world.wait_for(100);
+    std::thread::sleep(Duration::from_secs(1));
+    let settled = size(&container.live());
+    agent.kill();
+
+    // Written on, rotated twice, written on: one file that is known, and one that nobody ever saw.
+    container.write(50);
+    let first = container.rotate();
+    container.write(30);
+    let second = container.rotate();
+    container.write(20);
+    let lost = size(&first) - settled + size(&second);
+    fs::remove_file(first).unwrap();
+    fs::remove_file(second).unwrap();
+
+    let agent = world.start();
+    world.wait_for(120);
+    world.wait_for_log("were lost before they could be read");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(agent.stop(), Some(0));
+    let (code, audit) = world.audit();
+    assert_eq!(code, 1, "a loss must not pass the audit: {audit}");
+    assert_eq!(audit["lost"]["deleted_while_down"], lost, "{audit}\n{}", world.log());
+    assert_eq!(world.records().len(), 120);
+}
+
+#[test]
+fn what_is_written_while_no_agent_runs_is_read_and_pins_are_taken_over() {
+    let Some(world) = world() else { return };
+    let Some(_pins) = BpfFs::mount(&world.path("bpf")) else { return };
+    let mut container = world.container("a");
+    for round in 0..3 {
+        let agent = world.start();
+        container.write(50);
+        container.rotate();
+        container.write(50);
+        world.wait_for(110 * round + 100);
+        agent.kill();
+        container.write(10);
+        container.rotate();
+    }
+    let agent = world.start();
+    container.write(1);
+    world.wait_for(331);
+    assert_eq!(agent.stop(), Some(0));
+    assert_exactly_once(&world.records(), &container);
+    assert_eq!(world.audit().0, 0);
+    assert!(world.log().contains("taken_over=true"), "{}", world.log());
+}
+
+#[test]
+fn pins_of_another_layout_are_replaced() {
+    let Some(mut world) = world() else { return };
+    let Some(pins) = BpfFs::mount(&world.path("bpf")) else { return };
+    let mut container = world.container("a");
+    let agent = world.start();
+    container.write(10);
+    world.wait_for(10);
+    assert_eq!(agent.stop(), Some(0));
+    // Another number of slots is another layout.
+    world.slots = 1_024;
+    let agent = world.start();
+    container.write(10);
+    world.wait_for(20);
+    world.wait_for_log("another version of the agent had left");
+    assert_eq!(agent.stop(), Some(0));
+    let state = fs::read_dir(&pins.0).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read_dir(state).unwrap().count(), 1, "one layout is left");
+    assert_exactly_once(&world.records(), &container);
+}
+
+#[test]
+fn without_a_bpffs_it_watches_and_says_what_that_costs() {
+    let Some(world) = world() else { return };
+    let agent = world.start();
+    let mut container = world.container("a");
+    container.write(10);
+    world.wait_for(10);
+    world.wait_for_log("The kernel watch ends with the agent");
+    assert_eq!(agent.stop(), Some(0));
+    assert!(world.log().contains("taken_over=false"));
+}
+
+#[test]
+fn when_every_slot_is_taken_the_rest_is_left_to_inotify() {
+    let Some(mut world) = world() else { return };
+    world.slots = 64;
+    let agent = world.start();
+    for round in 0..2 {
+        for n in 0..150 {
+            let path = world.path(&format!("plain/{n}.log"));
+            let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
+            std::io::Write::write_all(&mut file, format!("{round} of {n}\n").as_bytes()).unwrap();
+        }
+        world.wait_for(150 * (round + 1));
+    }
+    world.wait_for_log("The kernel watch is full");
+    assert_eq!(world.log().matches("The kernel watch is full").count(), 1, "said once");
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.records().len(), 300);
+}
+
+#[test]
+fn a_filesystem_without_hooks_is_left_to_inotify() {
+    let Some(world) = world() else { return };
+    let dir = |name: &str| world.path(name).display().to_string();
+    for name in ["lower", "upper", "work"] {
+        fs::create_dir(world.path(name)).unwrap();
+    }
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", dir("lower"), dir("upper"), dir("work"));
+    let mounted = Command::new("mount")
+        .args(["-t", "overlay", "-o", &options, "none", &dir("plain")])
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("skipped: mounting an overlay needs root and a kernel that has it");
+        return;
+    }
+    let agent = world.start();
+    world.wait_for_log("The first look for logs is done");
+    fs::write(world.path("plain/x.log"), "a line\n").unwrap();
+    world.wait_for(1);
+    world.wait_for_log("does not reach this directory's filesystem");
+    assert_eq!(agent.stop(), Some(0));
+    assert!(Command::new("umount").arg(dir("plain")).status().unwrap().success());
+}
+
+#[test]
+fn without_privileges_inotify_watches() {
+    let world = World::new("kernel");
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can start the agent as somebody else");
+        return;
+    }
+    let binary = world.path("everyline");
+    fs::copy(env!("CARGO_BIN_EXE_everyline"), &binary).unwrap();
+    for name in ["", "pods", "plain", "out"] {
+        std::os::unix::fs::chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+        fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new(binary);
+    command.uid(NOBODY).gid(NOBODY);
+    falls_back(&world, command);
+}
+
+#[test]
+fn without_type_information_inotify_watches() {
+    let world = World::new("kernel");
+    let hide = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$@\"";
+    let possible = Command::new("unshare")
+        .args(["-m", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf"])
+        .output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        println!("skipped: hiding /sys/kernel/btf needs root and a mount namespace");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", hide, env!("CARGO_BIN_EXE_everyline")]);
+    falls_back(&world, command);
+}
+
+/// The agent, started like this, says that it has no kernel watch, and collects all the same.
+fn falls_back(world: &World, mut command: Command) {
+    world.write_config();
+    let log = fs::File::create(world.path("agent.log")).unwrap();
+    let mut agent = command
+        .args(["run", "--config"])
+        .arg(world.config_path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    world.wait_for_log("There is no kernel watch; inotify watches instead");
+    world.wait_for_log("The first look for logs is done");
+    fs::write(world.path("plain/x.log"), "a line\n").unwrap();
+    world.wait_for(1);
+    let pid = rustix::process::Pid::from_child(&agent);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(agent.wait().unwrap().success(), "{}", world.log());
+    assert_eq!(world.log().matches("There is no kernel watch").count(), 1, "said once");
+}
