@@ -155,6 +155,12 @@ impl SinkMetrics {
 }
 
 impl Metrics {
+    /// How many files are watched how.
+    pub fn watched(&self) -> [(&'static str, i64); 3] {
+        ["kernel", "inotify", "poll"]
+            .map(|mode| (mode, self.watch_mode.get_or_create(&ModeLabel { mode }).get()))
+    }
+
     /// All metrics at zero, registered.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("everyline");

@@ -74,6 +74,7 @@ pub fn run() -> Result<()> {
          everyline run                        this machine's container logs into the archive\n  \
          everyline search error --since 10m   what was said\n  \
          everyline status                     who is speaking, and what is unread\n  \
+         everyline doctor                     what works on this machine, what does not, and why\n  \
          everyline config default             every setting, explained\n  \
          cargo xtask e2e containerd           real containers, a failing sink, three kills",
         build.as_secs_f64(),
@@ -97,6 +98,7 @@ fn show(everyline: PathBuf, scratch: &Scratch) -> Result<()> {
         println!("    {}/{} prints {} lines", pod.namespace, pod.name, pod.lines);
     }
     pause(4, &mut running)?;
+    say_watch_mode(&agent)?;
     step("kill -9, in the middle of it. Writers go on, logs rotate and are compressed.");
     running.kill()?;
     std::thread::sleep(Duration::from_secs(2));
@@ -132,6 +134,16 @@ fn show(everyline: PathBuf, scratch: &Scratch) -> Result<()> {
         ensure!(count == pod.lines, "Not every line is there once.\n{}", agent.log_tail());
     }
     running.stop(Duration::from_secs(30)).map(drop)
+}
+
+/// How the agent notices that files were written: what `everyline status` says of it.
+fn say_watch_mode(agent: &Agent) -> Result<()> {
+    let status = agent.ask(&["status"])?;
+    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    let watched = text.lines().find(|line| line.starts_with("Files watched: "));
+    println!("    {}", watched.context("everyline status does not say how files are watched")?);
+    println!("    (kernel: eBPF, the default; `everyline doctor` says why another, if it is)");
+    Ok(())
 }
 
 /// How many of a pod's lines the archive has.

@@ -70,7 +70,13 @@ fn show(report: &Report) -> String {
     if !report.started.is_empty() {
         let (version, node, started) =
             (&report.version, escaped(&report.node), escaped(&report.started));
-        let _infallible = writeln!(text, "everyline {version} on {node}, since {started}\n");
+        let _infallible = writeln!(text, "everyline {version} on {node}, since {started}");
+        if !report.watched.is_empty() {
+            let by_mode = |(mode, files): (&String, &i64)| format!("{files} by {mode}");
+            let watched = report.watched.iter().map(by_mode).collect::<Vec<_>>().join(", ");
+            let _infallible = writeln!(text, "Files watched: {watched}");
+        }
+        text.push('\n');
         let rows: Vec<_> = report
             .sinks
             .iter()
@@ -142,6 +148,7 @@ mod tests {
             version: "0.1.0".into(),
             node: "node-1".into(),
             started: "2026-01-31T10:11:12Z".into(),
+            watched: [("inotify".into(), 0), ("kernel".into(), 2), ("poll".into(), 0)].into(),
             sinks: vec![SinkReport {
                 name: "out".into(),
                 kind: "http".into(),
@@ -154,6 +161,7 @@ mod tests {
         };
         insta::assert_snapshot!(show(&report), @r"
         everyline 0.1.0 on node-1, since 2026-01-31T10:11:12Z
+        Files watched: 0 by inotify, 2 by kernel, 0 by poll
 
         SINK  TYPE  IN FLIGHT  OLDEST  ERROR
         out   http    4.0 KiB     12s  503 Service Unavailable

@@ -24,6 +24,9 @@ pub struct Report {
     pub node: String,
     /// When the agent started, RFC 3339. Empty: no agent runs, this is what its checkpoint holds.
     pub started: String,
+    /// How many files are watched how (`kernel`, `inotify`, `poll`). Empty: no agent runs.
+    #[serde(default)]
+    pub watched: BTreeMap<String, i64>,
     /// Where records go.
     pub sinks: Vec<SinkReport>,
     /// The files known: those being read, and those let go of but not yet settled.
@@ -60,8 +63,6 @@ pub struct FileReport {
     pub pod: Option<String>,
     /// Container name, if known.
     pub container: Option<String>,
-    /// How it is watched: `inotify` or `poll`; None: not any more.
-    pub watch_mode: Option<String>,
     /// Device number, as `stat` gives it; 0: unknown.
     pub device: u64,
     /// Inode number; 0: unknown.

@@ -94,7 +94,6 @@ impl Reporter {
             .map(|account| {
                 account.refresh();
                 let mut report = file_report(account, &names);
-                report.watch_mode = account.held().map(|_| "open".to_owned());
                 report.rate_bytes_per_second = rate(&mut rates, account.id, report.seen);
                 report
             })
@@ -104,6 +103,7 @@ impl Reporter {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.clone(),
             started: self.started.clone(),
+            watched: self.metrics.watched().map(|(mode, files)| (mode.to_owned(), files)).into(),
             sinks: self
                 .sinks
                 .iter()
