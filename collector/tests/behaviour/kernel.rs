@@ -158,9 +158,39 @@ fn a_filesystem_without_hooks_is_left_to_inotify() {
 #[test]
 fn without_privileges_inotify_watches() {
     let world = World::new("kernel");
+    let Some(binary) = belongs_to_nobody(&world) else { return };
+    let mut command = Command::new(binary);
+    command.uid(NOBODY).gid(NOBODY);
+    falls_back(&world, command);
+}
+
+#[test]
+fn two_capabilities_are_enough_for_somebody_who_is_not_root() {
+    let Some(world) = world() else { return };
+    let Some(binary) = belongs_to_nobody(&world) else { return };
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let two = ["--inh-caps=+bpf,+perfmon", "--ambient-caps=+bpf,+perfmon"];
+    if !Command::new("setpriv")
+        .args(nobody)
+        .args(two)
+        .arg("true")
+        .status()
+        .is_ok_and(|s| s.success())
+    {
+        println!("skipped: setpriv of util-linux 2.36 or later is needed");
+        return;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(nobody).args(two).arg(binary);
+    collects(&world, command, "The kernel tells which file was written");
+    assert!(!world.log().contains("inotify watches"), "{}", world.log());
+}
+
+/// Gives a world to nobody; a copy of the agent that nobody may run.
+fn belongs_to_nobody(world: &World) -> Option<std::path::PathBuf> {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: only root can start the agent as somebody else");
-        return;
+        return None;
     }
     let binary = world.path("everyline");
     fs::copy(env!("CARGO_BIN_EXE_everyline"), &binary).unwrap();
@@ -168,9 +198,7 @@ fn without_privileges_inotify_watches() {
         std::os::unix::fs::chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
         fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let mut command = Command::new(binary);
-    command.uid(NOBODY).gid(NOBODY);
-    falls_back(&world, command);
+    Some(binary)
 }
 
 #[test]
@@ -190,7 +218,13 @@ fn without_type_information_inotify_watches() {
 }
 
 /// The agent, started like this, says that it has no kernel watch, and collects all the same.
-fn falls_back(world: &World, mut command: Command) {
+fn falls_back(world: &World, command: Command) {
+    collects(world, command, "There is no kernel watch; inotify watches instead");
+    assert_eq!(world.log().matches("There is no kernel watch").count(), 1, "said once");
+}
+
+/// The agent, started like this, says so, and collects.
+fn collects(world: &World, mut command: Command, says: &str) {
     world.write_config();
     let log = fs::File::create(world.path("agent.log")).unwrap();
     let mut agent = command
@@ -201,12 +235,11 @@ fn falls_back(world: &World, mut command: Command) {
         .stderr(log)
         .spawn()
         .unwrap();
-    world.wait_for_log("There is no kernel watch; inotify watches instead");
+    world.wait_for_log(says);
     world.wait_for_log("The first look for logs is done");
     fs::write(world.path("plain/x.log"), "a line\n").unwrap();
     world.wait_for(1);
     let pid = rustix::process::Pid::from_child(&agent);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(agent.wait().unwrap().success(), "{}", world.log());
-    assert_eq!(world.log().matches("There is no kernel watch").count(), 1, "said once");
 }
