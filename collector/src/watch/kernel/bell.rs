@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use collector_ebpf::Slot;
@@ -35,6 +35,11 @@ struct Inner {
     fruitless: AtomicU32,
     /// The number of writes at which the reader stopped looking.
     given_up: AtomicU64,
+    /// Whether writers of one file are counted without a lock between them: `end` may then be the
+    /// one before the furthest, and the number of writes has to tell.
+    unlocked: AtomicBool,
+    /// The number of writes at the last look.
+    writes: AtomicU64,
 }
 
 /// What a reader that set its bell has to do.
@@ -56,18 +61,21 @@ impl Bell {
             size: AtomicU64::new(0),
             fruitless: AtomicU32::new(0),
             given_up: AtomicU64::new(0),
+            unlocked: AtomicBool::new(false),
+            writes: AtomicU64::new(0),
         }))
     }
 
-    /// The kernel has the file under this number (None: no more).
-    pub(super) fn bind(&self, number: Option<u32>) {
+    /// The kernel has the file under this number (None: no more), and counts its writers `unlocked`.
+    pub(super) fn bind(&self, number: Option<u32>, unlocked: bool) {
+        self.0.unlocked.store(unlocked, Ordering::Release);
         self.0.number.store(number.unwrap_or(NONE), Ordering::Release);
     }
 
     /// Asks to be told of the next write, and says whether the file was written beyond `size`,
     /// where the reader found its end.
     pub fn set(&self, size: u64) -> Heard {
-        let Inner { slots, number, size: before, fruitless, given_up } = &*self.0;
+        let Inner { slots, number, size: before, fruitless, given_up, .. } = &*self.0;
         let number = number.load(Ordering::Acquire);
         if number == NONE {
             return Heard::Nothing;
@@ -78,7 +86,9 @@ impl Bell {
             fruitless.store(0, Ordering::Relaxed);
         }
         if end <= size {
-            return Heard::Nothing;
+            let unlocked = self.0.unlocked.load(Ordering::Relaxed);
+            let written = unlocked && self.0.writes.swap(writes, Ordering::Relaxed) != writes;
+            return if written { Heard::More } else { Heard::Nothing };
         }
         if given_up.load(Ordering::Relaxed) == writes {
             // A write that failed after it was announced, most likely. The sweep looks too.

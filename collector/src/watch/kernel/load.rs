@@ -97,6 +97,11 @@ impl Active {
     pub(super) fn slot_hook(&self) -> u32 {
         if self.any { CHECKS } else { OWN }
     }
+
+    /// Whether they run once the inode's lock is given back: at the end of `write_iter` it is.
+    pub(super) fn unlocked(&self) -> bool {
+        self.hook == KernelHook::Fexit && !self.any
+    }
 }
 
 /// The programs at work.

@@ -240,7 +240,7 @@ impl Kernel {
     /// Forgets a file.
     pub(super) fn remove_file(&mut self, token: FileToken) {
         let Some(entered) = self.files.remove(&token) else { return };
-        entered.bell.bind(None);
+        entered.bell.bind(None, false);
         let Some((number, key, address)) = entered.place else { return };
         if matches!(self.owners.get(&number), Some(Owner::File(owner)) if *owner == token) {
             self.owners.remove(&number);
@@ -280,7 +280,8 @@ impl Kernel {
 
     fn enter(&mut self, token: FileToken, told: OpenFile) -> Result<(), Refusal> {
         // What the kernel says it is, not what it looked like when it was added.
-        let hook = self.active(told.magic).ok_or(Refusal::Filesystem)?.slot_hook();
+        let active = self.active(told.magic).ok_or(Refusal::Filesystem)?;
+        let (hook, unlocked) = (active.slot_hook(), active.unlocked());
         let tables = &mut self.loaded.tables;
         let number = tables.enter(told.key, FILE).ok_or(Refusal::Full)?;
         if tables.locate(told.address, number).is_err() {
@@ -291,7 +292,7 @@ impl Kernel {
         tables.slots.hook(number, hook);
         tables.slots.name(number, file.id.0);
         file.place = Some((number, told.key, told.address));
-        file.bell.bind(Some(number));
+        file.bell.bind(Some(number), unlocked);
         self.owners.insert(number, Owner::File(token));
         Ok(())
     }

@@ -328,3 +328,28 @@ fn a_full_ring_is_told_and_nothing_armed_is_forgotten() {
     let more = tell(&mut bench);
     assert_eq!(told.union(&more).filter(|one| one.is_some()).count(), files.len());
 }
+
+#[test]
+fn a_bell_whose_writers_are_unlocked_heeds_the_number_of_writes_too() {
+    if !is_available() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path().to_owned());
+    let Some((token, file)) = bench.create() else {
+        println!("skipped: no hook covers {}", dir.path().display());
+        return;
+    };
+    let entered = &bench.kernel.files[&FileToken(token)];
+    let number = entered.place.unwrap().0;
+    for unlocked in [true, false] {
+        entered.bell.bind(Some(number), unlocked);
+        entered.bell.set(u64::MAX);
+        assert_eq!(entered.bell.set(u64::MAX), Heard::Nothing);
+        file.write_all_at(b"a line\n", 0).unwrap();
+        // Where the end lies tells nothing: it may be another writer's.
+        let heard = if unlocked { Heard::More } else { Heard::Nothing };
+        assert_eq!(entered.bell.set(u64::MAX), heard);
+        assert_eq!(entered.bell.set(u64::MAX), Heard::Nothing);
+    }
+}
