@@ -40,7 +40,7 @@ fn an_agent_stopped_before_a_dead_sink_ends_within_its_grace_and_says_so() {
     let agent = world.start();
     let mut container = world.container("a");
     container.write(100);
-    std::thread::sleep(Duration::from_secs(1));
+    world.wait_for_log("answered 503");
     let began = std::time::Instant::now();
     assert_eq!(agent.stop(), Some(1), "an incomplete drain must not look like success");
     assert!(began.elapsed() < Duration::from_secs(10));

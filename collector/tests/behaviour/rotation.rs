@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::{World, assert_exactly_once, body, in_every_mode};
+use crate::harness::{World, assert_exactly_once, body, in_every_mode, patience};
 
 in_every_mode!(
     rename_and_create_loses_nothing,
@@ -340,7 +340,7 @@ fn deleted_while_down_is_a_stated_loss(world: World) {
     fs::rename(&out, &parked).unwrap();
     fs::write(&out, "in the way").unwrap();
     let agent = slow.start();
-    std::thread::sleep(Duration::from_secs(7));
+    std::thread::sleep(patience() * 7 / 40);
     agent.kill();
     fs::remove_file(&out).unwrap();
     fs::rename(&parked, &out).unwrap();
