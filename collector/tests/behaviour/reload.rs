@@ -79,7 +79,7 @@ fn a_deleted_file_that_is_not_delivered_survives_a_reload() {
     let agent = world.start();
     let mut container = world.container("a");
     container.write(1_000);
-    std::thread::sleep(Duration::from_secs(1));
+    world.wait_for_log("answered 503");
     fs::remove_file(container.live()).unwrap();
     std::thread::sleep(Duration::from_millis(300));
     agent.signal(Signal::HUP);
