@@ -229,21 +229,25 @@ impl Watcher for Combined {
         file: &Arc<File>,
         id: FileId,
     ) -> Option<Bell> {
-        let mut kept = None;
-        if let Some(known) = self.files.get(&token).filter(|known| Arc::ptr_eq(&known.file, file)) {
-            kept = (known.mode == Mode::Kernel).then(|| known.bell.clone()).flatten();
+        let bell = if let Some(known) =
+            self.files.get(&token).filter(|known| Arc::ptr_eq(&known.file, file))
+        {
+            let bell = known.bell.clone();
             if let Some(kernel) = &mut self.kernel {
                 kernel.name_file(token, id);
             }
             if known.place.as_ref().is_some_and(|(d, n)| *d == directory && n == name) {
-                return known.bell.clone();
+                return bell;
             }
-        }
-        self.forget_file(token, kept.is_none());
-        let bell = kept.or_else(|| {
-            let kernel = self.kernel.as_mut().filter(|kernel| kernel.covers(file))?;
-            Some(kernel.add_file(token, id, file))
-        });
+            // What it has it keeps, under its new name. One that has no bell gets none: its reader
+            // would not know of it, and nobody would set it.
+            self.forget_file(token, bell.is_none());
+            bell
+        } else {
+            self.forget_file(token, true);
+            let kernel = self.kernel.as_mut().filter(|kernel| kernel.covers(file));
+            kernel.map(|kernel| kernel.add_file(token, id, file))
+        };
         let mut place = None;
         if let Some(into) = self.directories.get_mut(&directory) {
             let former = into.names.insert(name.to_owned(), token);

@@ -353,3 +353,50 @@ fn a_bell_whose_writers_are_unlocked_heeds_the_number_of_writes_too() {
         assert_eq!(entered.bell.set(u64::MAX), Heard::Nothing);
     }
 }
+
+/// The reader has no bell for it then, and nobody would set a new one.
+#[test]
+fn a_file_that_found_no_slot_is_not_entered_when_it_is_renamed() {
+    use crate::{
+        metrics::Metrics,
+        watch::{Combined, Waker, Watcher},
+    };
+    if !is_available() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let loaded =
+        load::load(&KernelWatch { max_files: 64, ..KernelWatch::default() }, None).unwrap();
+    let (kernel, metrics) = (Kernel::new(loaded), Arc::new(Metrics::new()));
+    let waker = Waker::new().unwrap();
+    let config = crate::config::Config::default();
+    let mut watcher = Combined::new(&config, Some(kernel), None, waker, Arc::clone(&metrics));
+    watcher.watch_directory(DirToken(0), dir.path()).unwrap();
+    let watched = |watcher: &mut Combined, token: u64, name: &str, file: &Arc<File>| {
+        let (token, id) = (FileToken(token), FileId(token));
+        watcher.watch_file(token, DirToken(0), std::ffi::OsStr::new(name), file, id)
+    };
+    // Made elsewhere: in a watched directory the program itself would take the slots.
+    let made = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for token in 1..=80 {
+        let file = Arc::new(File::create(made.path().join(token.to_string())).unwrap());
+        if watched(&mut watcher, token, &token.to_string(), &file).is_none() {
+            println!("skipped: no hook covers {}", dir.path().display());
+            return;
+        }
+        files.push(file);
+    }
+    watcher.wait(std::time::Duration::ZERO, &mut Vec::new()).unwrap();
+    let by_kernel = || metrics.watched()[0].1;
+    assert!(by_kernel() > 0 && by_kernel() < 80, "{}", by_kernel());
+    // One that has a slot is let go; the last one has none, and gets another name.
+    watcher.unwatch_file(FileToken(1));
+    let before = by_kernel();
+    assert!(watched(&mut watcher, 80, "renamed", &files[79]).is_none());
+    watcher.wait(std::time::Duration::ZERO, &mut Vec::new()).unwrap();
+    assert_eq!(by_kernel(), before);
+    // One that has its slot keeps slot and bell.
+    assert!(watched(&mut watcher, 2, "renamed too", &files[1]).is_some());
+    assert_eq!(by_kernel(), before);
+}
