@@ -32,7 +32,7 @@ pub fn is_directory(inode: Object) -> bool {
     inode.mode() & TYPE == FOLDER
 }
 
-/// Bytes up to `end` were written, or are about to be under the inode's lock.
+/// Bytes up to `end` were written (`exits`), or are about to be under the inode's lock (tracepoints).
 #[inline(always)]
 pub fn wrote(inode: Object, end: u64, bytes: u64) {
     if let Some((number, slot)) = slot_at(inode) {
@@ -63,8 +63,9 @@ pub fn may_write(inode: Object, end: u64, bytes: u64, must_not_wait: bool) {
 
 #[inline(always)]
 fn count(number: u32, slot: *mut Slot, end: u64, bytes: u64) {
-    // SAFETY: the map's lookup checked the pointer. Writers of one inode hold its lock, so nobody
-    // else moves `end` meanwhile but user space, which only reads it.
+    // SAFETY: the map's lookup checked the pointer. Mostly the inode's lock is held, and nobody else
+    // moves `end`; in `exits` it is given back already, and `end` may end up at the lesser of two:
+    // the agent heeds `writes` there (see its bell).
     unsafe {
         if end > (*slot).end {
             (*slot).end = end;

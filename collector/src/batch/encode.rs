@@ -247,12 +247,8 @@ mod tests {
 
     fn source(attributes: &[(String, String)]) -> Source {
         Source {
-            path: "/var/log/pods/a_b_c/d/0.log".into(),
-            format: Format::Cri,
-            namespace: None,
-            pod: None,
-            container: None,
             attributes: attributes.to_vec(),
+            ..Source::anonymous("/var/log/pods/a_b_c/d/0.log", Format::Cri)
         }
     }
 

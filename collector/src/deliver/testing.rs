@@ -33,14 +33,8 @@ impl Receipts {
 
     /// A file whose batches travel in the lane of the same number.
     pub(crate) fn file(&self, lane: u32) -> TestFile {
-        let source = Arc::new(Source {
-            path: PathBuf::from(format!("/logs/{lane}.log")),
-            format: Format::Plain,
-            namespace: None,
-            pod: None,
-            container: None,
-            attributes: Vec::new(),
-        });
+        let source =
+            Arc::new(Source::anonymous(PathBuf::from(format!("/logs/{lane}.log")), Format::Plain));
         let key = InodeKey { device: 1, inode: u64::from(lane), born_ns: 0 };
         let identity = Identity { key, handle: None };
         let account = Arc::new(FileAccount::new(identity, 0, source.clone(), &source.path, 1));

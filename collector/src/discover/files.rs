@@ -199,12 +199,8 @@ impl Group {
         ];
         let configured = self.attributes.iter().map(|(name, value)| (name.clone(), value.clone()));
         Arc::new(Source {
-            path,
-            format: self.format,
-            namespace: None,
-            pod: None,
-            container: None,
             attributes: own.into_iter().chain(configured).collect(),
+            ..Source::anonymous(path, self.format)
         })
     }
 }

@@ -270,6 +270,14 @@ pub struct Source {
     pub attributes: Vec<(String, String)>,
 }
 
+impl Source {
+    /// A file of which nothing is known but where it lies and how it is laid out.
+    pub fn anonymous(path: impl Into<PathBuf>, format: Format) -> Self {
+        let (namespace, pod, container, attributes) = (None, None, None, Vec::new());
+        Self { path: path.into(), format, namespace, pod, container, attributes }
+    }
+}
+
 /// What a file's name says about its place in the life of its source.
 ///
 /// Orders as written: everything rotated or compressed comes before the live file.

@@ -288,14 +288,7 @@ mod tests {
     };
 
     fn tail(dir: &std::path::Path) -> Tail {
-        let source = Arc::new(Source {
-            path: dir.join("0.log"),
-            format: Format::Cri,
-            namespace: None,
-            pod: None,
-            container: None,
-            attributes: Vec::new(),
-        });
+        let source = Arc::new(Source::anonymous(dir.join("0.log"), Format::Cri));
         let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
         Tail::new(source, Vec::new(), vec![Cursor::new(0, 0, Decoder::new(Format::Cri, limits))])
     }

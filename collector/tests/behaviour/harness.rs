@@ -88,10 +88,15 @@ impl World {
 
     /// Starts an agent.
     pub fn start(&self) -> Agent {
+        self.start_by(Command::new(env!("CARGO_BIN_EXE_everyline")))
+    }
+
+    /// Starts it by a command that becomes the agent.
+    pub fn start_by(&self, mut command: Command) -> Agent {
         self.write_config();
         let log =
             OpenOptions::new().create(true).append(true).open(self.path("agent.log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_everyline"))
+        let child = command
             .args(["run", "--config"])
             .arg(self.config_path())
             .stdin(Stdio::null())

@@ -4,7 +4,7 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -224,22 +224,11 @@ fn falls_back(world: &World, command: Command) {
 }
 
 /// The agent, started like this, says so, and collects.
-fn collects(world: &World, mut command: Command, says: &str) {
-    world.write_config();
-    let log = fs::File::create(world.path("agent.log")).unwrap();
-    let mut agent = command
-        .args(["run", "--config"])
-        .arg(world.config_path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap();
+fn collects(world: &World, command: Command, says: &str) {
+    let agent = world.start_by(command);
     world.wait_for_log(says);
     world.wait_for_log("The first look for logs is done");
     fs::write(world.path("plain/x.log"), "a line\n").unwrap();
     world.wait_for(1);
-    let pid = rustix::process::Pid::from_child(&agent);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(agent.wait().unwrap().success(), "{}", world.log());
+    assert_eq!(agent.stop(), Some(0), "{}", world.log());
 }

@@ -43,14 +43,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
     .unwrap();
     let path = dir.join("0.log");
     fs::write(&path, "2026-11-22T01:02:03Z stdout F a line\n".repeat(10)).unwrap();
-    let source = Arc::new(Source {
-        path: path.clone(),
-        format: Format::Cri,
-        namespace: None,
-        pod: None,
-        container: None,
-        attributes: Vec::new(),
-    });
+    let source = Arc::new(Source::anonymous(path.clone(), Format::Cri));
     let (file, look) = identity::open(&path).unwrap();
     let identity = identity::identify(&file, &look);
     let account = Arc::new(FileAccount::new(identity, 0, Arc::clone(&source), &path, 1));

@@ -309,14 +309,7 @@ mod tests {
         let path = dir.path().join("0.log");
         fs::write(&path, "").unwrap();
         let (file, look) = identity::open(&path).unwrap();
-        let source = Arc::new(Source {
-            path: path.clone(),
-            format: Format::Cri,
-            namespace: None,
-            pod: None,
-            container: None,
-            attributes: Vec::new(),
-        });
+        let source = Arc::new(Source::anonymous(path.clone(), Format::Cri));
         let (role, gzip, only_if_known) = (Role::Live, false, false);
         let mut opened = Recognised {
             found: Found { path: path.clone(), source, role, gzip, only_if_known },

@@ -206,9 +206,10 @@ fn load_object(
     for map in ["SLOTS", "INODES", "KNOWN", "FREE", "PATHS"] {
         loader.map_max_entries(map, slots);
     }
-    for map in directory.iter().flat_map(|_| NAMES) {
-        let Some(directory) = directory else { continue };
-        loader.map_pin_path(map, directory.join(map));
+    if let Some(directory) = directory {
+        for map in NAMES {
+            loader.map_pin_path(map, directory.join(map));
+        }
     }
     loader.load(object).map_err(|error| LoadError::Refused(chain(&error)))
 }

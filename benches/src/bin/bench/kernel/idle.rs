@@ -15,7 +15,7 @@ use benches::{
     measure::{Agent, CountingSink},
 };
 
-use super::{MODES, Mode, figure};
+use super::{MODES, Mode, figure, named};
 use crate::{Bench, Figure, PATIENCE};
 
 const FILES: usize = 10_000;
@@ -38,7 +38,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
             idle.reads,
             beside("at most 0.3".to_owned())
         );
-        let name = |name| mode.figure(name);
+        let name = |name| named(mode, name);
         figures.push(figure(name("idle_cpu_percent"), idle.cpu, "%", CPU_PERCENT, note));
         let note = beside("none".to_owned());
         // No bound to divide by.

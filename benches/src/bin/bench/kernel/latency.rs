@@ -4,17 +4,16 @@
 //! the same bytes are posted by a bare client to the same receiver, which is the limit.
 
 use std::{
-    fs::{self, OpenOptions},
     io::Write,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use benches::measure::{Agent, Arrivals, Poster};
+use benches::measure::{Arrivals, Poster};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::{MODES, Mode, figure};
+use super::{MODES, Mode, OneLog, figure, named};
 use crate::{Bench, Figure, PATIENCE};
 
 const LINES: usize = 3_000;
@@ -32,7 +31,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
             let (value, limit) = (quantile(&mut agent, part), quantile(&mut bare, part));
             let reach = if mode == Mode::Kernel { reach } else { "beside" };
             let note = format!("{} lines; {reach}", agent.len());
-            figures.push(figure(mode.figure(name), value, "us", limit, note));
+            figures.push(figure(named(mode, name), value, "us", limit, note));
         }
     }
     Ok(figures)
@@ -40,22 +39,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 
 /// Times of the agent's way and of bare posts, microseconds.
 fn sample(bench: &Bench, mode: Mode) -> Result<(Vec<f64>, Vec<f64>)> {
-    let (dir, arrivals) = (bench.fresh_dir()?, Arrivals::start()?);
-    let logs = dir.path().join("logs");
-    fs::create_dir(&logs)?;
-    let mut file = OpenOptions::new().create(true).append(true).open(logs.join("0.log"))?;
-    let yaml = format!(
-        "sources:\n  kubernetes: {{enabled: false}}\n  docker: {{enabled: false}}\n  \
-         files: [{{paths: [\"{}/*.log\"]}}]\n\
-         watch: {{mode: {}, kernel: {{pin_dir: /nonexistent}}}}\nbatch: {{max_age: 0s}}\n\
-         sinks: {{out: {{type: http, url: \"http://{}/\"}}}}\n",
-        logs.display(),
-        mode.name(),
-        arrivals.address(),
-    );
-    let mut agent = Agent::start(&bench.everyline, dir.path(), &yaml)?;
-    let series = format!("everyline_watch_mode{{mode=\"{}\"}}", mode.name());
-    agent.wait_until(PATIENCE, |agent| Ok(agent.sum(&series)? == 1))?;
+    let arrivals = Arrivals::start()?;
+    let sink = format!("{{type: http, url: \"http://{}/\"}}", arrivals.address());
+    let OneLog { dir: _dir, agent: _agent, mut file } = OneLog::start(bench, mode, "0s", &sink)?;
     let mut poster = Poster::connect(arrivals.address())?;
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let lines = if mode == Mode::Poll { POLLED_LINES } else { LINES };

@@ -9,9 +9,13 @@ mod latency;
 mod wakeups;
 mod writes;
 
-use anyhow::Result;
+use std::fs::{self, File, OpenOptions};
 
-use crate::{Bench, Figure};
+use anyhow::Result;
+use benches::measure::Agent;
+use collector::watch::Mode;
+
+use crate::{Bench, Figure, PATIENCE};
 
 /// What is measured at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,32 +28,43 @@ pub(crate) enum Part {
 
 pub(crate) const PARTS: [Part; 4] = [Part::Writes, Part::Latency, Part::Idle, Part::Wakeups];
 
-/// What watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Kernel,
-    Inotify,
-    Poll,
-}
-
 const MODES: [Mode; 3] = [Mode::Kernel, Mode::Inotify, Mode::Poll];
 
-impl Mode {
-    /// As the configuration calls it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::Inotify => "inotify",
-            Self::Poll => "poll",
-        }
+/// A figure's name: the kernel's are the plain ones.
+fn named(mode: Mode, name: &str) -> String {
+    match mode {
+        Mode::Kernel => name.to_owned(),
+        Mode::Inotify | Mode::Poll => format!("{name}_{}", mode.name()),
     }
+}
 
-    /// A figure's name: the kernel's are the plain ones.
-    fn figure(self, name: &str) -> String {
-        match self {
-            Self::Kernel => name.to_owned(),
-            Self::Inotify | Self::Poll => format!("{name}_{}", self.name()),
-        }
+/// An agent over one log, which is watched, and the log to write to.
+struct OneLog {
+    agent: Agent,
+    file: File,
+    /// Holds both.
+    dir: tempfile::TempDir,
+}
+
+impl OneLog {
+    /// With this `batch.max_age` and this sink, as the configuration has them.
+    fn start(bench: &Bench, mode: Mode, max_age: &str, sink: &str) -> Result<Self> {
+        let dir = bench.fresh_dir()?;
+        let logs = dir.path().join("logs");
+        fs::create_dir(&logs)?;
+        let file = OpenOptions::new().create(true).append(true).open(logs.join("0.log"))?;
+        let yaml = format!(
+            "sources:\n  kubernetes: {{enabled: false}}\n  docker: {{enabled: false}}\n  \
+             files: [{{paths: [\"{}/*.log\"]}}]\n\
+             watch: {{mode: {}, kernel: {{pin_dir: /nonexistent}}}}\n\
+             batch: {{max_age: {max_age}}}\nsinks: {{out: {sink}}}\n",
+            logs.display(),
+            mode.name(),
+        );
+        let mut agent = Agent::start(&bench.everyline, dir.path(), &yaml)?;
+        let series = format!("everyline_watch_mode{{mode=\"{}\"}}", mode.name());
+        agent.wait_until(PATIENCE, |agent| Ok(agent.sum(&series)? == 1))?;
+        Ok(Self { agent, file, dir })
     }
 }
 

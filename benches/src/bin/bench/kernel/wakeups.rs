@@ -1,7 +1,6 @@
 //! A file that is written flat out: how often the agent is woken for each time it reads.
 
 use std::{
-    fs::{self, OpenOptions},
     io::Write,
     time::{Duration, Instant},
 };
@@ -9,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use benches::measure::{Agent, pin_process, pin_thread};
 
-use super::{Mode, figure};
+use super::{Mode, OneLog, figure};
 use crate::{Bench, Figure, PATIENCE};
 
 const BOUND: f64 = 1.05;
@@ -34,22 +33,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 
 /// Wake-ups, reads, and writes a second.
 fn count(bench: &Bench, mode: Mode, linger: &str) -> Result<(u64, u64, f64)> {
-    let dir = bench.fresh_dir()?;
-    let logs = dir.path().join("logs");
-    fs::create_dir(&logs)?;
-    let mut file = OpenOptions::new().create(true).append(true).open(logs.join("0.log"))?;
-    let yaml = format!(
-        "sources:\n  kubernetes: {{enabled: false}}\n  docker: {{enabled: false}}\n  \
-         files: [{{paths: [\"{}/*.log\"]}}]\n\
-         watch: {{mode: {}, kernel: {{pin_dir: /nonexistent}}}}\nbatch: {{max_age: {linger}}}\n\
-         sinks: {{out: {{type: \"null\"}}}}\n",
-        logs.display(),
-        mode.name(),
-    );
-    let mut agent = Agent::start(&bench.everyline, dir.path(), &yaml)?;
+    let sink = "{type: \"null\"}";
+    let OneLog { dir: _dir, mut agent, mut file } = OneLog::start(bench, mode, linger, sink)?;
     pin_process(agent.pid(), 1)?;
-    let series = format!("everyline_watch_mode{{mode=\"{}\"}}", mode.name());
-    agent.wait_until(PATIENCE, |agent| Ok(agent.sum(&series)? == 1))?;
     let wakeups = format!("everyline_watch_wakeups_total{{mode=\"{}\"}}", mode.name());
     let now = |agent: &Agent| anyhow::Ok((agent.sum(&wakeups)?, agent.sum("everyline_reads")?));
     let before = now(&agent)?;

@@ -29,7 +29,7 @@ use collector::{
     watch::{self, Bell, DirToken, Event, FileToken, Waker, Watcher},
 };
 
-use super::{MODES, Mode, figure};
+use super::{MODES, Mode, figure, named};
 use crate::{Bench, Figure, PATIENCE};
 
 const ROUNDS: usize = 7;
@@ -78,8 +78,8 @@ fn rounds(bench: &Bench, world: &World) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (mode, [unwatched, watched]) in MODES.into_iter().zip(times) {
         let reach = |text| if mode == Mode::Kernel { text } else { "beside" };
-        figures.push(added(mode.figure("watched_write"), watched, reach("at most 0.15")));
-        figures.push(added(mode.figure("unwatched_write"), unwatched, reach("at most 0.10")));
+        figures.push(added(named(mode, "watched_write"), watched, reach("at most 0.15")));
+        figures.push(added(named(mode, "unwatched_write"), unwatched, reach("at most 0.10")));
     }
     figures.push(added("watched_write_read".to_owned(), read, "beside: an agent reads meanwhile"));
     Ok(figures)
