@@ -45,7 +45,7 @@ static COUNTING: Counting = Counting;
 fn allocations(format: Format, line: &str) -> usize {
     let chunk = line.repeat(1000);
     let source = Source {
-        path: "/var/log/pods/a_b_c/d/0.log".into(),
+        path: std::path::Path::new("/var/log/pods/a_b_c/d/0.log").into(),
         format,
         namespace: None,
         pod: None,

@@ -116,7 +116,7 @@ impl Docker {
         ];
         let known = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
         Some(Arc::new(Source {
-            path: look.directory.join(format!("{id}-json.log")),
+            path: look.directory.join(format!("{id}-json.log")).into(),
             format: Format::DockerJson,
             attributes: attributes.into_iter().filter_map(known).collect(),
             container: container.clone().or_else(|| name.clone()),

@@ -187,7 +187,7 @@ impl Kubernetes {
         ];
         let known = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
         Some(Arc::new(Source {
-            path: look.host.inside(path),
+            path: look.host.inside(path).into(),
             format,
             attributes: attributes.into_iter().filter_map(known).collect(),
             namespace: Some(owner.namespace),

@@ -256,7 +256,7 @@ pub enum Format {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The live file's path as this process opens it (host root included). Identifies the source.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// How its lines are laid out.
     pub format: Format,
     /// Kubernetes namespace, if known.
@@ -274,7 +274,7 @@ impl Source {
     /// A file of which nothing is known but where it lies and how it is laid out.
     pub fn anonymous(path: impl Into<PathBuf>, format: Format) -> Self {
         let (namespace, pod, container, attributes) = (None, None, None, Vec::new());
-        Self { path: path.into(), format, namespace, pod, container, attributes }
+        Self { path: path.into().into(), format, namespace, pod, container, attributes }
     }
 }
 

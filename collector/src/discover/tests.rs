@@ -150,7 +150,7 @@ fn a_pods_log_and_its_attributes() {
     let found = all.found(&log);
     assert_eq!((found.role.clone(), found.gzip, found.only_if_known), (Role::Live, false, false));
     let source = &found.source;
-    assert_eq!((&source.path, source.format), (&host.path(&log), Format::Cri));
+    assert_eq!((&*source.path, source.format), (&*host.path(&log), Format::Cri));
     assert_eq!(source.pod.as_deref(), Some("cart-7d4f"));
     let attributes: Vec<_> =
         source.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -190,7 +190,7 @@ fn rotated_logs_belong_to_their_restart_and_come_oldest_first() {
     let mut ones: Vec<_> = all
         .files
         .values()
-        .filter(|found| found.source.path == host.path("").join(directory).join("1.log"))
+        .filter(|found| *found.source.path == *host.path("").join(directory).join("1.log"))
         .collect();
     ones.sort_by_key(|found| found.role.clone());
     let order: Vec<_> = ones.iter().map(|found| found.path.file_name().unwrap()).collect();
@@ -462,7 +462,7 @@ fn former_files_that_no_pattern_names_are_for_the_checkpoint_only() {
     for path in former {
         let found = all.found(path);
         assert!(found.only_if_known && found.role != Role::Live, "{found:?}");
-        assert_eq!(found.source.path, host.path("app/app.log"));
+        assert_eq!(found.source.path, host.path("app/app.log").into());
     }
 }
 
@@ -480,14 +480,14 @@ fn former_files_that_a_pattern_names_are_read_as_the_live_ones_past() {
     for path in ["app/app.log.1", "app/app.log.2.gz"] {
         let found = all.found(path);
         assert!(!found.only_if_known && matches!(found.role, Role::Rotated(_)), "{found:?}");
-        assert_eq!(found.source.path, host.path("app/app.log"));
+        assert_eq!(found.source.path, host.path("app/app.log").into());
     }
     // There is no x.log: one of these is today's.
     assert_eq!(all.found("app/x-20260102.log").role, Role::Live);
     assert_eq!(all.problems.len(), 1, "compressed, but not with gzip");
     host.write("app/x.log", "");
     let all = host.discover();
-    assert_eq!(all.found("app/x-20260102.log").source.path, host.path("app/x.log"));
+    assert_eq!(all.found("app/x-20260102.log").source.path, host.path("app/x.log").into());
 }
 
 #[test]
@@ -498,7 +498,7 @@ fn a_compressed_file_that_a_pattern_names_is_finished() {
     let all = host.discover();
     let found = all.found("app/monday.gz");
     assert!(found.gzip && !found.only_if_known && found.role != Role::Live);
-    assert_eq!(found.source.path, host.path("app/monday.gz"));
+    assert_eq!(found.source.path, host.path("app/monday.gz").into());
 }
 
 #[test]

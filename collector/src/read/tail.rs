@@ -305,7 +305,7 @@ mod tests {
             true => Content::gzip(file, dir, u64::MAX).unwrap(),
             false => Content::Plain(Arc::new(file)),
         };
-        LogFile { token: FileToken(token), account, content, live, bell: None }
+        LogFile { token: FileToken::numbered(token), account, content, live, bell: None }
     }
 
     #[test]
@@ -372,14 +372,14 @@ mod tests {
             tail.append(file(&tail, dir.path(), token, false, token == 3), None);
         }
         let late = file(&tail, dir.path(), 2, false, false);
-        tail.append(late, Some(FileToken(3)));
-        let order: Vec<u64> = tail.files().map(|file| file.token.0).collect();
-        assert_eq!(order, [1, 2, 3]);
+        tail.append(late, Some(FileToken::numbered(3)));
+        let order: Vec<_> = tail.files().map(|file| file.token).collect();
+        assert_eq!(order, [1, 2, 3].map(FileToken::numbered));
         // A cursor that is past that place must not miss it.
         tail.cursors[0].index = 2;
         let later = file(&tail, dir.path(), 4, false, false);
-        tail.append(later, Some(FileToken(1)));
-        let order: Vec<u64> = tail.files().map(|file| file.token.0).collect();
-        assert_eq!(order, [1, 2, 4, 3]);
+        tail.append(later, Some(FileToken::numbered(1)));
+        let order: Vec<_> = tail.files().map(|file| file.token).collect();
+        assert_eq!(order, [1, 2, 4, 3].map(FileToken::numbered));
     }
 }

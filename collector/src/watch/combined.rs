@@ -7,18 +7,20 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs::File,
     io,
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use slotmap::SecondaryMap;
 
 mod kernel;
+mod names;
 mod tables;
 
 use super::{
@@ -32,6 +34,7 @@ use crate::{
     metrics::{Metrics, ReasonLabel},
     read::identity::FileId,
 };
+use names::Names;
 
 /// Two turns are at least so far apart while inotify's events pour in, so that a busy writer's many
 /// events become one.
@@ -64,8 +67,6 @@ const UNSEEN_WRITERS: [u32; 9] = [
     0x7375_7245,
 ];
 
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
 /// See the module.
 pub(super) struct Combined {
     kernel: Option<Kernel>,
@@ -75,12 +76,12 @@ pub(super) struct Combined {
     metrics: Arc<Metrics>,
     poll_interval: Duration,
     sweep_interval: Duration,
-    directories: Map<DirToken, Directory>,
+    directories: SecondaryMap<DirToken, Directory>,
     /// Usually one token each; more where two paths lead to one directory.
-    watches: Map<i32, Vec<DirToken>>,
-    files: Map<FileToken, Watched>,
+    watches: HashMap<i32, Vec<DirToken>, foldhash::fast::RandomState>,
+    files: SecondaryMap<FileToken, Watched>,
     schedule: Schedule<Look>,
-    looks: u64,
+    looks: u32,
     queued: Vec<Event>,
     /// Watches to be given back once the events at hand are taken.
     given_back: Vec<i32>,
@@ -93,7 +94,7 @@ pub(super) struct Combined {
 }
 
 struct Directory {
-    path: PathBuf,
+    path: Arc<Path>,
     /// Device and inode, if the kernel watches it.
     kernel: Option<(u64, u64)>,
     /// inotify's watch: where the kernel does not watch the directory, or not its files' writes.
@@ -102,7 +103,7 @@ struct Directory {
     writes: bool,
     /// On a filesystem whose writers inotify does not see.
     unseen_writers: bool,
-    names: Map<OsString, FileToken>,
+    names: Names,
     state: DirectoryState,
     pace: Pace,
 }
@@ -110,7 +111,7 @@ struct Directory {
 struct Watched {
     /// Where it is called what; `None`: adrift (moved away, removed, or its directory is no longer
     /// watched), and therefore polled until it is registered again. The kernel needs no name.
-    place: Option<(DirToken, OsString)>,
+    place: Option<(DirToken, Box<OsStr>)>,
     file: Arc<File>,
     mode: Mode,
     bell: Option<Bell>,
@@ -121,14 +122,14 @@ struct Watched {
 /// When something is looked at.
 struct Pace {
     /// Which of the schedule's looks counts; earlier ones lapsed.
-    look: u64,
+    look: u32,
     changed: Instant,
 }
 
 #[derive(Clone, Copy)]
 enum Look {
-    Directory(DirToken, u64),
-    File(FileToken, u64),
+    Directory(DirToken, u32),
+    File(FileToken, u32),
 }
 
 /// Counts one fall from a better mode.
@@ -154,9 +155,9 @@ impl Combined {
             metrics,
             poll_interval,
             sweep_interval,
-            directories: Map::default(),
-            watches: Map::default(),
-            files: Map::default(),
+            directories: SecondaryMap::new(),
+            watches: HashMap::default(),
+            files: SecondaryMap::new(),
             schedule: Schedule::new(poll_interval / 5),
             looks: 0,
             queued: Vec::new(),
@@ -171,12 +172,12 @@ impl Combined {
 
     /// How a file is watched at the moment; one that is not watched might as well be polled.
     pub(super) fn mode_of(&self, file: FileToken) -> Mode {
-        self.files.get(&file).map_or(Mode::Poll, |file| file.mode)
+        self.files.get(file).map_or(Mode::Poll, |file| file.mode)
     }
 }
 
 impl Watcher for Combined {
-    fn watch_directory(&mut self, token: DirToken, path: &Path) -> io::Result<Mode> {
+    fn watch_directory(&mut self, token: DirToken, path: &Arc<Path>) -> io::Result<Mode> {
         if !std::fs::metadata(path)?.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
@@ -187,25 +188,25 @@ impl Watcher for Combined {
         }
         let pace = self.pace();
         let directory = Directory {
-            path: path.to_owned(),
+            path: Arc::clone(path),
             kernel: None,
             watch: None,
             writes: false,
             unseen_writers,
-            names: Map::default(),
+            names: Names::default(),
             state: DirectoryState::default(),
             pace,
         };
         self.directories.insert(token, directory);
         if let Err(refusal) = self.attach(token) {
             if refusal == Refusal::Missing {
-                self.directories.remove(&token);
+                self.directories.remove(token);
                 return Err(io::Error::from(io::ErrorKind::NotFound));
             }
             self.say_fallback(refusal, path);
         }
         let now = Instant::now();
-        let Some(directory) = self.directories.get_mut(&token) else { return Ok(Mode::Poll) };
+        let Some(directory) = self.directories.get_mut(token) else { return Ok(Mode::Poll) };
         directory.state.look(path, true);
         let mode = directory.mode();
         let look = Look::Directory(token, directory.pace.look);
@@ -215,8 +216,8 @@ impl Watcher for Combined {
 
     fn unwatch_directory(&mut self, token: DirToken) {
         self.detach(token);
-        let Some(directory) = self.directories.remove(&token) else { return };
-        for file in directory.names.into_values() {
+        let Some(directory) = self.directories.remove(token) else { return };
+        for file in directory.names.tokens() {
             self.set_adrift(file);
         }
     }
@@ -230,13 +231,13 @@ impl Watcher for Combined {
         id: FileId,
     ) -> Option<Bell> {
         let bell = if let Some(known) =
-            self.files.get(&token).filter(|known| Arc::ptr_eq(&known.file, file))
+            self.files.get(token).filter(|known| Arc::ptr_eq(&known.file, file))
         {
             let bell = known.bell.clone();
             if let Some(kernel) = &mut self.kernel {
                 kernel.name_file(token, id);
             }
-            if known.place.as_ref().is_some_and(|(d, n)| *d == directory && n == name) {
+            if known.place.as_ref().is_some_and(|(d, n)| *d == directory && **n == *name) {
                 return bell;
             }
             // What it has it keeps, under its new name. One that has no bell gets none: its reader
@@ -249,9 +250,9 @@ impl Watcher for Combined {
             kernel.map(|kernel| kernel.add_file(token, id, file))
         };
         let mut place = None;
-        if let Some(into) = self.directories.get_mut(&directory) {
-            let former = into.names.insert(name.to_owned(), token);
-            place = Some((directory, name.to_owned()));
+        if let Some(into) = self.directories.get_mut(directory) {
+            let former = into.names.insert(name, token);
+            place = Some((directory, name.into()));
             if let Some(former) = former {
                 self.set_adrift(former);
             }
@@ -371,18 +372,18 @@ impl Combined {
     }
 
     fn take_change_of(&mut self, token: DirToken, change: &Change<'_>) {
-        let Some(directory) = self.directories.get(&token) else { return };
+        let Some(directory) = self.directories.get(token) else { return };
         match change {
             Change::Modified(_, name) => {
                 // Of a name nobody registered: it is reported when it is registered.
-                if let Some(file) = directory.names.get(*name) {
-                    push(&mut self.queued, Event::Written(*file));
+                if let Some(file) = directory.names.get(name) {
+                    push(&mut self.queued, Event::Written(file));
                 }
                 return;
             }
             Change::Left(_, name) => {
                 // Whoever holds it open may go on writing, but no longer under this name.
-                if let Some(file) = directory.names.get(*name).copied() {
+                if let Some(file) = directory.names.get(name) {
                     self.set_adrift(file);
                 }
             }
@@ -412,9 +413,9 @@ impl Combined {
         }
     }
 
-    fn look_at_directory(&mut self, token: DirToken, look: u64, now: Instant) {
+    fn look_at_directory(&mut self, token: DirToken, look: u32, now: Instant) {
         let wanted = self.inotify.is_some() || self.kernel.is_some();
-        let Some(directory) = self.directories.get_mut(&token) else { return };
+        let Some(directory) = self.directories.get_mut(token) else { return };
         if directory.pace.look != look {
             return;
         }
@@ -437,8 +438,8 @@ impl Combined {
         self.schedule.again(Look::Directory(token, look), now, interval);
     }
 
-    fn look_at_file(&mut self, token: FileToken, look: u64, now: Instant) {
-        let Some(file) = self.files.get_mut(&token) else { return };
+    fn look_at_file(&mut self, token: FileToken, look: u32, now: Instant) {
+        let Some(file) = self.files.get_mut(token) else { return };
         if file.pace.look != look {
             return;
         }
@@ -463,8 +464,8 @@ impl Combined {
         );
         for event in self.queued.drain(..) {
             let known = match event {
-                Event::Written(token) => self.files.contains_key(&token),
-                Event::Directory(token) => self.directories.contains_key(&token),
+                Event::Written(token) => self.files.contains_key(token),
+                Event::Directory(token) => self.directories.contains_key(token),
                 Event::Overflow | Event::Departed => true,
             };
             if known && seen.insert(event) {

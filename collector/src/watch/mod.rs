@@ -42,13 +42,28 @@ pub use kernel::{
 };
 pub use trial::Trial;
 
-/// The registry's number for a watched directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DirToken(pub u64);
+slotmap::new_key_type! {
+    /// The registry's key of a watched directory. Never given twice.
+    pub struct DirToken;
+    /// The registry's key of a watched file. Never given twice.
+    pub struct FileToken;
+}
 
-/// The registry's number for a watched file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileToken(pub u64);
+#[cfg(test)]
+impl DirToken {
+    /// A token of a test's own.
+    pub fn numbered(number: u64) -> Self {
+        slotmap::KeyData::from_ffi(1 << 32 | number).into()
+    }
+}
+
+#[cfg(test)]
+impl FileToken {
+    /// A token of a test's own.
+    pub fn numbered(number: u64) -> Self {
+        slotmap::KeyData::from_ffi(1 << 32 | number).into()
+    }
+}
 
 /// What a watcher reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,7 +95,7 @@ pub trait Watcher: Send {
     /// Watches a directory's entries. A directory that nothing better takes is polled; an error is
     /// returned only where it cannot be watched at all (it does not exist). A directory that
     /// vanishes later stays watched by its path until it is unwatched: its return is reported.
-    fn watch_directory(&mut self, token: DirToken, path: &Path) -> io::Result<Mode>;
+    fn watch_directory(&mut self, token: DirToken, path: &Arc<Path>) -> io::Result<Mode>;
     /// Forgets a directory. Files still registered in it are polled from then on.
     fn unwatch_directory(&mut self, token: DirToken);
     /// Watches a file that is called `name` in the watched directory now. Calling it again for the

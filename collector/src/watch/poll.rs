@@ -33,9 +33,12 @@ const GROUP: u64 = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileState {
     size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: Stamp,
+    changed: Stamp,
 }
+
+/// Nanoseconds since the epoch, for comparing: some centuries from now it begins anew.
+type Stamp = i64;
 
 impl FileState {
     /// Now; `None` if the kernel does not say (a network filesystem that went away).
@@ -43,8 +46,8 @@ impl FileState {
         let about = file.metadata().ok()?;
         Some(Self {
             size: about.size(),
-            modified: (about.mtime(), about.mtime_nsec()),
-            changed: (about.ctime(), about.ctime_nsec()),
+            modified: stamp(about.mtime(), about.mtime_nsec()),
+            changed: stamp(about.ctime(), about.ctime_nsec()),
         })
     }
 }
@@ -60,7 +63,7 @@ pub(super) struct DirectoryState {
 struct Seen {
     device: u64,
     inode: u64,
-    modified: (i64, i64),
+    modified: Stamp,
     entries: u64,
     /// Whether the stamp was old enough when the entries were read to stand for them.
     settled: bool,
@@ -76,7 +79,7 @@ impl DirectoryState {
             return self.seen.take().is_some();
         };
         let same = self.seen.is_some_and(|seen| {
-            (seen.device, seen.inode, seen.modified) == (about.dev(), about.ino(), stamp(&about))
+            (seen.device, seen.inode, seen.modified) == (about.dev(), about.ino(), modified(&about))
         });
         if let (true, false, Some(Seen { settled: true, .. })) = (same, thorough, &self.seen) {
             return false;
@@ -86,7 +89,7 @@ impl DirectoryState {
         let now = Seen {
             device: about.dev(),
             inode: about.ino(),
-            modified: stamp(&about),
+            modified: modified(&about),
             entries: entries(path),
             settled,
         };
@@ -102,12 +105,16 @@ impl DirectoryState {
     }
 }
 
-fn stamp(about: &Metadata) -> (i64, i64) {
-    (about.mtime(), about.mtime_nsec())
+fn modified(about: &Metadata) -> Stamp {
+    stamp(about.mtime(), about.mtime_nsec())
+}
+
+fn stamp(seconds: i64, nanos: i64) -> Stamp {
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos)
 }
 
 fn is_settled(about: &Metadata) -> bool {
-    let (seconds, nanos) = stamp(about);
+    let (seconds, nanos) = (about.mtime(), about.mtime_nsec());
     let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else { return false };
     let (Ok(seconds), Ok(nanos)) = (u64::try_from(seconds), u32::try_from(nanos)) else {
         return false;

@@ -5,6 +5,8 @@
 
 use std::{ffi::OsStr, fs::File, io, path::Path, sync::Arc, time::Duration};
 
+use slotmap::{Key, SlotMap};
+
 use super::{
     Combined, DirToken, FileToken, HookReport, Inotify, Kernel, LoadError, Mode, Waker, Watcher,
 };
@@ -21,7 +23,8 @@ pub struct Trial {
     /// Whether an inotify instance is to be had.
     pub inotify: io::Result<()>,
     watcher: Combined,
-    next: u64,
+    directories: SlotMap<DirToken, ()>,
+    files: SlotMap<FileToken, ()>,
 }
 
 impl Trial {
@@ -41,7 +44,8 @@ impl Trial {
         let inotify = inotify.filter(|_| mode != WatchMode::Poll);
         let metrics = Arc::new(Metrics::new());
         let watcher = Combined::new(config, kernel, inotify, Waker::new()?, metrics);
-        Ok(Self { hooks, inotify: refused, watcher, next: 0 })
+        let (directories, files) = (SlotMap::with_key(), SlotMap::with_key());
+        Ok(Self { hooks, inotify: refused, watcher, directories, files })
     }
 
     /// Watches a directory.
@@ -49,16 +53,16 @@ impl Trial {
     /// # Errors
     /// It cannot be watched at all.
     pub fn directory(&mut self, path: &Path) -> io::Result<(DirToken, Mode)> {
-        let token = DirToken(self.next());
-        Ok((token, self.watcher.watch_directory(token, path)?))
+        let token = self.directories.insert(());
+        Ok((token, self.watcher.watch_directory(token, &path.into())?))
     }
 
     /// Watches a file that is called `name` in a watched directory.
     pub fn file(&mut self, directory: DirToken, name: &OsStr, file: &Arc<File>) -> FileToken {
-        let number = self.next();
-        let token = FileToken(number);
+        let token = self.files.insert(());
+        let id = FileId(token.data().as_ffi());
         // Only the watch itself is tried: the bell is nobody's.
-        let _bell = self.watcher.watch_file(token, directory, name, file, FileId(number));
+        let _bell = self.watcher.watch_file(token, directory, name, file, id);
         token
     }
 
@@ -73,11 +77,6 @@ impl Trial {
     /// How a file is watched, once settled.
     pub fn mode(&self, file: FileToken) -> Mode {
         self.watcher.mode_of(file)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.next += 1;
-        self.next
     }
 }
 

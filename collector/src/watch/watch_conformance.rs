@@ -7,9 +7,11 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
+
+use slotmap::Key;
 
 use super::*;
 use crate::{
@@ -17,9 +19,9 @@ use crate::{
     metrics::{ModeLabel, ReasonLabel},
 };
 
-const DIRECTORY: DirToken = DirToken(7);
-const FILE: FileToken = FileToken(40);
-const OTHER: FileToken = FileToken(41);
+static DIRECTORY: LazyLock<DirToken> = LazyLock::new(|| DirToken::numbered(7));
+static FILE: LazyLock<FileToken> = LazyLock::new(|| FileToken::numbered(40));
+static OTHER: LazyLock<FileToken> = LazyLock::new(|| FileToken::numbered(41));
 
 /// Long enough for a busy machine, short enough to notice a hint that never comes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -88,50 +90,50 @@ watch_conformance! {
 fn a_write_is_noticed(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     bench.append("0.log", "line\n");
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
     bench.append("0.log", "another\n");
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
     bench.expect_nothing_but(&[]);
 }
 
 fn a_truncation_is_noticed(under: Under) {
     let mut bench = Bench::new(under);
     bench.append("0.log", "line\n");
-    let file = bench.watch(FILE, "0.log");
+    let file = bench.watch(*FILE, "0.log");
     bench.settle();
     file.set_len(0).unwrap();
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
 }
 
 fn a_created_entry_is_noticed(under: Under) {
     let mut bench = Bench::new(under);
     bench.append("1.log", "");
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
     fs::create_dir(bench.path("sub")).unwrap();
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
     std::os::unix::fs::symlink("1.log", bench.path("link")).unwrap();
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
 }
 
 fn a_renamed_entry_is_noticed(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     bench.rename("0.log", "0.log.20260131-101112");
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
 }
 
 fn a_removed_entry_is_noticed(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     fs::remove_file(bench.path("0.log")).unwrap();
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
 }
 
 fn a_renamed_file_is_noticed_under_its_new_name_after_registering_again(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     bench.rename("0.log", "0.log.1");
-    bench.watch(FILE, "0.log.1");
+    bench.watch(*FILE, "0.log.1");
     bench.settle();
     bench.append("0.log.1", "late\n");
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
 }
 
 fn a_renamed_file_is_noticed_before_it_is_registered_again(under: Under) {
@@ -139,7 +141,7 @@ fn a_renamed_file_is_noticed_before_it_is_registered_again(under: Under) {
     bench.rename("0.log", "0.log.1");
     bench.settle();
     bench.append("0.log.1", "late\n");
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
 }
 
 fn a_replaced_file_and_its_successor_are_told_apart(under: Under) {
@@ -148,13 +150,13 @@ fn a_replaced_file_and_its_successor_are_told_apart(under: Under) {
     bench.rename("0.log", "0.log.1");
     bench.append("0.log", "");
     // Newest first: the name is taken over before its former bearer is told.
-    bench.watch(OTHER, "0.log");
-    bench.watch(FILE, "0.log.1");
+    bench.watch(*OTHER, "0.log");
+    bench.watch(*FILE, "0.log.1");
     bench.settle();
     bench.append("0.log", "new\n");
-    assert_eq!(bench.expect(Event::Written(OTHER)), [Event::Written(OTHER)]);
+    assert_eq!(bench.expect(Event::Written(*OTHER)), [Event::Written(*OTHER)]);
     former.write_all(b"old\n").unwrap();
-    assert_eq!(bench.expect(Event::Written(FILE)), [Event::Written(FILE)]);
+    assert_eq!(bench.expect(Event::Written(*FILE)), [Event::Written(*FILE)]);
 }
 
 fn a_removed_file_that_is_held_open_is_noticed(under: Under) {
@@ -162,34 +164,34 @@ fn a_removed_file_that_is_held_open_is_noticed(under: Under) {
     let mut held = bench.open("0.log");
     fs::remove_file(bench.path("0.log")).unwrap();
     bench.append("0.log", "");
-    bench.watch(OTHER, "0.log");
+    bench.watch(*OTHER, "0.log");
     bench.settle();
     held.write_all(b"last words\n").unwrap();
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
 }
 
 fn a_file_written_before_its_registration_is_reported_once(under: Under) {
     let mut bench = Bench::new(under);
     bench.append("0.log", "early\n");
-    bench.watch(FILE, "0.log");
-    bench.expect(Event::Written(FILE));
-    bench.expect_nothing_but(&[Event::Directory(DIRECTORY)]);
+    bench.watch(*FILE, "0.log");
+    bench.expect(Event::Written(*FILE));
+    bench.expect_nothing_but(&[Event::Directory(*DIRECTORY)]);
 }
 
 fn registering_again_unchanged_reports_nothing(under: Under) {
     let mut bench = Bench::new(under);
     bench.append("0.log", "");
-    let file = bench.watch(FILE, "0.log");
+    let file = bench.watch(*FILE, "0.log");
     bench.settle();
     let _the_same =
-        bench.watcher.watch_file(FILE, DIRECTORY, OsStr::new("0.log"), &file, FileId(1));
+        bench.watcher.watch_file(*FILE, *DIRECTORY, OsStr::new("0.log"), &file, FileId(1));
     bench.expect_nothing_but(&[]);
 }
 
 fn many_writes_are_one_event(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     bench.append("1.log", "");
-    bench.watch(OTHER, "1.log");
+    bench.watch(*OTHER, "1.log");
     bench.settle();
     for n in 0..500 {
         bench.append(if n % 2 == 0 { "0.log" } else { "1.log" }, "line\n");
@@ -203,24 +205,24 @@ fn many_writes_are_one_event(under: Under) {
 fn an_unwatched_file_is_silent(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     bench.append("0.log", "line\n");
-    bench.watcher.unwatch_file(FILE);
+    bench.watcher.unwatch_file(*FILE);
     bench.append("0.log", "line\n");
     bench.expect_nothing_but(&[]);
 }
 
 fn an_unwatched_directory_is_silent(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
-    bench.watcher.unwatch_directory(DIRECTORY);
+    bench.watcher.unwatch_directory(*DIRECTORY);
     bench.append("1.log", "");
     bench.expect_nothing_but(&[]);
     bench.append("0.log", "its file is watched on\n");
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
 }
 
 fn a_removed_directory_is_noticed(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     fs::remove_dir_all(bench.dir()).unwrap();
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
     bench.settle();
     bench.expect_nothing_but(&[]);
 }
@@ -228,36 +230,37 @@ fn a_removed_directory_is_noticed(under: Under) {
 fn a_directory_that_comes_back_is_noticed_and_watched(under: Under) {
     let mut bench = Bench::new(under);
     fs::remove_dir(bench.dir()).unwrap();
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
     bench.settle();
     fs::create_dir(bench.dir()).unwrap();
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
     bench.settle();
     bench.append("0.log", "");
-    bench.expect(Event::Directory(DIRECTORY));
-    bench.watch(FILE, "0.log");
+    bench.expect(Event::Directory(*DIRECTORY));
+    bench.watch(*FILE, "0.log");
     bench.settle();
     bench.append("0.log", "line\n");
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
 }
 
 fn a_directory_that_is_replaced_by_another_is_noticed(under: Under) {
     let mut bench = Bench::new(under);
     fs::rename(bench.dir(), bench.root.path().join("former")).unwrap();
     fs::create_dir(bench.dir()).unwrap();
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
     bench.settle();
     // The former one is no longer meant.
     fs::write(bench.root.path().join("former/x"), "").unwrap();
     bench.expect_nothing_but(&[]);
     bench.append("0.log", "");
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
 }
 
 fn a_missing_directory_is_an_error(under: Under) {
     let mut bench = Bench::new(under);
     let missing = bench.path("missing");
-    let error = bench.watcher.watch_directory(DirToken(8), &missing).unwrap_err();
+    let error =
+        bench.watcher.watch_directory(DirToken::numbered(8), &missing.clone().into()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
 
@@ -265,7 +268,8 @@ fn a_file_is_no_directory(under: Under) {
     let mut bench = Bench::new(under);
     bench.append("0.log", "");
     let path = bench.path("0.log");
-    let error = bench.watcher.watch_directory(DirToken(8), &path).unwrap_err();
+    let error =
+        bench.watcher.watch_directory(DirToken::numbered(8), &path.clone().into()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
 }
 
@@ -311,7 +315,7 @@ fn a_wait_without_events_ends_at_its_timeout(under: Under) {
 fn the_gauges_count_files_by_mode(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     bench.append("1.log", "");
-    bench.watch(OTHER, "1.log");
+    bench.watch(*OTHER, "1.log");
     let (covered, adrift) = match under {
         // Files are known by their inode: they need no directory.
         Under::Kernel => ((2, 0, 0), (2, 0, 0)),
@@ -319,13 +323,13 @@ fn the_gauges_count_files_by_mode(under: Under) {
         Under::Poll | Under::SpentLimit => ((0, 0, 2), (0, 0, 2)),
     };
     assert_eq!(bench.gauges(), covered);
-    bench.watch(OTHER, "1.log");
+    bench.watch(*OTHER, "1.log");
     assert_eq!(bench.gauges(), covered);
-    bench.watcher.unwatch_directory(DIRECTORY);
+    bench.watcher.unwatch_directory(*DIRECTORY);
     assert_eq!(bench.gauges(), adrift, "adrift");
-    bench.watcher.unwatch_file(FILE);
-    bench.watcher.unwatch_file(FILE);
-    bench.watcher.unwatch_file(OTHER);
+    bench.watcher.unwatch_file(*FILE);
+    bench.watcher.unwatch_file(*FILE);
+    bench.watcher.unwatch_file(*OTHER);
     assert_eq!(bench.gauges(), (0, 0, 0));
 }
 
@@ -333,16 +337,16 @@ fn two_tokens_of_one_directory_are_both_told(under: Under) {
     let mut bench = Bench::with_file(under, "0.log");
     let link = bench.root.path().join("link");
     std::os::unix::fs::symlink(bench.dir(), &link).unwrap();
-    let twin = DirToken(8);
-    bench.watcher.watch_directory(twin, &link).unwrap();
+    let twin = DirToken::numbered(8);
+    bench.watcher.watch_directory(twin, &link.clone().into()).unwrap();
     bench.settle();
     bench.append("0.log", "its writes are still asked for\n");
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
     bench.append("1.log", "");
-    bench.expect_all(&[Event::Directory(DIRECTORY), Event::Directory(twin)]);
+    bench.expect_all(&[Event::Directory(*DIRECTORY), Event::Directory(twin)]);
     bench.watcher.unwatch_directory(twin);
     bench.append("2.log", "");
-    bench.expect(Event::Directory(DIRECTORY));
+    bench.expect(Event::Directory(*DIRECTORY));
 }
 
 fn names_that_are_no_text_are_watched(under: Under) {
@@ -351,11 +355,11 @@ fn names_that_are_no_text_are_watched(under: Under) {
     let name = OsStr::from_bytes(b"\xff\n\x1b[31m.log");
     fs::write(bench.dir().join(name), "").unwrap();
     let file = Arc::new(File::open(bench.dir().join(name)).unwrap());
-    let bell = bench.watcher.watch_file(FILE, DIRECTORY, name, &file, FileId(1));
-    bench.bells.extend(bell.map(|bell| (FILE, bell)));
+    let bell = bench.watcher.watch_file(*FILE, *DIRECTORY, name, &file, FileId(1));
+    bench.bells.extend(bell.map(|bell| (*FILE, bell)));
     bench.settle();
     fs::write(bench.dir().join(name), "line\n").unwrap();
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
 }
 
 /// A watched directory `logs` in a directory of its own.
@@ -402,14 +406,14 @@ impl Bench {
         let bells = std::collections::HashMap::new();
         let mut bench = Self { root, watcher: Box::new(combined), metrics, bells };
         let dir = bench.dir();
-        bench.watcher.watch_directory(DIRECTORY, &dir).unwrap();
+        bench.watcher.watch_directory(*DIRECTORY, &dir.clone().into()).unwrap();
         bench
     }
 
     fn with_file(under: Under, name: &str) -> Self {
         let mut bench = Self::new(under);
         bench.append(name, "");
-        bench.watch(FILE, name);
+        bench.watch(*FILE, name);
         bench.settle();
         bench
     }
@@ -437,7 +441,8 @@ impl Bench {
     fn watch(&mut self, token: FileToken, name: &str) -> Arc<File> {
         let file = Arc::new(self.open(name));
         let name = OsStr::new(name);
-        let bell = self.watcher.watch_file(token, DIRECTORY, name, &file, FileId(token.0));
+        let bell =
+            self.watcher.watch_file(token, *DIRECTORY, name, &file, FileId(token.data().as_ffi()));
         self.bells.extend(bell.map(|bell| (token, bell)));
         file
     }
@@ -506,13 +511,13 @@ impl Bench {
 fn what_the_mechanism_misses_the_sweep_finds() {
     let mut bench = Bench::sweeping(Under::Inotify, Duration::from_millis(50));
     bench.append("0.log", "");
-    bench.watch(FILE, "0.log");
+    bench.watch(*FILE, "0.log");
     // Written through a name in a directory that nobody watches: inotify is blind to it.
     let elsewhere = bench.root.path().join("hard-link");
     fs::hard_link(bench.path("0.log"), &elsewhere).unwrap();
     bench.settle();
     File::options().append(true).open(&elsewhere).unwrap().write_all(b"line\n").unwrap();
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
     assert_eq!(bench.gauges(), (0, 1, 0));
 }
 
@@ -520,21 +525,21 @@ fn what_the_mechanism_misses_the_sweep_finds() {
 fn the_last_watch_is_used_and_the_next_directory_is_polled_and_counted() {
     let inotify = Inotify::with_limit(1).unwrap();
     let mut bench = Bench::with_inotify(Some(inotify), Duration::from_secs(3_600));
-    let (second, token) = (bench.path("second"), DirToken(8));
+    let (second, token) = (bench.path("second"), DirToken::numbered(8));
     fs::create_dir(&second).unwrap();
-    assert_eq!(bench.watcher.watch_directory(token, &second).unwrap(), Mode::Poll);
+    assert_eq!(bench.watcher.watch_directory(token, &second.clone().into()).unwrap(), Mode::Poll);
     assert_eq!(bench.fallbacks("watch_limit"), 1);
     bench.append("0.log", "");
-    bench.watch(FILE, "0.log");
+    bench.watch(*FILE, "0.log");
     let file = Arc::new(File::create(second.join("1.log")).unwrap());
-    let bell = bench.watcher.watch_file(OTHER, token, OsStr::new("1.log"), &file, FileId(2));
+    let bell = bench.watcher.watch_file(*OTHER, token, OsStr::new("1.log"), &file, FileId(2));
     assert!(bell.is_none());
     assert_eq!(bench.gauges(), (0, 1, 1));
     bench.settle();
     (&*file).write_all(b"line\n").unwrap();
-    bench.expect(Event::Written(OTHER));
+    bench.expect(Event::Written(*OTHER));
     bench.append("0.log", "line\n");
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
 }
 
 #[test]
@@ -543,12 +548,14 @@ fn a_directory_is_taken_back_by_inotify_once_the_limit_allows() {
     let mut bench = Bench::with_inotify(Some(inotify), Duration::from_millis(50));
     let second = bench.root.path().join("second");
     fs::create_dir(&second).unwrap();
-    bench.watcher.watch_directory(DirToken(8), &second).unwrap();
+    bench.watcher.watch_directory(DirToken::numbered(8), &second.clone().into()).unwrap();
     let file = Arc::new(File::create(second.join("1.log")).unwrap());
     let name = OsStr::new("1.log");
-    assert!(bench.watcher.watch_file(OTHER, DirToken(8), name, &file, FileId(2)).is_none());
+    assert!(
+        bench.watcher.watch_file(*OTHER, DirToken::numbered(8), name, &file, FileId(2)).is_none()
+    );
     assert_eq!(bench.gauges(), (0, 0, 1));
-    bench.watcher.unwatch_directory(DIRECTORY);
+    bench.watcher.unwatch_directory(*DIRECTORY);
     let end = Instant::now() + PATIENCE;
     while bench.gauges() != (0, 1, 0) {
         assert!(Instant::now() < end, "still polled");
@@ -600,7 +607,7 @@ fn an_overflow_is_reported_and_counted_and_the_watcher_goes_on() {
     assert_eq!(bench.fallbacks("overflow"), 1);
     bench.settle();
     bench.append("0.log", "line\n");
-    bench.expect(Event::Written(FILE));
+    bench.expect(Event::Written(*FILE));
 }
 
 #[test]
@@ -619,6 +626,6 @@ fn start_honours_the_configured_mode() {
         config.watch.mode = mode;
         let mut watcher = start(&config, Arc::new(Metrics::new())).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(watcher.watch_directory(DIRECTORY, dir.path()).unwrap(), expected);
+        assert_eq!(watcher.watch_directory(*DIRECTORY, &dir.path().into()).unwrap(), expected);
     }
 }

@@ -21,7 +21,7 @@ fn batch(number: usize, receipts: &Sender<Receipt>) -> Batch {
     let now = jiff::Timestamp::now().as_second();
     let (header, payload) = frame(&[line(number)], "web", now);
     let source = Source {
-        path: "/x".into(),
+        path: Path::new("/x").into(),
         format: Format::Plain,
         namespace: None,
         pod: Some("web".into()),

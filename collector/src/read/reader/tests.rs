@@ -54,7 +54,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
     let tail = Tail::new(source, vec![encoding], vec![cursor]);
     assert!(reader.handle(Message::Open(TailId(1), Box::new(tail))));
     let content = Content::Plain(Arc::new(file));
-    let file = LogFile { token: FileToken(1), account, content, live: true, bell: None };
+    let file = LogFile { token: FileToken::numbered(1), account, content, live: true, bell: None };
     assert!(reader.handle(Message::Append(TailId(1), file, None)));
     reader
 }
@@ -89,7 +89,7 @@ fn a_tail_has_one_timer_however_often_it_is_visited() {
     let dir = tempfile::tempdir().unwrap();
     let budget = Budget::new(1 << 30, Box::new(|| {}));
     let mut reader = reader(dir.path(), &budget);
-    assert!(reader.handle(Message::Gone(TailId(1), FileToken(1))));
+    assert!(reader.handle(Message::Gone(TailId(1), FileToken::numbered(1))));
     for _ in 0..1_000 {
         assert!(reader.handle(Message::Wake(vec![TailId(1)])));
         visit_all(&mut reader);

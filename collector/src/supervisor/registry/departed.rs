@@ -78,7 +78,7 @@ impl Registry {
         let mut copy = path.as_os_str().to_owned();
         copy.push(".gz");
         let copy = PathBuf::from(copy);
-        let held = self.held.values().any(|held| held.path == copy);
+        let held = self.held.values().any(|held| held.account.path() == copy);
         held || copy.exists()
             || self.inodes.values().any(|inode| {
                 matches!(inode, Inode::Done(id, _)

@@ -4,8 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -29,21 +28,15 @@ impl Registry {
         for event in events {
             match *event {
                 Event::Written(token) => {
-                    let Some(held) = self.held.get(&token) else { continue };
+                    let Some(held) = self.held.get(token) else { continue };
                     let reader = held.tail.0 as usize % self.setup.readers.len();
                     wakes.entry(reader).or_default().push(held.tail);
                 }
-                Event::Directory(token) => {
-                    if let Some(path) = self.directory_paths.get(&token).cloned() {
-                        self.relist(&path);
-                    }
-                }
+                Event::Directory(token) => self.relist(token),
                 Event::Departed => self.heed_departed(),
                 Event::Overflow => {
-                    let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
-                    for path in paths {
-                        self.relist(&path);
-                    }
+                    let all: Vec<_> = self.directories.keys().collect();
+                    all.into_iter().for_each(|token| self.relist(token));
                     for state in self.sources.values() {
                         let reader = state.tail.0 as usize % self.setup.readers.len();
                         wakes.entry(reader).or_default().push(state.tail);
@@ -61,19 +54,19 @@ impl Registry {
             match feedback {
                 Feedback::Released(token, account) => {
                     self.setup.watcher.unwatch_file(token);
-                    let Some(held) = self.held.remove(&token) else { continue };
-                    if let Some(state) = self.sources.get_mut(&held.source) {
+                    let Some(held) = self.held.remove(token) else { continue };
+                    if let Some(state) = self.sources.get_mut(held.source()) {
                         state.held.retain(|other| *other != token);
                     }
-                    let size = identity::look_at(&held.path)
+                    let size = identity::look_at(&held.account.path())
                         .ok()
                         .filter(|look| look.key == held.key)
                         .map_or_else(|| account.seen.load(Ordering::Acquire), |look| look.size);
                     self.inodes.insert(held.key, Inode::Done(account.id, size));
                 }
                 Feedback::Truncated(token, account) => {
-                    let Some(held) = self.held.get_mut(&token) else { continue };
-                    let source = held.source.clone();
+                    let Some(held) = self.held.get_mut(token) else { continue };
+                    let source = Arc::clone(held.source());
                     let id = account.id;
                     held.account = account;
                     self.present(&source, id);
@@ -93,27 +86,26 @@ impl Registry {
             return;
         };
         let Some(state) = self.sources.remove(&path) else { return };
-        let ids: Vec<FileId> = state.accounts.keys().copied().collect();
+        let ids: Vec<FileId> = state.accounts.iter().map(|(id, _)| *id).collect();
         self.inodes.retain(|_, inode| !matches!(inode, Inode::Done(id, _) if ids.contains(id)));
         // A file that was handed over while the reader was closing is placed anew below.
         for token in state.held {
-            let Some(held) = self.held.remove(&token) else { continue };
+            let Some(held) = self.held.remove(token) else { continue };
             self.inodes.remove(&held.key);
             self.setup.watcher.unwatch_file(token);
         }
         let _going_down = self.setup.settler.send(Command::Forget(ids));
         // The same name may have come back meanwhile (a directory that was replaced).
         if state.directory.is_dir() {
-            let directory = state.directory;
-            self.retries.insert(directory, Instant::now());
+            self.retries.insert(state.directory.to_path_buf(), Instant::now());
         }
     }
 
     pub(super) fn mark_gone(&mut self, token: FileToken) {
-        let Some(held) = self.held.get_mut(&token) else { return };
+        let Some(held) = self.held.get_mut(token) else { return };
         held.gone = true;
         held.live = false;
-        let source = held.source.clone();
+        let source = Arc::clone(held.source());
         self.send(&source, |tail| Message::Gone(tail, token));
     }
 
@@ -145,7 +137,7 @@ impl Registry {
                     Some(_) => {}
                 }
             }
-            state.accounts.retain(|id, _| !forgotten.contains(id));
+            state.accounts.retain(|(id, _)| !forgotten.contains(id));
         }
         if forgotten.is_empty() {
             return;

@@ -6,10 +6,11 @@ use std::{
     collections::{HashSet, VecDeque},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
-use super::{Directory, Registry};
+use super::{Directory, Registry, paths::Paths};
 use crate::{
     discover::{Found, Listing},
     read::{identity, reader::Message},
@@ -18,19 +19,21 @@ use crate::{
 
 impl Registry {
     /// Watches and lists directories, and those below them.
-    pub(super) fn list_from(&mut self, first: Vec<PathBuf>) -> Vec<(PathBuf, Found)> {
-        let mut queue: VecDeque<PathBuf> = first.into();
+    pub(super) fn list_from(&mut self, first: Vec<Arc<Path>>) -> Vec<(Arc<Path>, Found)> {
+        let mut queue: VecDeque<Arc<Path>> = first.into();
         let mut found = Vec::new();
         while let Some(path) = queue.pop_front() {
-            if self.directories.contains_key(&path) || self.watch(&path).is_none() {
+            if self.by_path.contains_key(&path) {
                 continue;
             }
+            let Some(token) = self.watch(&path) else { continue };
             let listing = self.list(&path);
-            queue.extend(listing.directories.iter().cloned());
-            if let Some(directory) = self.directories.get_mut(&path) {
-                directory.children.extend(listing.directories);
+            let children: Paths = listing.directories.into_iter().map(Arc::from).collect();
+            queue.extend(children.iter().cloned());
+            if let Some(directory) = self.directories.get_mut(token) {
+                directory.children = children;
             }
-            found.extend(listing.files.into_iter().map(|file| (path.clone(), file)));
+            found.extend(listing.files.into_iter().map(|file| (Arc::clone(&path), file)));
         }
         found
     }
@@ -45,12 +48,15 @@ impl Registry {
     }
 
     /// Watches a directory; None if it is gone.
-    pub(super) fn watch(&mut self, path: &Path) -> Option<DirToken> {
-        if let Some(directory) = self.directories.get(path) {
-            return Some(directory.token);
+    pub(super) fn watch(&mut self, path: &Arc<Path>) -> Option<DirToken> {
+        if let Some(token) = self.by_path.get(path) {
+            return Some(*token);
         }
-        let token = DirToken(self.token());
+        let (sources, children) = (Paths::default(), Paths::default());
+        let directory = Directory { path: Arc::clone(path), sources, children };
+        let token = self.directories.insert(directory);
         if let Err(error) = self.setup.watcher.watch_directory(token, path) {
+            self.directories.remove(token);
             if error.kind() != io::ErrorKind::NotFound {
                 self.complain(format!(
                     "The directory {} cannot be watched: {error}. Logs in it are not collected; check its permissions.",
@@ -59,38 +65,39 @@ impl Registry {
             }
             return None;
         }
-        let directory = Directory { token, sources: HashSet::new(), children: HashSet::new() };
-        self.directories.insert(path.to_owned(), directory);
-        self.directory_paths.insert(token, path.to_owned());
+        self.by_path.insert(Arc::clone(path), token);
         Some(token)
     }
 
     /// Looks at a directory again.
-    pub(super) fn relist(&mut self, path: &Path) {
-        if !self.directories.contains_key(path) {
-            return;
-        }
+    pub(super) fn relist(&mut self, token: DirToken) {
+        let Some(directory) = self.directories.get(token) else { return };
+        let path = &Arc::clone(&directory.path);
         if !path.is_dir() {
             self.remove_directory(path);
             for root in self.setup.discovery.roots() {
-                let found = self.list_from(vec![root]);
+                let found = self.list_from(vec![root.into()]);
                 self.place(found);
             }
             return;
         }
         let listing = self.list(path);
-        let children: HashSet<PathBuf> = listing.directories.iter().cloned().collect();
-        let Some(directory) = self.directories.get_mut(path) else { return };
+        let shared = |child: &PathBuf| match self.by_path.get_key_value(child.as_path()) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::from(child.as_path()),
+        };
+        let children: Paths = listing.directories.iter().map(shared).collect();
+        let listed_now = children.iter().cloned().collect();
+        let Some(directory) = self.directories.get_mut(token) else { return };
         let former = std::mem::replace(&mut directory.children, children);
-        let now_gone: Vec<PathBuf> =
+        let now_gone: Vec<Arc<Path>> =
             former.into_iter().filter(|child| !directory.children.contains(child)).collect();
-        let listed: HashSet<PathBuf> =
-            listing.files.iter().map(|file| file.source.path.clone()).collect();
-        let mut found: Vec<(PathBuf, Found)> =
-            listing.files.into_iter().map(|file| (path.to_owned(), file)).collect();
-        found.extend(self.list_from(listing.directories));
-        let before: HashSet<PathBuf> =
-            self.directories.get(path).map(|dir| dir.sources.clone()).unwrap_or_default();
+        let listed: HashSet<Arc<Path>> =
+            listing.files.iter().map(|file| Arc::clone(&file.source.path)).collect();
+        let mut found: Vec<(Arc<Path>, Found)> =
+            listing.files.into_iter().map(|file| (Arc::clone(path), file)).collect();
+        found.extend(self.list_from(listed_now));
+        let before = self.directories.get(token).map(|dir| dir.sources.clone()).unwrap_or_default();
         let names: HashSet<PathBuf> = found.iter().map(|(_, file)| file.path.clone()).collect();
         self.place(found);
         self.notice_gone(&listed, &before, &names);
@@ -104,24 +111,26 @@ impl Registry {
     /// Files of a directory's sources that the directory no longer shows.
     fn notice_gone(
         &mut self,
-        listed: &HashSet<PathBuf>,
-        before: &HashSet<PathBuf>,
+        listed: &HashSet<Arc<Path>>,
+        before: &Paths,
         names: &HashSet<PathBuf>,
     ) {
-        let sources = before.union(listed).filter_map(|source| self.sources.get(source));
+        let new = listed.iter().filter(|source| !before.contains(source));
+        let sources = before.iter().chain(new).filter_map(|source| self.sources.get(source));
         let held = sources.flat_map(|state| &state.held).copied();
         let gone: Vec<FileToken> = held
             .filter(|token| {
-                self.held.get(token).is_some_and(|held| {
-                    let missing = !held.gone && !names.contains(&held.path);
+                self.held.get(*token).is_some_and(|held| {
+                    let missing = !held.gone && !names.contains(&held.account.path());
                     missing && held.account.held().is_some()
                 })
             })
             .collect();
         for token in gone {
             // Another directory may show it: only its own name counts.
-            let Some(held) = self.held.get(&token) else { continue };
-            let there = identity::look_at(&held.path).is_ok_and(|look| look.key == held.key);
+            let Some(held) = self.held.get(token) else { continue };
+            let there =
+                identity::look_at(&held.account.path()).is_ok_and(|look| look.key == held.key);
             if !there {
                 self.mark_gone(token);
             }
@@ -130,23 +139,23 @@ impl Registry {
 
     /// A directory is gone, and with it its sources.
     fn remove_directory(&mut self, path: &Path) {
-        let Some(directory) = self.directories.remove(path) else { return };
-        self.directory_paths.remove(&directory.token);
-        self.setup.watcher.unwatch_directory(directory.token);
+        let Some(token) = self.by_path.remove(path) else { return };
+        let Some(directory) = self.directories.remove(token) else { return };
+        self.setup.watcher.unwatch_directory(token);
         for child in directory.children {
             if !child.is_dir() {
                 self.remove_directory(&child);
             }
         }
         for source in directory.sources {
-            if self.sources.get(&source).is_none_or(|state| state.directory != path) {
+            if self.sources.get(&source).is_none_or(|state| *state.directory != *path) {
                 continue;
             }
             let tokens = self.sources.get(&source).map(|state| state.held.clone());
             let tokens: Vec<FileToken> = tokens
                 .unwrap_or_default()
                 .into_iter()
-                .filter(|token| self.held.get(token).is_some_and(|held| !held.gone))
+                .filter(|token| self.held.get(*token).is_some_and(|held| !held.gone))
                 .collect();
             for token in tokens {
                 self.mark_gone(token);
@@ -165,10 +174,10 @@ impl Registry {
             .collect();
         for path in due {
             self.retries.remove(&path);
-            if self.directories.contains_key(&path) {
-                self.relist(&path);
+            if let Some(token) = self.by_path.get(path.as_path()) {
+                self.relist(*token);
             } else {
-                let found = self.list_from(vec![path]);
+                let found = self.list_from(vec![path.into()]);
                 self.place(found);
             }
         }

@@ -39,12 +39,14 @@ impl Registry {
         let (source, sinks) = (Arc::clone(source), &self.setup.sinks);
         let account =
             Arc::new(FileAccount::recovered(&entry, identity.clone(), source, &path, sinks));
-        let (source, id) = (account.source.path.clone(), account.id);
+        let (source, id) = (Arc::clone(&account.source.path), account.id);
         self.setup.accounts.insert(Arc::clone(&account));
         self.present(&source, id);
         tracing::info!(path = %path.display(), "A log file that was moved meanwhile was found again by its handle.");
-        let token = self.hold(identity.key, &path, Content::Plain(file), account, (false, None));
-        self.mark_gone(token);
+        let content = Content::Plain(file);
+        if let Some(token) = self.hold(identity.key, content, account, (false, None)) {
+            self.mark_gone(token);
+        }
     }
 
     /// A file that the checkpoint knows, of a source that no listing shows: held since before a
@@ -56,7 +58,7 @@ impl Registry {
             self.unclaimed.put_back(entry);
             return;
         };
-        let directory = source.path.parent().unwrap_or(&source.path).to_owned();
+        let directory = Arc::from(source.path.parent().unwrap_or(&source.path));
         self.open_source(&source, &directory);
         self.find_moved(entry, &source, &directory);
         if !directory.is_dir() {
@@ -73,7 +75,7 @@ impl Registry {
         account.ended.store(true, Ordering::Release);
         self.setup.accounts.insert(Arc::new(account));
         if let Some(state) = self.sources.get_mut(&source.path) {
-            state.accounts.insert(entry.id, Some(Instant::now()));
+            state.note(entry.id, Some(Instant::now()));
         }
     }
 

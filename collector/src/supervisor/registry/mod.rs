@@ -8,6 +8,7 @@ mod departed;
 mod events;
 mod list;
 mod missing;
+mod paths;
 mod place;
 mod recognise;
 
@@ -20,6 +21,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender};
+use slotmap::SlotMap;
 
 use super::{recovery::Unclaimed, settle::Command};
 use crate::{
@@ -37,6 +39,7 @@ use crate::{
     },
     watch::{DirToken, Event, FileToken, Watcher},
 };
+use paths::Paths;
 
 /// How often finished files whose names vanished are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -96,42 +99,57 @@ pub struct Registry {
     setup: Setup,
     unclaimed: Unclaimed,
     adopted: HashMap<InodeKey, LogFile>,
-    directories: HashMap<PathBuf, Directory>,
-    directory_paths: HashMap<DirToken, PathBuf>,
-    sources: BTreeMap<PathBuf, SourceState>,
-    held: HashMap<FileToken, Held>,
-    inodes: HashMap<InodeKey, Inode>,
+    directories: SlotMap<DirToken, Directory>,
+    by_path: Map<Arc<Path>, DirToken>,
+    sources: Map<Arc<Path>, Box<SourceState>>,
+    held: SlotMap<FileToken, Held>,
+    inodes: Map<InodeKey, Inode>,
     problems: HashSet<String>,
     retries: BTreeMap<PathBuf, Instant>,
     /// By source.
-    parked: HashMap<PathBuf, recognise::Parked>,
-    next_token: u64,
+    parked: HashMap<Arc<Path>, recognise::Parked>,
     next_tail: u64,
     scanning: bool,
     give_up_at: Option<Instant>,
     while_down: departed::WhileDown,
 }
 
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 struct Directory {
-    token: DirToken,
-    sources: HashSet<PathBuf>,
-    children: HashSet<PathBuf>,
+    path: Arc<Path>,
+    sources: Paths,
+    children: Paths,
 }
 
 struct SourceState {
     tail: TailId,
-    directory: PathBuf,
+    directory: Arc<Path>,
     /// Accounts of its files, and since when no file on disk belongs to them.
-    accounts: HashMap<FileId, Option<Instant>>,
+    accounts: Vec<(FileId, Option<Instant>)>,
     /// Those that are held.
     held: Vec<FileToken>,
+}
+
+impl SourceState {
+    /// It has this file's account, of which nothing is on disk since then (None: something is).
+    fn note(&mut self, id: FileId, absent: Option<Instant>) {
+        match self.accounts.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, since)) => *since = absent,
+            None => self.accounts.push((id, absent)),
+        }
+    }
+}
+
+impl Held {
+    fn source(&self) -> &Arc<Path> {
+        &self.account.source.path
+    }
 }
 
 /// A file that a reader holds.
 struct Held {
     key: InodeKey,
-    path: PathBuf,
-    source: PathBuf,
     /// The source's tail: looked up at every wake-up.
     tail: TailId,
     account: Arc<FileAccount>,
@@ -174,15 +192,14 @@ impl Registry {
             setup,
             unclaimed,
             adopted,
-            directories: HashMap::new(),
-            directory_paths: HashMap::new(),
-            sources: BTreeMap::new(),
-            held: HashMap::new(),
-            inodes: HashMap::new(),
+            directories: SlotMap::with_key(),
+            by_path: Map::default(),
+            sources: Map::default(),
+            held: SlotMap::with_key(),
+            inodes: Map::default(),
             problems: HashSet::new(),
             retries: BTreeMap::new(),
             parked: HashMap::new(),
-            next_token: 1,
             next_tail: 0,
             scanning: true,
             give_up_at: None,
@@ -225,16 +242,17 @@ impl Registry {
     /// The first look at everything.
     fn scan(&mut self) {
         self.learn_departed();
-        let found = self.list_from(self.setup.discovery.roots());
-        let mut sources: BTreeMap<PathBuf, Vec<(PathBuf, Found)>> = BTreeMap::new();
+        let found =
+            self.list_from(self.setup.discovery.roots().into_iter().map(Arc::from).collect());
+        let mut sources: BTreeMap<Arc<Path>, Vec<(Arc<Path>, Found)>> = BTreeMap::new();
         for (directory, found) in found {
-            sources.entry(found.source.path.clone()).or_default().push((directory, found));
+            sources.entry(Arc::clone(&found.source.path)).or_default().push((directory, found));
         }
         // Everything is recognised before anything is read: what is left over then was moved out
         // of sight or is gone, and what was moved comes first in its source.
         let mut recognised = Vec::new();
         for (path, found) in sources {
-            let directory = found[0].0.clone();
+            let directory = Arc::clone(&found[0].0);
             let files = found.into_iter().map(|(_, found)| found).collect();
             let files = self.recognise(files, &directory);
             recognised.push((path, directory, files));
@@ -274,11 +292,6 @@ impl Registry {
         }
     }
 
-    fn token(&mut self) -> u64 {
-        self.next_token += 1;
-        self.next_token
-    }
-
     /// Tails are dealt to the readers in turn, so they are counted by themselves.
     fn tail_id(&mut self) -> TailId {
         self.next_tail += 1;
@@ -287,7 +300,7 @@ impl Registry {
 
     fn present(&mut self, source: &Path, id: FileId) {
         if let Some(state) = self.sources.get_mut(source) {
-            state.accounts.insert(id, None);
+            state.note(id, None);
         }
     }
 

@@ -3,9 +3,9 @@
 //! Decides where reading starts; reads nothing but the last line end of a file that is skipped.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::File,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -28,10 +28,10 @@ use crate::{
 
 impl Registry {
     /// Recognises found files and hands them to their readers.
-    pub(super) fn place(&mut self, found: Vec<(PathBuf, Found)>) {
-        let mut sources: BTreeMap<PathBuf, (PathBuf, Vec<Found>)> = BTreeMap::new();
+    pub(super) fn place(&mut self, found: Vec<(Arc<Path>, Found)>) {
+        let mut sources: BTreeMap<Arc<Path>, (Arc<Path>, Vec<Found>)> = BTreeMap::new();
         for (directory, found) in found {
-            let path = found.source.path.clone();
+            let path = Arc::clone(&found.source.path);
             sources.entry(path).or_insert_with(|| (directory, Vec::new())).1.push(found);
         }
         for (directory, mut files) in sources.into_values() {
@@ -45,19 +45,26 @@ impl Registry {
     }
 
     /// Makes a source known to its reader.
-    pub(super) fn open_source(&mut self, source: &Arc<Source>, directory: &Path) {
-        if let Some(listed) = self.directories.get_mut(directory) {
-            listed.sources.insert(source.path.clone());
+    pub(super) fn open_source(&mut self, source: &Arc<Source>, directory: &Arc<Path>) {
+        // Both tables share the text of the path.
+        let known = self.sources.get_key_value(&source.path).map(|(path, _)| Arc::clone(path));
+        let is_new = known.is_none();
+        let path = known.unwrap_or_else(|| Arc::clone(&source.path));
+        if let Some(listed) =
+            self.by_path.get(directory).and_then(|token| self.directories.get_mut(*token))
+        {
+            listed.sources.insert(Arc::clone(&path));
         }
-        if self.sources.contains_key(&source.path) {
+        if !is_new {
             return;
         }
         let tail = self.tail_id();
         let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source)).collect();
         let encodings = (self.setup.encodings)(source);
-        let (directory, accounts) = (directory.to_owned(), HashMap::new());
-        let state = SourceState { tail, directory, accounts, held: Vec::new() };
-        self.sources.insert(source.path.clone(), state);
+        // Most sources have one file; growing from nothing would make room for four.
+        let (accounts, held) = (Vec::with_capacity(1), Vec::with_capacity(1));
+        let state = SourceState { tail, directory: Arc::clone(directory), accounts, held };
+        self.sources.insert(path, Box::new(state));
         let tail_state = Box::new(Tail::new(Arc::clone(source), encodings, cursors));
         self.send(&source.path, |id| Message::Open(id, tail_state));
     }
@@ -109,41 +116,32 @@ impl Registry {
         } else {
             Content::Plain(Arc::new(file))
         };
-        self.hold(look.key, &found.path, content, account, (found.role == Role::Live, before));
+        self.hold(look.key, content, account, (found.role == Role::Live, before));
     }
 
-    /// Hands a file to its source's reader.
+    /// Hands a file to its source's reader. None: the source is not open.
     pub(super) fn hold(
         &mut self,
         key: InodeKey,
-        path: &Path,
         content: Content,
         account: Arc<FileAccount>,
         (live, before): (bool, Option<FileToken>),
-    ) -> FileToken {
-        let token = FileToken(self.token());
-        let source = account.source.path.clone();
+    ) -> Option<FileToken> {
         if let Some(file) = content.plain() {
             account.hold(file);
             account.refresh();
         }
-        let Some(state) = self.sources.get_mut(&source) else { return token };
+        let state = self.sources.get_mut(&account.source.path)?;
+        let (tail, account) = (state.tail, Arc::clone(&account));
+        let held = Held { key, tail, account: Arc::clone(&account), live, gone: false };
+        let token = self.held.insert(held);
         state.held.push(token);
-        let held = Held {
-            key,
-            path: path.to_owned(),
-            source: source.clone(),
-            tail: state.tail,
-            account: Arc::clone(&account),
-            live,
-            gone: false,
-        };
-        self.held.insert(token, held);
         self.inodes.insert(key, Inode::Held(token));
         let bell = self.watch_held(token);
+        let source = Arc::clone(&account.source.path);
         let file = LogFile { token, account, content, live, bell };
         self.send(&source, |tail| Message::Append(tail, file, before));
-        token
+        Some(token)
     }
 
     /// The account of a file that the checkpoint knows.
@@ -205,9 +203,12 @@ impl Registry {
 
     /// Has a held file watched, under its present name and life.
     pub(super) fn watch_held(&mut self, token: FileToken) -> Option<Bell> {
-        let held = self.held.get(&token)?;
-        let (file, id, path) = (held.account.held()?, held.account.id, held.path.clone());
-        let directory = self.watch(path.parent()?)?;
+        let held = self.held.get(token)?;
+        let (file, id, path) = (held.account.held()?, held.account.id, held.account.path());
+        let directory = match self.by_path.get(path.parent()?) {
+            Some(known) => *known,
+            None => self.watch(&path.parent()?.into())?,
+        };
         self.setup.watcher.watch_file(token, directory, path.file_name()?, &file, id)
     }
 }

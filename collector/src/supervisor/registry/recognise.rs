@@ -73,8 +73,12 @@ impl Registry {
     /// Opens a source's files that are not known yet and finds out who they are; oldest first. A
     /// directory that changed since it was listed is listed again, so that a file that was rotated
     /// or compressed in between is found before anything later is read.
-    pub(super) fn recognise(&mut self, found: Vec<Found>, directory: &Path) -> Vec<Recognised> {
-        let Some(source) = found.first().map(|found| found.source.path.clone()) else {
+    pub(super) fn recognise(
+        &mut self,
+        found: Vec<Found>,
+        directory: &Arc<Path>,
+    ) -> Vec<Recognised> {
+        let Some(source) = found.first().map(|found| Arc::clone(&found.source.path)) else {
             return Vec::new();
         };
         let Parked { files: mut opened, mut since, older } =
@@ -103,7 +107,7 @@ impl Registry {
         let mut recognised: Vec<Recognised> = opened.into_values().collect();
         recognised.sort_by(|a, b| a.found.role.cmp(&b.found.role));
         if let Some(doubt) = doubt {
-            self.retries.insert(directory.to_owned(), Instant::now() + RELIST);
+            self.retries.insert(directory.to_path_buf(), Instant::now() + RELIST);
             if older.as_ref() != Some(&doubt) {
                 // The one they waited for was found, another one was not.
                 since = Instant::now();
@@ -121,17 +125,17 @@ impl Registry {
 
     /// Hands over files that have waited long enough for an older one.
     pub(super) fn hand_over_parked(&mut self) {
-        let due: Vec<PathBuf> = self
+        let due: Vec<Arc<Path>> = self
             .parked
             .iter()
             .filter(|(_, parked)| parked.since.elapsed() >= PARK * 2)
-            .map(|(source, _)| source.clone())
+            .map(|(source, _)| Arc::clone(source))
             .collect();
         for source in due {
             let Some(parked) = self.parked.remove(&source) else { continue };
             let mut files: Vec<Recognised> = parked.files.into_values().collect();
             files.sort_by(|a, b| a.found.role.cmp(&b.found.role));
-            let directory = source.parent().unwrap_or(&source).to_owned();
+            let directory = Arc::from(source.parent().unwrap_or(&source));
             for file in files {
                 let source = Arc::clone(&file.found.source);
                 self.open_source(&source, &directory);
@@ -239,7 +243,7 @@ impl Registry {
     /// The account of which a compressed file is a copy.
     fn copy_of(&self, found: &Found, head: &[u8]) -> Option<FileId> {
         let state = self.sources.get(&found.source.path)?;
-        let accounts = state.accounts.keys().filter_map(|id| self.setup.accounts.get(*id));
+        let accounts = state.accounts.iter().filter_map(|(id, _)| self.setup.accounts.get(*id));
         for account in accounts {
             self.refresh_fingerprint(&account);
             let fingerprint = account.fingerprint();
@@ -262,18 +266,18 @@ impl Registry {
 
     /// A held file was found under a name.
     fn named(&mut self, token: FileToken, found: &Found) {
-        let Some(held) = self.held.get_mut(&token) else { return };
-        let moved = held.path != found.path;
-        if moved && identity::look_at(&held.path).is_ok_and(|look| look.key == held.key) {
+        let Some(held) = self.held.get_mut(token) else { return };
+        let path = held.account.path();
+        let moved = path != found.path;
+        if moved && identity::look_at(&path).is_ok_and(|look| look.key == held.key) {
             // A hard link: it is collected once, under the name it was found by first.
             return;
         }
-        let live = found.role == Role::Live && held.source == found.source.path;
+        let live = found.role == Role::Live && *held.source() == found.source.path;
         let (was_gone, was_live) = (held.gone, held.live);
         (held.gone, held.live) = (false, live);
-        let (source, id) = (held.source.clone(), held.account.id);
+        let (source, id) = (Arc::clone(held.source()), held.account.id);
         if moved {
-            held.path.clone_from(&found.path);
             held.account.rename(&found.path);
             let _the_same = self.watch_held(token);
         }

@@ -4,6 +4,7 @@
 use std::{
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,7 +21,7 @@ impl Combined {
     /// Has the kernel watch a directory; false if it does not.
     pub(super) fn attach_to_kernel(&mut self, token: DirToken) -> bool {
         let Some(kernel) = &mut self.kernel else { return false };
-        let Some(directory) = self.directories.get_mut(&token) else { return false };
+        let Some(directory) = self.directories.get_mut(token) else { return false };
         // Which directory the path leads to is asked first: one that takes its place while it is
         // entered looks like another one at its first change.
         let Some(identity) = identity(&directory.path) else { return false };
@@ -38,7 +39,7 @@ impl Combined {
     }
 
     pub(super) fn detach_from_kernel(&mut self, token: DirToken) {
-        let Some(directory) = self.directories.get_mut(&token) else { return };
+        let Some(directory) = self.directories.get_mut(token) else { return };
         if directory.kernel.take().is_some()
             && let Some(kernel) = &mut self.kernel
         {
@@ -63,12 +64,12 @@ impl Combined {
 
     /// A file that the kernel does not watch after all.
     fn fall_back(&mut self, token: FileToken, refusal: Refusal) {
-        let Some(file) = self.files.get_mut(&token) else { return };
+        let Some(file) = self.files.get_mut(token) else { return };
         file.bell = None;
         let directory = file.place.as_ref().map(|(directory, _)| *directory);
-        let path = directory.and_then(|token| self.directories.get(&token));
-        let path = path.map(|directory| directory.path.clone()).unwrap_or_default();
-        self.say_refusal(refusal, &path);
+        let path = directory.and_then(|token| self.directories.get(token));
+        let path = path.map(|directory| Arc::clone(&directory.path));
+        self.say_refusal(refusal, path.as_deref().unwrap_or(Path::new("")));
         self.set_mode(token, Mode::Poll);
         if let Some(directory) = directory {
             self.ask_for_writes(directory);
@@ -105,7 +106,7 @@ impl Combined {
 
     /// A directory changed: perhaps it is no longer the one that its path leads to.
     fn heed_change(&mut self, token: DirToken) {
-        let Some(directory) = self.directories.get(&token) else { return };
+        let Some(directory) = self.directories.get(token) else { return };
         if directory.kernel != identity(&directory.path) {
             self.lose(token);
         }

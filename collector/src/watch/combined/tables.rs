@@ -18,13 +18,13 @@ use crate::{
 impl Combined {
     /// Tries to have a directory watched better than by looking.
     pub(super) fn attach(&mut self, token: DirToken) -> Result<(), Refusal> {
-        let Some(directory) = self.directories.get(&token) else { return Ok(()) };
+        let Some(directory) = self.directories.get(token) else { return Ok(()) };
         if directory.unseen_writers {
             return Ok(());
         }
         let own_writes =
-            |token: &FileToken| self.files.get(token).is_some_and(|file| file.mode != Mode::Kernel);
-        let writes = directory.names.values().any(own_writes);
+            |token: FileToken| self.files.get(token).is_some_and(|file| file.mode != Mode::Kernel);
+        let writes = directory.names.tokens().any(own_writes);
         if self.attach_to_kernel(token) && !writes {
             return Ok(());
         }
@@ -37,7 +37,7 @@ impl Combined {
         writes: bool,
     ) -> Result<(), Refusal> {
         let Some(inotify) = &mut self.inotify else { return Ok(()) };
-        let Some(directory) = self.directories.get_mut(&token) else { return Ok(()) };
+        let Some(directory) = self.directories.get_mut(token) else { return Ok(()) };
         directory.writes = writes;
         let wd = inotify.add(&directory.path, writes)?;
         directory.watch = Some(wd);
@@ -49,7 +49,7 @@ impl Combined {
     /// Ends the watch of a directory, if there is one; it is polled from then on.
     pub(super) fn detach(&mut self, token: DirToken) {
         self.detach_from_kernel(token);
-        let Some(directory) = self.directories.get_mut(&token) else { return };
+        let Some(directory) = self.directories.get_mut(token) else { return };
         let Some(wd) = directory.watch.take() else { return };
         self.give_back(wd, token);
         self.set_modes_in(token);
@@ -73,7 +73,7 @@ impl Combined {
     pub(super) fn lose(&mut self, token: DirToken) {
         self.detach(token);
         let pace = self.pace();
-        let Some(directory) = self.directories.get_mut(&token) else { return };
+        let Some(directory) = self.directories.get_mut(token) else { return };
         let look = Look::Directory(token, pace.look);
         directory.pace = pace;
         self.schedule.again(look, Instant::now(), self.poll_interval);
@@ -83,7 +83,7 @@ impl Combined {
     /// writes count. A directory without files (an ancestor, say `/var/log`) wakes nobody when
     /// something in it is written.
     pub(super) fn ask_for_writes(&mut self, token: DirToken) {
-        if let Some(directory) = self.directories.get(&token)
+        if let Some(directory) = self.directories.get(token)
             && directory.kernel.is_some()
             && directory.watch.is_none()
         {
@@ -94,7 +94,7 @@ impl Combined {
             return;
         }
         let Some(inotify) = &mut self.inotify else { return };
-        let Some(directory) = self.directories.get_mut(&token) else { return };
+        let Some(directory) = self.directories.get_mut(token) else { return };
         let Some(wd) = directory.watch else { return };
         if std::mem::replace(&mut directory.writes, true) {
             return;
@@ -117,18 +117,18 @@ impl Combined {
 
     /// How files in a directory are watched that the kernel does not watch.
     pub(super) fn lesser_mode(&self, token: DirToken) -> Mode {
-        self.directories.get(&token).map_or(Mode::Poll, Directory::lesser_mode)
+        self.directories.get(token).map_or(Mode::Poll, Directory::lesser_mode)
     }
 
     pub(super) fn directory_mode(&self, token: DirToken) -> Mode {
-        self.directories.get(&token).map_or(Mode::Poll, Directory::mode)
+        self.directories.get(token).map_or(Mode::Poll, Directory::mode)
     }
 
     /// Brings the files of a directory into its mode, but for those that the kernel watches.
     pub(super) fn set_modes_in(&mut self, token: DirToken) {
-        let Some(directory) = self.directories.get(&token) else { return };
+        let Some(directory) = self.directories.get(token) else { return };
         let mode = directory.lesser_mode();
-        let files = directory.names.values().copied().filter(|file| self.is_named_only(*file));
+        let files = directory.names.tokens().filter(|file| self.is_named_only(*file));
         let files: Vec<_> = files.collect();
         for file in files {
             self.set_mode(file, mode);
@@ -137,7 +137,7 @@ impl Combined {
 
     pub(super) fn set_mode(&mut self, token: FileToken, mode: Mode) {
         let pace = self.pace();
-        let Some(file) = self.files.get_mut(&token) else { return };
+        let Some(file) = self.files.get_mut(token) else { return };
         let former = std::mem::replace(&mut file.mode, mode);
         if former == mode {
             return;
@@ -159,16 +159,16 @@ impl Combined {
 
     /// Whether a file is known to its watch by its name.
     fn is_named_only(&self, token: FileToken) -> bool {
-        self.files.get(&token).is_some_and(|file| file.mode != Mode::Kernel)
+        self.files.get(token).is_some_and(|file| file.mode != Mode::Kernel)
     }
 
     pub(super) fn take_name(&mut self, token: FileToken) {
-        let Some((directory, name)) = self.files.get_mut(&token).and_then(|file| file.place.take())
+        let Some((directory, name)) = self.files.get_mut(token).and_then(|file| file.place.take())
         else {
             return;
         };
-        let Some(directory) = self.directories.get_mut(&directory) else { return };
-        if directory.names.get(&name) == Some(&token) {
+        let Some(directory) = self.directories.get_mut(directory) else { return };
+        if directory.names.get(&name) == Some(token) {
             directory.names.remove(&name);
         }
     }
@@ -183,13 +183,13 @@ impl Combined {
         if let Some(kernel) = self.kernel.as_mut().filter(|_| entirely) {
             kernel.remove_file(token);
         }
-        if let Some(file) = self.files.remove(&token) {
+        if let Some(file) = self.files.remove(token) {
             self.count(file.mode, -1);
         }
     }
 
     pub(super) fn pace(&mut self) -> Pace {
-        self.looks += 1;
+        self.looks = self.looks.wrapping_add(1);
         Pace { look: self.looks, changed: Instant::now() }
     }
 

@@ -11,6 +11,7 @@ mod load;
 mod mapped;
 mod object;
 mod open_files;
+mod owners;
 mod pins;
 mod report;
 mod tables;
@@ -21,6 +22,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::File,
     io,
+    num::NonZeroU64,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,6 +30,7 @@ use std::{
 
 use collector_ebpf::{CHANGED, DIRECTORY, FILE, GONE, Key, OpenFile, WRITTEN};
 use rustix::fs::OFlags;
+use slotmap::SecondaryMap;
 
 pub use bell::{Bell, Heard};
 pub use load::LoadError;
@@ -38,24 +41,19 @@ pub use report::{HookReport, RefusedHook, Sees};
 use super::{DirToken, FileToken};
 use crate::{config::KernelWatch, read::identity::FileId};
 use load::{Active, Loaded};
+use owners::{Owner, Owners};
 use pins::Pins;
 
 /// The programs, and which token each slot stands for.
 pub(super) struct Kernel {
     loaded: Loaded,
-    /// By slot. More than one where two paths lead to one directory.
-    owners: HashMap<u32, Owner, foldhash::fast::RandomState>,
-    files: HashMap<FileToken, Entered, foldhash::fast::RandomState>,
-    directories: HashMap<DirToken, (u32, Key)>,
+    owners: Owners,
+    files: SecondaryMap<FileToken, Entered>,
+    directories: SecondaryMap<DirToken, (u32, Key)>,
     pending: Vec<FileToken>,
     /// Files that nobody had claimed when they were last looked for.
     unclaimed: HashSet<Key>,
     state: collector_ebpf::State,
-}
-
-enum Owner {
-    File(FileToken),
-    Directories(Vec<DirToken>),
 }
 
 /// A file: entered, or to be entered in the next wait.
@@ -63,8 +61,18 @@ struct Entered {
     file: Arc<File>,
     id: FileId,
     bell: Bell,
-    /// The slot, what the kernel calls the file, and where it is in memory.
-    place: Option<(u32, Key, u64)>,
+    place: Option<Place>,
+}
+
+/// Where the kernel has a file.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The slot's number.
+    number: u32,
+    /// What the kernel calls the file.
+    key: Key,
+    /// Where its inode is in memory.
+    address: NonZeroU64,
 }
 
 /// Why something is not watched by the kernel.
@@ -143,9 +151,9 @@ impl Kernel {
         let state = loaded.tables.state();
         Self {
             loaded,
-            owners: HashMap::default(),
-            files: HashMap::default(),
-            directories: HashMap::new(),
+            owners: Owners::default(),
+            files: SecondaryMap::new(),
+            directories: SecondaryMap::new(),
             pending: Vec::new(),
             unclaimed: HashSet::new(),
             state,
@@ -186,25 +194,17 @@ impl Kernel {
         tables.note_path(number, path);
         tables.slots.hook(number, hook);
         tables.slots.arm(number);
-        match self.owners.entry(number).or_insert_with(|| Owner::Directories(Vec::new())) {
-            Owner::Directories(tokens) => tokens.push(token),
-            owner @ Owner::File(_) => *owner = Owner::Directories(vec![token]),
-        }
+        self.owners.add_directory(number, token);
         self.directories.insert(token, (number, told.key));
         Ok(())
     }
 
     /// Forgets a directory.
     pub(super) fn remove_directory(&mut self, token: DirToken) {
-        let Some((number, key)) = self.directories.remove(&token) else { return };
-        if let Some(Owner::Directories(tokens)) = self.owners.get_mut(&number) {
-            tokens.retain(|other| *other != token);
-            if !tokens.is_empty() {
-                return;
-            }
+        let Some((number, key)) = self.directories.remove(token) else { return };
+        if self.owners.remove_directory(number, token) {
+            self.loaded.tables.leave(key, None);
         }
-        self.owners.remove(&number);
-        self.loaded.tables.leave(key, None);
     }
 
     /// Whether the programs see writes to this file. An open one is asked, not a path.
@@ -228,23 +228,22 @@ impl Kernel {
 
     /// The file's life has another name now (it was truncated).
     pub(super) fn name_file(&mut self, token: FileToken, id: FileId) {
-        let Some(entered) = self.files.get_mut(&token) else { return };
+        let Some(entered) = self.files.get_mut(token) else { return };
         if entered.id != id {
             entered.id = id;
-            if let Some((number, ..)) = entered.place {
-                self.loaded.tables.slots.name(number, id.0);
+            if let Some(place) = entered.place {
+                self.loaded.tables.slots.name(place.number, id.0);
             }
         }
     }
 
     /// Forgets a file.
     pub(super) fn remove_file(&mut self, token: FileToken) {
-        let Some(entered) = self.files.remove(&token) else { return };
+        let Some(entered) = self.files.remove(token) else { return };
         entered.bell.bind(None, false);
-        let Some((number, key, address)) = entered.place else { return };
-        if matches!(self.owners.get(&number), Some(Owner::File(owner)) if *owner == token) {
-            self.owners.remove(&number);
-            self.loaded.tables.leave(key, Some(address));
+        let Some(Place { number, key, address }) = entered.place else { return };
+        if self.owners.remove_file(number, token) {
+            self.loaded.tables.leave(key, Some(address.get()));
         }
     }
 
@@ -258,11 +257,11 @@ impl Kernel {
         let fd = |file: &Entered| file.file.as_fd().as_raw_fd();
         let asked = pending
             .iter()
-            .filter_map(|token| self.files.get(token).map(fd))
+            .filter_map(|token| self.files.get(*token).map(fd))
             .collect::<HashSet<_>>();
         let told = self.ask(&asked).unwrap_or_default();
         for token in pending {
-            let Some(file) = self.files.get(&token) else { continue };
+            let Some(file) = self.files.get(token) else { continue };
             if file.place.is_some() {
                 continue;
             }
@@ -270,7 +269,7 @@ impl Kernel {
             match told.and_then(|told| self.enter(token, told)) {
                 Ok(()) => entered.push(token),
                 Err(refusal) => {
-                    self.files.remove(&token);
+                    self.files.remove(token);
                     refused.push((token, refusal));
                 }
             }
@@ -282,30 +281,31 @@ impl Kernel {
         // What the kernel says it is, not what it looked like when it was added.
         let active = self.active(told.magic).ok_or(Refusal::Filesystem)?;
         let (hook, unlocked) = (active.slot_hook(), active.unlocked());
+        let address = NonZeroU64::new(told.address).ok_or(Refusal::Unknown)?;
         let tables = &mut self.loaded.tables;
         let number = tables.enter(told.key, FILE).ok_or(Refusal::Full)?;
-        if tables.locate(told.address, number).is_err() {
+        if tables.locate(address.get(), number).is_err() {
             tables.leave(told.key, None);
             return Err(Refusal::Full);
         }
-        let Some(file) = self.files.get_mut(&token) else { return Ok(()) };
+        let Some(file) = self.files.get_mut(token) else { return Ok(()) };
         tables.slots.hook(number, hook);
         tables.slots.name(number, file.id.0);
-        file.place = Some((number, told.key, told.address));
+        file.place = Some(Place { number, key: told.key, address });
         file.bell.bind(Some(number), unlocked);
-        self.owners.insert(number, Owner::File(token));
+        self.owners.set_file(number, token);
         Ok(())
     }
 
     /// Hands over what the programs told since the last time.
     pub(super) fn drain(&mut self, mut take: impl FnMut(Told)) {
         while let Some(event) = self.loaded.tables.next_event() {
-            match (event.kind, self.owners.get(&event.slot)) {
-                (WRITTEN, Some(Owner::File(token))) => take(Told::Written(*token)),
-                (CHANGED, Some(Owner::Directories(tokens))) => {
+            match (event.kind, self.owners.get(event.slot)) {
+                (WRITTEN, Owner::File(token)) => take(Told::Written(*token)),
+                (CHANGED, owner @ (Owner::Directory(_) | Owner::Directories(_))) => {
                     // Before anybody looks: what changes after this is told again.
                     self.loaded.tables.slots.arm(event.slot);
-                    tokens.iter().for_each(|token| take(Told::Changed(*token)));
+                    owner.directories().iter().for_each(|token| take(Told::Changed(*token)));
                 }
                 (GONE, _) => take(Told::Departed),
                 // Of somebody forgotten meanwhile.
@@ -347,7 +347,7 @@ impl Kernel {
         let (still, new): (Vec<_>, Vec<_>) =
             unclaimed.into_iter().partition(|(_, key)| self.unclaimed.contains(key));
         for (number, key) in still {
-            if !self.owners.contains_key(&number) {
+            if !self.owners.has(number) {
                 self.loaded.tables.leave(key, None);
             }
         }
@@ -357,7 +357,7 @@ impl Kernel {
     /// Gives back what an earlier agent had entered and this one has not.
     pub(super) fn forget_strangers(&mut self) {
         for (key, number) in self.loaded.tables.known() {
-            if !self.owners.contains_key(&number) {
+            if !self.owners.has(number) {
                 self.loaded.tables.leave(key, None);
             }
         }

@@ -106,8 +106,8 @@ impl Bench {
         if !self.kernel.covers(&file) {
             return None;
         }
-        let _bell = self.kernel.add_file(FileToken(token), FileId(token), &file);
-        assert_eq!(self.kernel.enter_pending(), (vec![FileToken(token)], Vec::new()));
+        let _bell = self.kernel.add_file(FileToken::numbered(token), FileId(token), &file);
+        assert_eq!(self.kernel.enter_pending(), (vec![FileToken::numbered(token)], Vec::new()));
         Some((token, file))
     }
 
@@ -116,7 +116,7 @@ impl Bench {
     }
 
     fn slot(&self, token: u64) -> collector_ebpf::Slot {
-        let (number, ..) = self.kernel.files[&FileToken(token)].place.unwrap();
+        let Place { number, .. } = self.kernel.files[FileToken::numbered(token)].place.unwrap();
         self.kernel.loaded.tables.slots.slot(number)
     }
 
@@ -318,7 +318,7 @@ fn a_full_ring_is_told_and_nothing_armed_is_forgotten() {
         told
     };
     for (token, _) in &files {
-        bench.kernel.files[&FileToken(*token)].bell.set(0);
+        bench.kernel.files[FileToken::numbered(*token)].bell.set(0);
     }
     files.iter().for_each(|(_, file)| file.write_all_at(b"a line\n", 0).unwrap());
     let told = tell(&mut bench);
@@ -340,8 +340,8 @@ fn a_bell_whose_writers_are_unlocked_heeds_the_number_of_writes_too() {
         println!("skipped: no hook covers {}", dir.path().display());
         return;
     };
-    let entered = &bench.kernel.files[&FileToken(token)];
-    let number = entered.place.unwrap().0;
+    let entered = &bench.kernel.files[FileToken::numbered(token)];
+    let number = entered.place.unwrap().number;
     for unlocked in [true, false] {
         entered.bell.bind(Some(number), unlocked);
         entered.bell.set(u64::MAX);
@@ -371,10 +371,10 @@ fn a_file_that_found_no_slot_is_not_entered_when_it_is_renamed() {
     let waker = Waker::new().unwrap();
     let config = crate::config::Config::default();
     let mut watcher = Combined::new(&config, Some(kernel), None, waker, Arc::clone(&metrics));
-    watcher.watch_directory(DirToken(0), dir.path()).unwrap();
+    watcher.watch_directory(DirToken::numbered(0), &dir.path().into()).unwrap();
     let watched = |watcher: &mut Combined, token: u64, name: &str, file: &Arc<File>| {
-        let (token, id) = (FileToken(token), FileId(token));
-        watcher.watch_file(token, DirToken(0), std::ffi::OsStr::new(name), file, id)
+        let (token, id) = (FileToken::numbered(token), FileId(token));
+        watcher.watch_file(token, DirToken::numbered(0), std::ffi::OsStr::new(name), file, id)
     };
     // Made elsewhere: in a watched directory the program itself would take the slots.
     let made = tempfile::tempdir().unwrap();
@@ -391,7 +391,7 @@ fn a_file_that_found_no_slot_is_not_entered_when_it_is_renamed() {
     let by_kernel = || metrics.watched()[0].1;
     assert!(by_kernel() > 0 && by_kernel() < 80, "{}", by_kernel());
     // One that has a slot is let go; the last one has none, and gets another name.
-    watcher.unwatch_file(FileToken(1));
+    watcher.unwatch_file(FileToken::numbered(1));
     let before = by_kernel();
     assert!(watched(&mut watcher, 80, "renamed", &files[79]).is_none());
     watcher.wait(std::time::Duration::ZERO, &mut Vec::new()).unwrap();

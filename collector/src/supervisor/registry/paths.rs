@@ -1,0 +1,60 @@
+//! A set of paths that other tables hold too.
+
+use std::{path::Path, sync::Arc};
+
+/// Sorted rather than hashed: most directories hold one, and there are many directories.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Paths(Vec<Arc<Path>>);
+
+impl Paths {
+    pub(super) fn insert(&mut self, path: Arc<Path>) {
+        if let Err(at) = self.0.binary_search(&path) {
+            if self.0.is_empty() {
+                self.0.reserve_exact(1);
+            }
+            self.0.insert(at, path);
+        }
+    }
+
+    pub(super) fn contains(&self, path: &Path) -> bool {
+        self.0.binary_search_by(|known| known.as_ref().cmp(path)).is_ok()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Path>> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<Arc<Path>> for Paths {
+    fn from_iter<T: IntoIterator<Item = Arc<Path>>>(paths: T) -> Self {
+        let mut paths: Vec<_> = paths.into_iter().collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths.shrink_to_fit();
+        Self(paths)
+    }
+}
+
+impl IntoIterator for Paths {
+    type Item = Arc<Path>;
+    type IntoIter = std::vec::IntoIter<Arc<Path>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_in_it_once() {
+        let path = |text: &str| Arc::<Path>::from(Path::new(text));
+        let mut paths: Paths = ["/b", "/a", "/b"].map(path).into_iter().collect();
+        paths.insert(path("/c"));
+        paths.insert(path("/a"));
+        assert!(paths.contains(Path::new("/c")) && !paths.contains(Path::new("/d")));
+        assert_eq!(paths.into_iter().collect::<Vec<_>>(), ["/a", "/b", "/c"].map(path));
+    }
+}
