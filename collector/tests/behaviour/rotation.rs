@@ -149,7 +149,8 @@ fn a_short_lived_file_is_read(world: World) {
     } else {
         let mut container = world.container("short");
         container.write(3);
-        std::thread::sleep(Duration::from_millis(50));
+        // 50 ms on a machine that is not emulated.
+        std::thread::sleep(patience() / 800);
         fs::remove_dir_all(container.dir.parent().unwrap()).unwrap();
     }
     let records = world.wait_for(4);
@@ -340,6 +341,7 @@ fn deleted_while_down_is_a_stated_loss(world: World) {
     fs::rename(&out, &parked).unwrap();
     fs::write(&out, "in the way").unwrap();
     let agent = slow.start();
+    slow.wait_for_log("Cannot look into the directory");
     std::thread::sleep(patience() * 7 / 40);
     agent.kill();
     fs::remove_file(&out).unwrap();
