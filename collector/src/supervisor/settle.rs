@@ -30,9 +30,6 @@ use crate::{
 
 /// How often sizes of files that nobody reads are looked at for the checkpoint.
 const REFRESH: Duration = Duration::from_secs(5);
-/// Every so many times those that are read to their end are looked at too: whoever reads them notes
-/// their sizes anyway.
-const THOROUGH: u32 = 12;
 
 /// Receipts that come in quick succession are taken together: waking this thread for each would cost
 /// more than its work. Nobody waits for it but files to be registered, and these not longer.
@@ -83,7 +80,7 @@ impl Settler {
     pub fn run(mut self) -> Store {
         let mut unsaved = Unsaved::default();
         let mut due = Instant::now() + self.interval;
-        let (mut refresh, mut refreshes) = (Instant::now() + REFRESH, 0_u32);
+        let mut refresh = Instant::now() + REFRESH;
         let mut gather = false;
         loop {
             let mut stop = false;
@@ -117,8 +114,7 @@ impl Settler {
             let now = Instant::now();
             if now >= refresh {
                 refresh = now + REFRESH;
-                refreshes = refreshes.wrapping_add(1);
-                self.refresh(&mut unsaved, refreshes.is_multiple_of(THOROUGH));
+                self.refresh(&mut unsaved);
             }
             if !waiting.is_empty() || now >= due || stop {
                 self.register(&waiting, &mut unsaved);
@@ -181,15 +177,16 @@ impl Settler {
     }
 
     /// Notes sizes of files that grow while nobody reads them (a dead sink): the audit of a file
-    /// that is deleted while the agent is down rests on them.
-    fn refresh(&self, unsaved: &mut Unsaved, thorough: bool) {
+    /// that is deleted while the agent is down rests on them. Of one that is read to its end, whoever
+    /// reads it notes the size.
+    fn refresh(&self, unsaved: &mut Unsaved) {
         for account in self.accounts.all() {
             if account.ended.load(Ordering::Acquire) {
                 continue;
             }
             let before = account.seen.load(Ordering::Acquire);
             let behind = |sink: &ledger::SinkAccount| sink.read.load(Ordering::Acquire) < before;
-            if thorough || account.sinks.iter().any(behind) {
+            if account.sinks.iter().any(behind) {
                 account.refresh();
             }
             let grown = account.seen.load(Ordering::Acquire) > before;

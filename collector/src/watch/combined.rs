@@ -10,6 +10,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
+    num::NonZeroU64,
     os::fd::AsFd,
     path::Path,
     sync::Arc,
@@ -85,6 +86,7 @@ pub(super) struct Combined {
     queued: Vec<Event>,
     /// Watches to be given back once the events at hand are taken.
     given_back: Vec<i32>,
+    begun: Instant,
     turned: Instant,
     /// When files that nobody claimed were looked for the last time.
     tidied: Instant,
@@ -96,7 +98,7 @@ pub(super) struct Combined {
 struct Directory {
     path: Arc<Path>,
     /// Device and inode, if the kernel watches it.
-    kernel: Option<(u64, u64)>,
+    kernel: Option<(u32, NonZeroU64)>,
     /// inotify's watch: where the kernel does not watch the directory, or not its files' writes.
     watch: Option<i32>,
     /// Whether writes to entries are asked for.
@@ -123,7 +125,15 @@ struct Watched {
 struct Pace {
     /// Which of the schedule's looks counts; earlier ones lapsed.
     look: u32,
-    changed: Instant,
+    /// When it last changed, as of [`Combined::millis`].
+    changed: u32,
+}
+
+impl Pace {
+    /// How long it has not changed.
+    fn quiet(&self, now: u32) -> Duration {
+        Duration::from_millis(now.wrapping_sub(self.changed).into())
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -162,6 +172,7 @@ impl Combined {
             looks: 0,
             queued: Vec::new(),
             given_back: Vec::new(),
+            begun: Instant::now(),
             turned: Instant::now(),
             tidied: Instant::now(),
             said: HashSet::new(),
@@ -414,17 +425,17 @@ impl Combined {
     }
 
     fn look_at_directory(&mut self, token: DirToken, look: u32, now: Instant) {
-        let wanted = self.inotify.is_some() || self.kernel.is_some();
+        let (wanted, at) = (self.inotify.is_some() || self.kernel.is_some(), self.millis(now));
         let Some(directory) = self.directories.get_mut(token) else { return };
         if directory.pace.look != look {
             return;
         }
         let changed = directory.state.look(&directory.path, directory.unseen_writers);
         if changed {
-            directory.pace.changed = now;
+            directory.pace.changed = at;
             self.queued.push(Event::Directory(token));
         }
-        let quiet = now.duration_since(directory.pace.changed);
+        let quiet = directory.pace.quiet(at);
         let better = wanted
             && directory.mode() == Mode::Poll
             && !directory.unseen_writers
@@ -439,6 +450,7 @@ impl Combined {
     }
 
     fn look_at_file(&mut self, token: FileToken, look: u32, now: Instant) {
+        let at = self.millis(now);
         let Some(file) = self.files.get_mut(token) else { return };
         if file.pace.look != look {
             return;
@@ -446,10 +458,10 @@ impl Combined {
         let state = FileState::of(&file.file);
         if state != file.state {
             file.state = state;
-            file.pace.changed = now;
+            file.pace.changed = at;
             self.queued.push(Event::Written(token));
         }
-        let (mode, quiet) = (file.mode, now.duration_since(file.pace.changed));
+        let (mode, quiet) = (file.mode, file.pace.quiet(at));
         self.schedule.again(Look::File(token, look), now, self.interval_after(mode, quiet));
     }
 
@@ -522,5 +534,18 @@ fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> {
     match rustix::event::poll(fds, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There are tens of thousands of each.
+    #[test]
+    fn what_is_kept_of_a_directory_and_a_file_is_small() {
+        assert!(size_of::<Directory>() <= 136, "{}", size_of::<Directory>());
+        assert!(size_of::<Watched>() <= 96, "{}", size_of::<Watched>());
+        assert!(size_of::<Look>() <= 16, "{}", size_of::<Look>());
     }
 }

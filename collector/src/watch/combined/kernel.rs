@@ -2,6 +2,7 @@
 //! back where it refuses.
 
 use std::{
+    num::NonZeroU64,
     os::unix::fs::MetadataExt,
     path::Path,
     sync::Arc,
@@ -152,7 +153,8 @@ impl Combined {
 }
 
 /// Which directory a path leads to, now.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+fn identity(path: &Path) -> Option<(u32, NonZeroU64)> {
     let about = std::fs::metadata(path).ok()?;
-    Some((about.dev(), about.ino()))
+    // Linux' own device numbers have 32 bits.
+    Some((about.dev() as u32, NonZeroU64::new(about.ino())?))
 }

@@ -190,7 +190,13 @@ impl Combined {
 
     pub(super) fn pace(&mut self) -> Pace {
         self.looks = self.looks.wrapping_add(1);
-        Pace { look: self.looks, changed: Instant::now() }
+        Pace { look: self.looks, changed: self.millis(Instant::now()) }
+    }
+
+    /// Milliseconds since the beginning. After seven weeks they begin anew; what did not change since
+    /// then is looked at a little sooner once.
+    pub(super) fn millis(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.begun).as_millis() as u32
     }
 
     pub(super) fn interval(&self, mode: Mode) -> Duration {
