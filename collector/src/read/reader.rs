@@ -283,7 +283,9 @@ impl Reader {
             if tail.cursors[sink].stalled {
                 continue;
             }
-            match self.turn(id, &mut tail, sink) {
+            let turn = self.turn(id, &mut tail, sink);
+            tail.cursors[sink].decoder.give_back();
+            match turn {
                 Turn::Idle => {}
                 Turn::More => again = true,
                 Turn::Stalled => {
@@ -345,7 +347,7 @@ impl Reader {
                 }
                 continue;
             }
-            let fresh = piece.bytes - cursor.guard().len();
+            let fresh = piece.bytes - cursor.guard_len();
             file.account.see(cursor.offset + fresh as u64);
             if fresh > 0 && !self.is_known(&file, cursor.offset) {
                 return Turn::Unregistered(file.account);
@@ -389,7 +391,7 @@ impl Reader {
     /// Reads from the guard bytes on into the buffer.
     fn read(&mut self, cursor: &Cursor, file: &LogFile) -> io::Result<Piece> {
         self.setup.metrics.reads.inc();
-        file.content.read_at(&mut self.buffer, cursor.offset - cursor.guard().len() as u64)
+        file.content.read_at(&mut self.buffer, cursor.offset - cursor.guard_len() as u64)
     }
 
     /// Whether the checkpoint knows the file; keeps the fingerprint growing with it.
@@ -417,7 +419,7 @@ impl Reader {
         let lanes = &mut self.sinks[sink];
         let lane = lane_of(id.0, lanes.lanes.len() as u32);
         let cursor = &mut tail.cursors[sink];
-        let input = &self.buffer[cursor.guard().len()..piece.bytes];
+        let input = &self.buffer[cursor.guard_len()..piece.bytes];
         let target = pump::Target { lanes, lane, metrics: &self.setup.metrics };
         let pumped = pump::pump(target, cursor, &tail.encodings[sink], &file.account, input);
         let keep = file.content.plain().is_some();
