@@ -13,49 +13,44 @@ use crate::{
     read::identity::FileId,
 };
 
-/// What ends every record of one source, by stream.
+/// What ends every record of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceEncoding {
-    /// From the quote that closes the body to the newline; stdout, stderr, neither.
-    endings: [Box<[u8]>; 3],
+    /// From the first attribute that all the source's records share to the newline.
+    attributes: Box<[u8]>,
 }
 
 impl SourceEncoding {
     /// Encodes a source's attributes.
     pub fn new(source: &Source, framing: Framing) -> Self {
-        let ending = |stream: Option<&str>| {
-            let mut out = b"\"".to_vec();
-            let attributes = source.attributes.iter().map(|(key, value)| (&**key, &**value));
-            for (key, value) in
-                stream.map(|name| ("log.iostream", name)).into_iter().chain(attributes)
-            {
-                out.extend_from_slice(b",\"");
-                escape::append_str(&mut out, key);
-                out.extend_from_slice(b"\":\"");
-                escape::append_str(&mut out, value);
-                out.push(b'"');
-            }
-            out.extend_from_slice(match framing {
-                Framing::Lines => b"}\n",
-                Framing::Array => b"},\n",
-            });
-            out.into_boxed_slice()
-        };
-        Self { endings: [ending(Some("stdout")), ending(Some("stderr")), ending(None)] }
+        let mut out = Vec::new();
+        for (key, value) in &source.attributes {
+            out.extend_from_slice(b",\"");
+            escape::append_str(&mut out, key);
+            out.extend_from_slice(b"\":\"");
+            escape::append_str(&mut out, value);
+            out.push(b'"');
+        }
+        out.extend_from_slice(match framing {
+            Framing::Lines => b"}\n",
+            Framing::Array => b"},\n",
+        });
+        Self { attributes: out.into_boxed_slice() }
     }
 
     /// Bytes that a record is longer than its escaped body, at most, leaving out marks.
     pub fn overhead(&self) -> usize {
-        HEAD + self.endings.iter().map(|ending| ending.len()).max().unwrap_or(0)
+        HEAD + after_body(Stream::Stdout).len() + self.attributes.len()
     }
+}
 
-    #[inline]
-    fn ending(&self, stream: Stream) -> &[u8] {
-        match stream {
-            Stream::Stdout => &self.endings[0],
-            Stream::Stderr => &self.endings[1],
-            Stream::None => &self.endings[2],
-        }
+/// From the quote that closes the body to the attributes that do not depend on the stream.
+#[inline]
+fn after_body(stream: Stream) -> &'static [u8] {
+    match stream {
+        Stream::Stdout => b"\",\"log.iostream\":\"stdout\"",
+        Stream::Stderr => b"\",\"log.iostream\":\"stderr\"",
+        Stream::None => b"\"",
     }
 }
 
@@ -122,7 +117,7 @@ pub fn append(
     record: &Record<'_>,
     observed: &[u8],
 ) {
-    let ending = source.ending(record.stream);
+    let after_body = after_body(record.stream);
     append_head(out, record.timestamp, observed, uid.of(record.origin.file), record.origin.offset);
     let lossy = match record.body {
         Body::Raw(bytes) => {
@@ -137,10 +132,11 @@ pub fn append(
     if lossy.is_some() || record.marks != Marks::default() {
         out.push(b'"');
         append_unusual(out, lossy, record.marks);
-        out.extend_from_slice(&ending[1..]);
+        out.extend_from_slice(&after_body[1..]);
     } else {
-        out.extend_from_slice(ending);
+        out.extend_from_slice(after_body);
     }
+    out.extend_from_slice(&source.attributes);
 }
 
 /// `{"timestamp":"…","log.record.uid":"…","body":"`.

@@ -50,7 +50,7 @@ pub struct Lane {
     /// Addresses of `sources`.
     known_sources: HashSet<usize, foldhash::fast::RandomState>,
     opened: Option<Instant>,
-    serial: u64,
+    serial: u32,
     limit: usize,
     /// Bytes to make room for when a batch is begun: as many as the last one had.
     expected: usize,
@@ -59,8 +59,10 @@ pub struct Lane {
 /// Where a cursor's range stands in the lane's batch, while that batch is the open one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RangeSlot {
-    serial: u64,
-    index: usize,
+    /// The batch's, of few bytes because every cursor has one: that another batch has the same after
+    /// going round does no harm, for the file is compared as well.
+    serial: u32,
+    index: u32,
 }
 
 /// What moves an offset.
@@ -150,7 +152,7 @@ impl Lane {
     pub fn cover(&mut self, slot: &mut RangeSlot, file: &Arc<FileAccount>, advance: Advance) {
         let Advance { end, resume, bytes, dropped, lost, lines } = advance;
         if slot.serial == self.serial
-            && let Some(range) = self.ranges.get_mut(slot.index)
+            && let Some(range) = self.ranges.get_mut(slot.index as usize)
             && Arc::ptr_eq(&range.file, file)
         {
             range.end = end;
@@ -164,7 +166,7 @@ impl Lane {
         if self.opened.is_none() {
             self.opened = Some(Instant::now());
         }
-        *slot = RangeSlot { serial: self.serial, index: self.ranges.len() };
+        *slot = RangeSlot { serial: self.serial, index: self.ranges.len() as u32 };
         if self.known_sources.insert(Arc::as_ptr(&file.source).addr()) {
             self.sources.push(Arc::clone(&file.source));
         }
@@ -227,7 +229,7 @@ impl Lane {
         };
         self.known_sources.clear();
         self.opened = None;
-        self.serial += 1;
+        self.serial = self.serial.wrapping_add(1);
         // The sink is gone only when the agent is going down; the lines are read again then.
         let _going_down = outlet.queue.send(batch);
         Ok(())

@@ -19,7 +19,7 @@ use crate::{discover::Source, ledger::FileAccount};
 
 /// How records are laid side by side in a payload. Either way every record ends with a newline and
 /// no newline stands inside one, so a payload can be split at newlines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// NDJSON: `{…}\n{…}\n`.
     Lines,

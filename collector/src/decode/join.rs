@@ -16,15 +16,35 @@ use crate::{config::schema::LongLines, read::identity::FileId};
 /// Joins partials and splits or cuts long messages.
 #[derive(Debug)]
 pub(super) struct Joiner {
-    limits: Limits,
-    /// Indexed by [`lane`].
-    messages: [Message; 4],
+    /// On a message, bytes; at least 1.
+    bound: usize,
+    long_lines: LongLines,
+    /// None until a message opens: most sources never need it.
+    making: Option<Box<Making>>,
     /// The message that the physical line being read belongs to, once part of the line is used up.
     inside: Option<Inside>,
     /// The message whose text the last record borrows; cleared before anything else happens.
-    lent: Option<usize>,
-    open: u32,
+    lent: Option<Lane>,
+    /// How many messages are open.
+    open: u8,
+}
+
+/// Messages in the making.
+#[derive(Debug, Default)]
+struct Making {
+    /// Indexed by [`Lane`].
+    messages: [Message; 4],
+    /// How many were opened so far.
     begun: u64,
+}
+
+/// Where a message is made. What cannot be parsed must not come between the partials of what can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Stdout,
+    Stderr,
+    Streamless,
+    Unparsed,
 }
 
 /// What a physical line, or the rest of one, is to its message.
@@ -75,7 +95,7 @@ pub(super) enum End {
 
 #[derive(Debug, Clone, Copy)]
 struct Inside {
-    lane: usize,
+    lane: Lane,
     last: bool,
 }
 
@@ -97,15 +117,16 @@ struct Message {
 
 impl Joiner {
     /// An empty one.
-    pub(super) fn new(mut limits: Limits) -> Self {
-        limits.max_line_bytes = limits.max_line_bytes.max(1);
-        Self { limits, messages: Default::default(), inside: None, lent: None, open: 0, begun: 0 }
+    pub(super) fn new(limits: Limits) -> Self {
+        let Limits { max_line_bytes, long_lines } = limits;
+        let bound = max_line_bytes.max(1);
+        Self { bound, long_lines, making: None, inside: None, lent: None, open: 0 }
     }
 
     /// The bound on a message; at least 1.
     #[inline]
     pub(super) fn bound(&self) -> usize {
-        self.limits.max_line_bytes
+        self.bound
     }
 
     /// Whether a line can be handled without looking at this at all.
@@ -116,21 +137,49 @@ impl Joiner {
 
     /// Whether the message that `part` would belong to is begun.
     pub(super) fn is_open(&self, part: Part<'_>) -> bool {
-        self.messages[lane(part)].open
+        self.message(Lane::of(part)).is_some_and(|message| message.open)
     }
 
     /// Takes back what the last record borrowed. Goes first in every call.
     pub(super) fn settle(&mut self) {
         if let Some(lane) = self.lent.take() {
-            let text = &mut self.messages[lane].text;
+            let text = &mut self.message_mut(lane).text;
             text.clear();
             text.shrink_to(KEPT);
         }
     }
 
+    /// Gives back what only later messages would use. To be called when nothing is read for a while,
+    /// not between lines.
+    pub(super) fn give_back(&mut self) {
+        self.settle();
+        if self.open == 0 {
+            self.making = None;
+        } else if let Some(making) = &mut self.making {
+            for message in making.messages.iter_mut().filter(|message| !message.open) {
+                message.text = Vec::new();
+            }
+        }
+    }
+
+    fn message(&self, lane: Lane) -> Option<&Message> {
+        Some(&self.making.as_ref()?.messages[lane as usize])
+    }
+
+    fn message_mut(&mut self, lane: Lane) -> &mut Message {
+        &mut self.making.get_or_insert_default().messages[lane as usize]
+    }
+
+    /// Those that are begun and not ended.
+    fn open_messages(&self) -> impl Iterator<Item = (Lane, &Message)> {
+        let messages = self.making.iter().flat_map(|making| &making.messages);
+        LANES.into_iter().zip(messages).filter(|(_, message)| message.open)
+    }
+
     /// Begins the message of `part`, unless it is begun.
     pub(super) fn open(&mut self, part: Part<'_>) {
-        let message = &mut self.messages[lane(part)];
+        let making = self.making.get_or_insert_default();
+        let message = &mut making.messages[Lane::of(part) as usize];
         if message.open {
             return;
         }
@@ -138,7 +187,7 @@ impl Joiner {
         *message = Message {
             open: true,
             cutting: false,
-            begun: self.begun,
+            begun: making.begun,
             origin: Some(origin),
             piece_origin: Some(origin),
             pieces: 0,
@@ -146,25 +195,26 @@ impl Joiner {
             stamp: Stamp::new(timestamp),
             text: std::mem::take(&mut message.text),
         };
-        self.begun += 1;
+        making.begun += 1;
         self.open += 1;
     }
 
     /// The rest of a line that is partly used up.
     pub(super) fn inside(&self) -> Option<Part<'static>> {
         let Inside { lane, last } = self.inside?;
-        let Message { origin, .. } = self.messages[lane];
-        let opening = Opening { origin: origin?, timestamp: None, unparsed: lane == UNPARSED };
-        Some(Part { stream: STREAMS[lane], last, opening })
+        let origin = self.message(lane)?.origin?;
+        let opening = Opening { origin, timestamp: None, unparsed: lane == Lane::Unparsed };
+        Some(Part { stream: lane.stream(), last, opening })
     }
 
     /// Takes a line, or as much of it as makes a record.
     pub(super) fn take<'a>(&'a mut self, part: Part<'a>, line: Line<'a>) -> Step<'a> {
-        let message = &self.messages[lane(part)];
-        if message.cutting {
+        let message = self.message(Lane::of(part));
+        if message.is_some_and(|message| message.cutting) {
             return self.discard(part, line, 0);
         }
-        let room = self.limits.max_line_bytes - message.text.len();
+        let gathered = message.map_or(0, |message| message.text.len());
+        let room = self.bound - gathered;
         let window = &line.rest[..line.rest.len().min(room + 1)];
         let (len, terminator) = match memchr(b'\n', window) {
             Some(len) => (len, 1),
@@ -188,21 +238,22 @@ impl Joiner {
         partial: bool,
         next: Origin,
     ) -> (Step<'a>, Option<usize>) {
-        let message = &mut self.messages[lane(part)];
+        let (lane, bound) = (Lane::of(part), self.bound);
+        let message = self.message_mut(lane);
         if message.cutting {
             message.cut += text.len() as u64;
             return (self.end_line(part, &[], partial, left), None);
         }
-        let room = self.limits.max_line_bytes - message.text.len();
+        let room = bound - message.text.len();
         if text.len() <= room {
             return (self.end_line(part, text, partial, left), None);
         }
         let keep = boundary(text, room, message.text.is_empty());
         self.open(part);
-        match self.limits.long_lines {
-            LongLines::Split => (self.piece(lane(part), &text[..keep], next, 1), Some(keep)),
+        match self.long_lines {
+            LongLines::Split => (self.piece(lane, &text[..keep], next, 1), Some(keep)),
             LongLines::Cut => {
-                let message = &mut self.messages[lane(part)];
+                let message = self.message_mut(lane);
                 message.text.extend_from_slice(&text[..keep]);
                 message.cutting = true;
                 message.cut += (text.len() - keep) as u64;
@@ -215,9 +266,7 @@ impl Joiner {
     pub(super) fn flush(&mut self) -> Option<Record<'_>> {
         self.settle();
         self.inside = None;
-        let oldest = (0..self.messages.len())
-            .filter(|lane| self.messages[*lane].open)
-            .min_by_key(|lane| self.messages[*lane].begun)?;
+        let (oldest, _) = self.open_messages().min_by_key(|(_, message)| message.begun)?;
         Some(self.close(oldest, &[], true))
     }
 
@@ -226,25 +275,26 @@ impl Joiner {
         if self.open == 0 {
             return None;
         }
-        let open = self.messages.iter().filter(|message| message.open);
-        open.min_by_key(|message| message.begun)?.origin
+        self.open_messages().min_by_key(|(_, message)| message.begun)?.1.origin
     }
 
     /// Memory held.
     pub(super) fn pending_bytes(&self) -> usize {
-        self.messages.iter().map(|message| message.text.capacity()).sum()
+        let messages = self.making.iter().flat_map(|making| &making.messages);
+        messages.map(|message| message.text.capacity()).sum()
     }
 
     /// The line overflows its message: a piece, or the beginning of what is cut.
     fn overflow<'a>(&'a mut self, part: Part<'a>, line: Line<'a>, room: usize) -> Step<'a> {
+        let (lane, long_lines) = (Lane::of(part), self.long_lines);
         self.open(part);
-        self.inside = Some(Inside { lane: lane(part), last: part.last });
-        let message = &mut self.messages[lane(part)];
+        self.inside = Some(Inside { lane, last: part.last });
+        let message = self.message_mut(lane);
         let keep = boundary(line.rest, room, message.text.is_empty());
-        match self.limits.long_lines {
+        match long_lines {
             LongLines::Split => {
                 let next = Origin { file: line.file, offset: line.offset + keep as u64 };
-                self.piece(lane(part), &line.rest[..keep], next, line.header + keep)
+                self.piece(lane, &line.rest[..keep], next, line.header + keep)
             }
             LongLines::Cut => {
                 message.text.extend_from_slice(&line.rest[..keep]);
@@ -256,7 +306,8 @@ impl Joiner {
 
     /// Counts what is left of a line from `from` on.
     fn discard<'a>(&'a mut self, part: Part<'a>, line: Line<'a>, from: usize) -> Step<'a> {
-        let message = &mut self.messages[lane(part)];
+        let lane = Lane::of(part);
+        let message = self.message_mut(lane);
         let rest = &line.rest[from..];
         let (len, terminator) = match memchr(b'\n', rest) {
             Some(len) => (len, 1),
@@ -268,7 +319,7 @@ impl Joiner {
                     return Step::NeedMore;
                 }
                 message.cut += used as u64;
-                self.inside = Some(Inside { lane: lane(part), last: part.last });
+                self.inside = Some(Inside { lane, last: part.last });
                 return Step::Consumed(line.header + from + used);
             }
         };
@@ -287,11 +338,11 @@ impl Joiner {
     ) -> Step<'a> {
         if !part.last {
             self.open(part);
-            self.messages[lane(part)].text.extend_from_slice(text);
+            self.message_mut(Lane::of(part)).text.extend_from_slice(text);
             return Step::Consumed(consumed);
         }
-        if self.messages[lane(part)].open {
-            let record = self.close(lane(part), text, partial);
+        if self.is_open(part) {
+            let record = self.close(Lane::of(part), text, partial);
             return Step::Record { record, consumed };
         }
         let Opening { origin, timestamp, unparsed } = part.opening;
@@ -304,27 +355,28 @@ impl Joiner {
     /// A full piece, the next of which begins at `next`.
     fn piece<'a>(
         &'a mut self,
-        lane: usize,
+        lane: Lane,
         tail: &'a [u8],
         next: Origin,
         consumed: usize,
     ) -> Step<'a> {
-        let message = &mut self.messages[lane];
+        let message = self.message_mut(lane);
         message.pieces += 1;
-        let marks = Marks { unparsed: lane == UNPARSED, split: message.pieces, ..Marks::default() };
+        let marks =
+            Marks { unparsed: lane == Lane::Unparsed, split: message.pieces, ..Marks::default() };
         let origin = message.piece_origin.replace(next);
         let record = self.lend(lane, origin, tail, marks);
         Step::Record { record, consumed }
     }
 
-    fn close<'a>(&'a mut self, lane: usize, tail: &'a [u8], partial: bool) -> Record<'a> {
+    fn close<'a>(&'a mut self, lane: Lane, tail: &'a [u8], partial: bool) -> Record<'a> {
         self.open -= 1;
-        let message = &mut self.messages[lane];
+        let message = self.message_mut(lane);
         message.open = false;
         message.cutting = false;
         let split = message.pieces > 0;
         let marks = Marks {
-            unparsed: lane == UNPARSED,
+            unparsed: lane == Lane::Unparsed,
             partial,
             split: if split { message.pieces + 1 } else { 0 },
             split_last: split,
@@ -337,12 +389,12 @@ impl Joiner {
     /// A record of the gathered text and `tail`.
     fn lend<'a>(
         &'a mut self,
-        lane: usize,
+        lane: Lane,
         origin: Option<Origin>,
         tail: &'a [u8],
         marks: Marks,
     ) -> Record<'a> {
-        let message = &mut self.messages[lane];
+        let message = &mut self.making.get_or_insert_default().messages[lane as usize];
         let body = if message.text.is_empty() {
             tail
         } else {
@@ -353,7 +405,7 @@ impl Joiner {
         Record {
             origin: origin.expect("an open message has an origin"),
             timestamp: message.stamp.get(),
-            stream: STREAMS[lane],
+            stream: lane.stream(),
             body: Body::Raw(body),
             marks,
         }
@@ -372,21 +424,27 @@ fn boundary(text: &[u8], room: usize, fresh: bool) -> usize {
     nearest.filter(|at| text[*at] >= 0xC0 && (*at > 0 || !fresh)).unwrap_or(room)
 }
 
-/// What cannot be parsed must not come between the partials of what can.
-fn lane(part: Part<'_>) -> usize {
-    match part.stream {
-        Stream::Stdout => 0,
-        Stream::Stderr => 1,
-        Stream::None if part.opening.unparsed => UNPARSED,
-        Stream::None => 2,
+impl Lane {
+    fn of(part: Part<'_>) -> Self {
+        match part.stream {
+            Stream::Stdout => Self::Stdout,
+            Stream::Stderr => Self::Stderr,
+            Stream::None if part.opening.unparsed => Self::Unparsed,
+            Stream::None => Self::Streamless,
+        }
+    }
+
+    fn stream(self) -> Stream {
+        match self {
+            Self::Stdout => Stream::Stdout,
+            Self::Stderr => Stream::Stderr,
+            Self::Streamless | Self::Unparsed => Stream::None,
+        }
     }
 }
 
-/// The streams of the lanes.
-const STREAMS: [Stream; 4] = [Stream::Stdout, Stream::Stderr, Stream::None, Stream::None];
-
-/// The lane of lines that do not parse.
-const UNPARSED: usize = 3;
+/// All lanes, in the order of their messages.
+const LANES: [Lane; 4] = [Lane::Stdout, Lane::Stderr, Lane::Streamless, Lane::Unparsed];
 
 /// Buffers up to this size are kept for the next message.
 const KEPT: usize = 64 * 1024;

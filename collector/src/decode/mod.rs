@@ -174,6 +174,15 @@ impl Decoder {
         self.joiner().resume()
     }
 
+    /// Gives back memory that only later messages would use. For when nothing is read for a while,
+    /// not between lines.
+    pub fn give_back(&mut self) {
+        match &mut self.0 {
+            Inner::Docker(docker) => docker.give_back(),
+            Inner::Cri(_) | Inner::Plain(_) => self.joiner_mut().give_back(),
+        }
+    }
+
     /// Memory held for unfinished messages.
     pub fn pending_bytes(&self) -> usize {
         self.joiner().pending_bytes()

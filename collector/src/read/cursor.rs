@@ -1,6 +1,11 @@
 //! One sink's place in one source: which file, which byte, and the decoder's state there.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    hash::BuildHasher,
+    sync::{Arc, atomic::Ordering},
+};
+
+use foldhash::fast::FixedState;
 
 use crate::{
     batch::lane::{Advance, Lane, RangeSlot},
@@ -8,14 +13,14 @@ use crate::{
     ledger::{self, FileAccount},
 };
 
-/// Bytes before the offset that are kept and compared at the next read: a file that was truncated
-/// and written anew past the offset differs in them.
+/// Bytes before the offset that are read again at the next read, and compared by their hash: a file
+/// that was truncated and written anew past the offset differs in them.
 pub const GUARD_BYTES: usize = 64;
 
-/// One sink's place in one source.
+/// One sink's place in one source. Sources are many and mostly quiet: it is kept small.
 pub struct Cursor {
     /// Whose.
-    sink: usize,
+    sink: u16,
     /// The file's place in the tail, counted from the tail's first file ever.
     pub index: u64,
     /// The next byte to read.
@@ -28,8 +33,8 @@ pub struct Cursor {
     pub entered: bool,
     /// Waits for the sink's budget, and is in the reader's list of those that do.
     pub stalled: bool,
-    guard: [u8; GUARD_BYTES],
-    guard_len: usize,
+    guard_len: u8,
+    guard: u64,
     covered: u64,
     slot: RangeSlot,
     /// Earlier files of the source that ended inside a message that is not complete yet.
@@ -42,15 +47,15 @@ impl Cursor {
     /// The cursor of sink number `sink` before the tail's file number `index`.
     pub fn new(sink: usize, index: u64, decoder: Decoder) -> Self {
         Self {
-            sink,
+            sink: sink as u16,
             index,
             offset: 0,
             decoder,
             replay_until: 0,
             entered: false,
             stalled: false,
-            guard: [0; GUARD_BYTES],
             guard_len: 0,
+            guard: 0,
             covered: 0,
             slot: RangeSlot::default(),
             carried: Vec::new(),
@@ -60,7 +65,7 @@ impl Cursor {
 
     /// Takes up a file where its account says that this sink stopped.
     pub fn enter(&mut self, account: &FileAccount) {
-        let place = &account.sinks[self.sink];
+        let place = &account.sinks[usize::from(self.sink)];
         let offset = place.offset();
         let (from, covered) = if place.entered.swap(true, Ordering::AcqRel) {
             // This run was here before and holds the state that belongs to what it read.
@@ -86,29 +91,29 @@ impl Cursor {
         self.entered = false;
     }
 
-    /// The bytes that must stand before `offset`.
-    pub fn guard(&self) -> &[u8] {
-        &self.guard[..self.guard_len]
+    /// How many bytes before `offset` are known.
+    pub fn guard_len(&self) -> usize {
+        usize::from(self.guard_len)
     }
 
-    /// Whether what was read, from `guard().len()` bytes before the offset on, still is the file
-    /// that was read before.
+    /// Whether what was read, from `guard_len()` bytes before the offset on, still is the file that
+    /// was read before.
     pub fn is_continued_by(&self, bytes: &[u8]) -> bool {
-        bytes.starts_with(self.guard())
+        self.guard_len == 0
+            || bytes.get(..self.guard_len()).is_some_and(|guard| hash(guard) == self.guard)
     }
 
     /// Moves on by `consumed` bytes of `input` (which begins with the guard). `keep`: false for
     /// contents that cannot change.
     pub fn consume(&mut self, input: &[u8], consumed: usize, keep: bool) {
-        let end = self.guard_len + consumed;
+        let end = self.guard_len() + consumed;
         self.offset += consumed as u64;
         if !keep {
             return;
         }
         let start = end.saturating_sub(GUARD_BYTES);
-        let tail = &input[start..end];
-        self.guard[..tail.len()].copy_from_slice(tail);
-        self.guard_len = tail.len();
+        self.guard = hash(&input[start..end]);
+        self.guard_len = (end - start) as u8;
     }
 
     /// Forgets the bytes before the offset (the file is read anew at some other place).
@@ -144,7 +149,7 @@ impl Cursor {
         let dropped = std::mem::take(&mut self.dropped).min(bytes);
         let advance = Advance { end, resume, bytes, dropped, lost, lines };
         lane.cover(&mut self.slot, account, advance);
-        account.sinks[self.sink].read_to(end, ledger::now_ms());
+        account.sinks[usize::from(self.sink)].read_to(end, ledger::now_ms());
         self.covered = end;
         self.release_carried(lane, account);
     }
@@ -162,7 +167,7 @@ impl Cursor {
         };
         let done = self.carried.len() - keep;
         for file in self.carried.drain(..done) {
-            let end = file.sinks[self.sink].read.load(Ordering::Acquire);
+            let end = file.sinks[usize::from(self.sink)].read.load(Ordering::Acquire);
             let mut slot = RangeSlot::default();
             let advance = Advance { end, resume: end, bytes: 0, dropped: 0, lost: 0, lines: 0 };
             lane.cover(&mut slot, &file, advance);
@@ -172,5 +177,42 @@ impl Cursor {
     /// Bytes up to here are covered by batches.
     pub fn covered(&self) -> u64 {
         self.covered
+    }
+}
+
+fn hash(guard: &[u8]) -> u64 {
+    FixedState::default().hash_one(guard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{decode::Limits, discover::Format};
+
+    fn cursor(format: Format) -> Cursor {
+        let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
+        Cursor::new(0, 0, Decoder::new(format, limits))
+    }
+
+    #[test]
+    fn a_quiet_source_costs_little() {
+        assert!(size_of::<Cursor>() <= 128, "{}", size_of::<Cursor>());
+    }
+
+    #[test]
+    fn a_file_is_continued_by_the_bytes_that_were_read_before() {
+        let mut cursor = cursor(Format::Plain);
+        assert!(cursor.is_continued_by(b""), "nothing was read yet");
+        cursor.consume(b"one\ntwo", 4, true);
+        assert_eq!((cursor.offset, cursor.guard_len()), (4, 4));
+        assert!(cursor.is_continued_by(b"one\n") && cursor.is_continued_by(b"one\ntwo\n"));
+        assert!(!cursor.is_continued_by(b"one") && !cursor.is_continued_by(b"eno\ntwo\n"));
+        let long = [b"one\n".to_vec(), vec![b'x'; 2 * GUARD_BYTES]].concat();
+        cursor.consume(&long, 2 * GUARD_BYTES, true);
+        assert_eq!(cursor.guard_len(), GUARD_BYTES);
+        assert!(cursor.is_continued_by(&[b'x'; GUARD_BYTES + 1]));
+        assert!(!cursor.is_continued_by(&[b'x'; GUARD_BYTES - 1]));
+        cursor.forget_guard();
+        assert!(cursor.is_continued_by(b"anything"));
     }
 }

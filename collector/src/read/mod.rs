@@ -7,6 +7,7 @@
 
 pub mod content;
 pub mod cursor;
+mod encodings;
 pub mod identity;
 pub mod pump;
 pub mod reader;

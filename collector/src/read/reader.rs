@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::{
     content::Piece,
     cursor::{Cursor, GUARD_BYTES},
+    encodings::Encodings,
     identity::{self, FINGERPRINT_BYTES, Fingerprint},
     pump::{self, Pumped, Stop},
     tail::{AtEnd, LINGER, LogFile, Tail},
@@ -112,6 +113,7 @@ pub struct Reader {
     ready: VecDeque<TailId>,
     timers: BinaryHeap<Reverse<(Instant, TailId)>>,
     sinks: Vec<SinkLanes>,
+    encodings: Encodings,
     buffer: Vec<u8>,
     unregistered: Vec<(TailId, Arc<FileAccount>)>,
     complained: HashMap<TailId, Instant, foldhash::fast::RandomState>,
@@ -162,6 +164,7 @@ impl Reader {
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
             sinks,
+            encodings: Encodings::default(),
             buffer: vec![0; CHUNK + GUARD_BYTES],
             unregistered: Vec::new(),
             complained: HashMap::default(),
@@ -283,7 +286,9 @@ impl Reader {
             if tail.cursors[sink].stalled {
                 continue;
             }
-            match self.turn(id, &mut tail, sink) {
+            let turn = self.turn(id, &mut tail, sink);
+            tail.cursors[sink].decoder.give_back();
+            match turn {
                 Turn::Idle => {}
                 Turn::More => again = true,
                 Turn::Stalled => {
@@ -345,7 +350,7 @@ impl Reader {
                 }
                 continue;
             }
-            let fresh = piece.bytes - cursor.guard().len();
+            let fresh = piece.bytes - cursor.guard_len();
             file.account.see(cursor.offset + fresh as u64);
             if fresh > 0 && !self.is_known(&file, cursor.offset) {
                 return Turn::Unregistered(file.account);
@@ -389,7 +394,7 @@ impl Reader {
     /// Reads from the guard bytes on into the buffer.
     fn read(&mut self, cursor: &Cursor, file: &LogFile) -> io::Result<Piece> {
         self.setup.metrics.reads.inc();
-        file.content.read_at(&mut self.buffer, cursor.offset - cursor.guard().len() as u64)
+        file.content.read_at(&mut self.buffer, cursor.offset - cursor.guard_len() as u64)
     }
 
     /// Whether the checkpoint knows the file; keeps the fingerprint growing with it.
@@ -416,10 +421,11 @@ impl Reader {
     ) -> Pumped {
         let lanes = &mut self.sinks[sink];
         let lane = lane_of(id.0, lanes.lanes.len() as u32);
+        let encoding = self.encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
         let cursor = &mut tail.cursors[sink];
-        let input = &self.buffer[cursor.guard().len()..piece.bytes];
+        let input = &self.buffer[cursor.guard_len()..piece.bytes];
         let target = pump::Target { lanes, lane, metrics: &self.setup.metrics };
-        let pumped = pump::pump(target, cursor, &tail.encodings[sink], &file.account, input);
+        let pumped = pump::pump(target, cursor, encoding, &file.account, input);
         let keep = file.content.plain().is_some();
         cursor.consume(&self.buffer[..piece.bytes], pumped.consumed, keep);
         self.setup.metrics.read_bytes.inc_by(pumped.consumed as u64);
@@ -470,12 +476,12 @@ impl Reader {
         file: &LogFile,
         flush: Flush,
     ) -> bool {
-        let Self { sinks, buffer, setup, .. } = self;
+        let Self { sinks, encodings, buffer, setup, .. } = self;
         let lanes = &mut sinks[sink];
         let lane = lane_of(id.0, lanes.lanes.len() as u32);
         let rest = &buffer[flush.end - flush.rest..flush.end];
+        let encoding = encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
         let target = pump::Target { lanes, lane, metrics: &setup.metrics };
-        let encoding = &tail.encodings[sink];
         pump::flush(target, &mut tail.cursors[sink], encoding, &file.account, rest, flush.last)
     }
 

@@ -12,7 +12,6 @@ use std::{
 
 use super::{content::Content, cursor::Cursor, identity};
 use crate::{
-    batch::encode::SourceEncoding,
     discover::Source,
     ledger::FileAccount,
     watch::{Bell, FileToken},
@@ -60,8 +59,6 @@ pub struct Slot {
 pub struct Tail {
     /// Whose.
     pub source: Arc<Source>,
-    /// Its metadata as each sink's records carry it.
-    pub encodings: Vec<Arc<SourceEncoding>>,
     /// The cursors, one per sink.
     pub cursors: Vec<Cursor>,
     /// Waiting for a visit.
@@ -95,15 +92,11 @@ impl Slot {
 
 impl Tail {
     /// A tail without files.
-    pub fn new(
-        source: Arc<Source>,
-        encodings: Vec<Arc<SourceEncoding>>,
-        cursors: Vec<Cursor>,
-    ) -> Self {
+    pub fn new(source: Arc<Source>, cursors: Vec<Cursor>) -> Self {
         // Most sources have one file; growing from nothing would make room for four.
         let (slots, first) = (VecDeque::with_capacity(1), 0);
         let (queued, timer, closed) = (false, None, false);
-        Self { source, encodings, cursors, queued, timer, closed, slots, first }
+        Self { source, cursors, queued, timer, closed, slots, first }
     }
 
     /// Adds a file: last, or before the one it is older than (found later than that one).
@@ -290,7 +283,7 @@ mod tests {
     fn tail(dir: &std::path::Path) -> Tail {
         let source = Arc::new(Source::anonymous(dir.join("0.log"), Format::Cri));
         let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
-        Tail::new(source, Vec::new(), vec![Cursor::new(0, 0, Decoder::new(Format::Cri, limits))])
+        Tail::new(source, vec![Cursor::new(0, 0, Decoder::new(Format::Cri, limits))])
     }
 
     fn file(tail: &Tail, dir: &std::path::Path, token: u64, gzip: bool, live: bool) -> LogFile {

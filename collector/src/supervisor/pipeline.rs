@@ -16,12 +16,12 @@ use tokio::runtime::Runtime;
 
 use super::{
     RunError,
-    registry::{self, MakeCursor, MakeEncodings, Registry},
+    registry::{self, MakeCursor, Registry},
     settle::{Command, Settler},
 };
 use crate::{
     archive,
-    batch::{budget::Budget, encode::SourceEncoding, lane::Outlet},
+    batch::{budget::Budget, lane::Outlet},
     checkpoint::{Change, Recovered, Store},
     config::{self, Config},
     decode::{Decoder, Limits},
@@ -142,7 +142,6 @@ impl Pipeline {
             stopping: Arc::clone(&stopping),
             accounts: Arc::clone(&accounts),
             metrics: Arc::clone(metrics),
-            encodings: encodings(&outlets),
             cursor: cursors(config),
             sinks: names,
             state_dir: config.state_dir.clone(),
@@ -321,24 +320,6 @@ pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
         return BTreeMap::from([("archive".to_owned(), archive)]);
     }
     config.sinks.clone()
-}
-
-fn encodings(outlets: &[Outlet]) -> MakeEncodings {
-    let framings: Vec<_> = outlets.iter().map(|outlet| outlet.encoding.framing).collect();
-    Box::new(move |source| {
-        let mut made: Vec<(crate::batch::Framing, Arc<SourceEncoding>)> = Vec::new();
-        framings
-            .iter()
-            .map(|framing| match made.iter().find(|(known, _)| known == framing) {
-                Some((_, encoding)) => Arc::clone(encoding),
-                None => {
-                    let encoding = Arc::new(SourceEncoding::new(source, *framing));
-                    made.push((*framing, Arc::clone(&encoding)));
-                    encoding
-                }
-            })
-            .collect()
-    })
 }
 
 fn cursors(config: &Config) -> MakeCursor {

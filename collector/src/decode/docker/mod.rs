@@ -63,6 +63,15 @@ impl Docker {
         }
     }
 
+    /// As [`Joiner::give_back`].
+    pub(super) fn give_back(&mut self) {
+        self.joiner.give_back();
+        self.parser = Parser::default();
+        if self.rest.is_none() {
+            self.text = Vec::new();
+        }
+    }
+
     pub(super) fn is_inside_line(&self) -> bool {
         self.rest.is_some() || self.joiner.inside().is_some()
     }

@@ -281,3 +281,31 @@ fn years_1970_and_2262() {
         assert_eq!(all[0].timestamp.as_deref(), Some(time.as_bytes()));
     }
 }
+
+#[test]
+fn what_is_given_back_was_needed_by_no_unfinished_message() {
+    for (format, first, last) in [
+        (Format::Cri, "@ stdout P one \n", "@ stdout F two\n"),
+        (
+            Format::DockerJson,
+            "{\"log\":\"one \",\"stream\":\"stdout\",\"time\":\"@\"}\n",
+            "{\"log\":\"two\\n\",\"stream\":\"stdout\",\"time\":\"@\"}\n",
+        ),
+    ] {
+        let (first, last) = (first.replace('@', TIME), last.replace('@', TIME));
+        let setup = Setup { format, bound: 100, long_lines: LongLines::Split };
+        let mut decoder = setup.decoder();
+        for round in 0..2 {
+            let step = decoder.next(FileId(1), round, first.as_bytes());
+            assert_eq!(step, Step::Consumed(first.len()));
+            decoder.give_back();
+            let Step::Record { record, .. } = decoder.next(FileId(1), 100, last.as_bytes()) else {
+                panic!("the message ends")
+            };
+            assert_eq!(record.body, Body::Raw(b"one two"));
+            assert!(decoder.pending_bytes() > 0, "a buffer is kept between lines");
+            decoder.give_back();
+            assert_eq!((decoder.pending_bytes(), decoder.resume()), (0, None));
+        }
+    }
+}

@@ -6,7 +6,7 @@ use crossbeam_channel::unbounded;
 
 use super::*;
 use crate::{
-    batch::{Compression, Framing, budget::Budget, encode::SourceEncoding},
+    batch::{Compression, Framing, budget::Budget},
     decode::{Decoder, Limits},
     deliver::Encoding,
     discover::{Format, Source},
@@ -50,8 +50,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
     account.registered.store(true, Ordering::Release);
     let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
     let cursor = Cursor::new(0, 0, Decoder::new(Format::Cri, limits));
-    let encoding = Arc::new(SourceEncoding::new(&source, Framing::Lines));
-    let tail = Tail::new(source, vec![encoding], vec![cursor]);
+    let tail = Tail::new(source, vec![cursor]);
     assert!(reader.handle(Message::Open(TailId(1), Box::new(tail))));
     let content = Content::Plain(Arc::new(file));
     let file = LogFile { token: FileToken::numbered(1), account, content, live: true, bell: None };

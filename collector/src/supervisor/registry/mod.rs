@@ -25,7 +25,6 @@ use slotmap::SlotMap;
 
 use super::{recovery::Unclaimed, settle::Command};
 use crate::{
-    batch::encode::SourceEncoding,
     checkpoint::FileEntry,
     config::Start,
     discover::{Discovery, Found, Source},
@@ -49,8 +48,6 @@ const RETRY: Duration = Duration::from_secs(2);
 /// look: one that is being compressed meanwhile is found under its new name first.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 
-/// Makes a source's metadata as each sink's records carry it.
-pub type MakeEncodings = Box<dyn Fn(&Source) -> Vec<Arc<SourceEncoding>> + Send>;
 /// Makes a sink's cursor in a source.
 pub type MakeCursor = Box<dyn Fn(usize, &Source) -> Cursor + Send>;
 
@@ -74,8 +71,6 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// The sinks' names, in order.
     pub sinks: Vec<String>,
-    /// Makes a source's metadata, per sink.
-    pub encodings: MakeEncodings,
     /// Makes a sink's cursor.
     pub cursor: MakeCursor,
     /// Where compressed files are unpacked.

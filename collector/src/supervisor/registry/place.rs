@@ -60,12 +60,11 @@ impl Registry {
         }
         let tail = self.tail_id();
         let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source)).collect();
-        let encodings = (self.setup.encodings)(source);
         // Most sources have one file; growing from nothing would make room for four.
         let (accounts, held) = (Vec::with_capacity(1), Vec::with_capacity(1));
         let state = SourceState { tail, directory: Arc::clone(directory), accounts, held };
         self.sources.insert(path, Box::new(state));
-        let tail_state = Box::new(Tail::new(Arc::clone(source), encodings, cursors));
+        let tail_state = Box::new(Tail::new(Arc::clone(source), cursors));
         self.send(&source.path, |id| Message::Open(id, tail_state));
     }
 
