@@ -8,6 +8,7 @@ use std::{
     io::{self, BufWriter, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{Change, FileEntry, State, journal, lock::create_private_dir, salvage};
@@ -26,7 +27,7 @@ pub struct Recovered {
     pub entries: Vec<FileEntry>,
     /// Where sinks that truncate themselves back stand, by name. A sink that is not in here must
     /// keep what it holds: its position may have been damaged (with all its offsets).
-    pub positions: BTreeMap<String, String>,
+    pub positions: BTreeMap<Arc<str>, String>,
     /// Totals that outlive the files they came from, by name.
     pub totals: BTreeMap<String, u64>,
     /// What could not be used, for the operator.
@@ -131,17 +132,17 @@ impl Store {
         Err(failed("read the checkpoint", &path)(io::Error::other("it changes while it is read")))
     }
 
-    /// Makes changes durable, all or none. On an error nothing has changed, here or on disk; the
-    /// same changes, or later ones, can be committed again.
-    pub fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    /// Makes changes durable, all or none. On an error nothing has changed, here or on disk; they can
+    /// be made, or later ones, and committed again.
+    pub fn commit(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
         self.mend().map_err(failed("mend the checkpoint", &self.path()))?;
-        let owed = self.state.positions_owed(changes);
+        let owed = self.state.positions_owed(&changes);
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        journal::encode_record(changes, &owed, &mut buffer);
+        journal::encode_record(&changes, &owed, &mut buffer);
         let written = self.append(&buffer);
         self.buffer = buffer;
         written.map_err(failed("write the checkpoint", &self.path()))?;
@@ -297,7 +298,7 @@ fn read(file: &File) -> io::Result<(journal::Recovery, usize)> {
 
 fn to_recovered(state: &State, damage: Vec<Damage>) -> Recovered {
     Recovered {
-        entries: state.entries.values().cloned().collect(),
+        entries: state.entries.values().map(|entry| (**entry).clone()).collect(),
         positions: state.positions.clone(),
         totals: state.totals.clone(),
         damage,

@@ -107,7 +107,7 @@ impl FileAccount {
         identity: Identity,
         source: Arc<Source>,
         path: &Path,
-        sink_names: &[String],
+        sink_names: &[Arc<str>],
     ) -> Self {
         let mut account = Self::new(identity, entry.epoch, source, path, sink_names.len());
         account.id = entry.id;
@@ -121,7 +121,8 @@ impl FileAccount {
             sink.dropped.store(offset.dropped, Ordering::Relaxed);
             sink.lost.store(offset.lost, Ordering::Relaxed);
         }
-        let fingerprint = Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len };
+        let fingerprint =
+            Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() };
         account.changing().fingerprint = fingerprint;
         account
     }
@@ -194,27 +195,28 @@ impl FileAccount {
     }
 
     /// Its entry for the checkpoint.
-    pub fn entry(&self, sink_names: &[String]) -> FileEntry {
+    pub fn entry(&self, sink_names: &[Arc<str>]) -> FileEntry {
         let changing = self.changing();
         let key = self.identity.key;
-        let name = changing.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = changing.path.file_name().unwrap_or_default();
         FileEntry {
             id: self.id,
-            source: self.source.path.to_string_lossy().into_owned(),
-            name,
+            source: self.source.path.clone().into(),
+            name: name.to_string_lossy().into(),
             device: key.device,
             inode: key.inode,
             born_ns: key.born_ns,
-            handle: self.identity.handle.as_ref().map(|(kind, bytes)| (*kind, hex(bytes))),
+            handle: self.identity.handle.clone(),
             epoch: self.epoch,
             fingerprint: changing.fingerprint.hash,
-            fingerprint_len: changing.fingerprint.len,
+            // No more than `FINGERPRINT_BYTES`.
+            fingerprint_len: changing.fingerprint.len as u16,
             size: self.seen.load(Ordering::Acquire),
             ended: self.ended.load(Ordering::Acquire),
             sinks: sink_names
                 .iter()
                 .zip(&self.sinks)
-                .map(|(name, sink)| (name.clone(), sink.offset()))
+                .map(|(name, sink)| (Arc::clone(name), sink.offset()))
                 .collect(),
         }
     }
@@ -332,17 +334,4 @@ impl Accounts {
 pub fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// A handle's bytes as the checkpoint writes them.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes that [`hex`] wrote; None where it did not.
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
