@@ -19,6 +19,9 @@ const COMPACT_MIN: u64 = 1 << 20;
 const COMPACT_FACTOR: u64 = 4;
 /// Files in one record of a rewritten journal: what one bad sector can cost.
 const FILES_PER_RECORD: usize = 128;
+/// What is kept for the next commit's record. The first one, of all files, is far larger than those
+/// that follow.
+const BUFFER_KEPT: usize = 64 << 10;
 
 /// What was found at start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -141,9 +144,10 @@ impl Store {
         self.mend().map_err(failed("mend the checkpoint", &self.path()))?;
         let owed = self.state.positions_owed(&changes);
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
         journal::encode_record(&changes, &owed, &mut buffer);
         let written = self.append(&buffer);
+        buffer.clear();
+        buffer.shrink_to(BUFFER_KEPT);
         self.buffer = buffer;
         written.map_err(failed("write the checkpoint", &self.path()))?;
         for change in changes {
@@ -399,5 +403,21 @@ fn advice(error: &io::Error) -> &'static str {
             "Something else stands there: remove it, or set `state_dir` to another directory."
         }
         _ => "If the disk is failing, set `state_dir` to another one.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_a_large_record_is_given_back() {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(temp.path()).unwrap();
+        let total = |length| Change::Total { name: "n".repeat(length), value: 1 };
+        store.commit(vec![total(20 * BUFFER_KEPT)]).unwrap();
+        assert!(store.buffer.capacity() <= BUFFER_KEPT);
+        store.commit(vec![total(1000)]).unwrap();
+        assert!(store.buffer.capacity() >= 1000);
     }
 }

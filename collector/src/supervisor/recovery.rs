@@ -19,7 +19,7 @@ pub struct Unclaimed {
 impl Unclaimed {
     /// All entries of the checkpoint. Of several lives of one inode the latest counts.
     pub fn new(entries: Vec<FileEntry>) -> (Self, Vec<FileEntry>) {
-        let mut by_base: HashMap<u64, FileEntry> = HashMap::new();
+        let mut by_base: HashMap<u64, FileEntry> = HashMap::with_capacity(entries.len());
         let mut former = Vec::new();
         for entry in entries {
             let base = identity_of(&entry).base();
@@ -69,7 +69,10 @@ impl Unclaimed {
 
     /// Takes out all that is left.
     pub fn take_all(&mut self) -> Vec<FileEntry> {
-        self.take_where(|_| true)
+        let taken = self.take_where(|_| true);
+        // It held every file of the checkpoint, and will hold a few that come back.
+        self.by_base.shrink_to_fit();
+        taken
     }
 
     fn take_where(&mut self, wanted: impl Fn(&FileEntry) -> bool) -> Vec<FileEntry> {
