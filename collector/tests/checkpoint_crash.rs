@@ -6,14 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a test; the lint sees only the marked functions")]
 
 use std::{
-    collections::BTreeMap,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use collector::{
-    checkpoint::{Change, FileEntry, Offset, StateLock, Store},
+    checkpoint::{Change, FileEntry, Offset, Offsets, StateLock, Store},
     read::identity::FileId,
 };
 
@@ -23,7 +22,7 @@ const DIR: &str = "EVERYLINE_TEST_CRASH_DIR";
 fn file(number: u64) -> FileEntry {
     FileEntry {
         id: FileId(number),
-        source: format!("/var/log/pods/default_web_{number}/app/0.log"),
+        source: PathBuf::from(format!("/var/log/pods/default_web_{number}/app/0.log")).into(),
         name: "0.log".into(),
         device: 1,
         inode: number,
@@ -34,7 +33,7 @@ fn file(number: u64) -> FileEntry {
         fingerprint_len: 0,
         size: 0,
         ended: false,
-        sinks: BTreeMap::new(),
+        sinks: Offsets::default(),
     }
 }
 
@@ -70,7 +69,7 @@ fn agent() {
     let (mut store, _) = Store::open(dir).unwrap();
     let from = store.state().positions.get("file").map_or(0, |text| text.parse::<u64>().unwrap());
     for next in from + 1..from + 200 {
-        store.commit(&round(next)).unwrap();
+        store.commit(round(next)).unwrap();
         println!("committed {next}");
     }
 }
@@ -101,7 +100,7 @@ fn crash_at(dir: &Path, point: &str, passes: u32) -> u64 {
 fn check(point: &str, passes: &[u32]) {
     let temp = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(temp.path()).unwrap();
-    store.commit(&(0..FILES).map(|n| Change::File(Box::new(file(n)))).collect::<Vec<_>>()).unwrap();
+    store.commit((0..FILES).map(|n| Change::File(Box::new(file(n)))).collect()).unwrap();
     drop(store);
     let mut reported = 0;
     for passes in passes {
@@ -115,7 +114,7 @@ fn check(point: &str, passes: &[u32]) {
     }
     let (mut store, recovered) = Store::open(temp.path()).unwrap();
     assert!(recovered.damage.is_empty());
-    store.commit(&round(100_000)).unwrap();
+    store.commit(round(100_000)).unwrap();
     assert_eq!(standing(temp.path()), 100_000);
 }
 

@@ -221,8 +221,8 @@ fn checkpoint(state: &Path, log: &Path) {
     let (mut store, _) = Store::open(state).unwrap();
     let entry = FileEntry {
         id: FileId(1),
-        source: log.to_str().unwrap().to_owned(),
-        name: "0.log".to_owned(),
+        source: log.into(),
+        name: "0.log".into(),
         device: metadata.dev(),
         inode: metadata.ino(),
         born_ns: 0,
@@ -232,7 +232,9 @@ fn checkpoint(state: &Path, log: &Path) {
         fingerprint_len: 0,
         size: 4,
         ended: false,
-        sinks: [("out".to_owned(), Offset { settled: 4, resume: 4, dropped: 0, lost: 0 })].into(),
+        sinks: [("out".into(), Offset { settled: 4, resume: 4, dropped: 0, lost: 0 })]
+            .into_iter()
+            .collect(),
     };
-    store.commit(&[Change::File(Box::new(entry))]).unwrap();
+    store.commit(vec![Change::File(Box::new(entry))]).unwrap();
 }

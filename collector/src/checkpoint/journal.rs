@@ -1,6 +1,6 @@
 //! The journal's bytes: records framed, and read back whatever happened to them. Sans I/O.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,20 +60,22 @@ pub(super) fn recover(bytes: &[u8]) -> Recovery {
         _ => recovery.headless = true,
     }
     recovery.whole_len = at;
+    let mut names = Names::default();
     while at < bytes.len() {
-        at = step(bytes, at, &mut recovery);
+        at = step(bytes, at, &mut names, &mut recovery);
     }
     recovery.torn_len = bytes.len() - recovery.whole_len;
     recovery
 }
 
 /// Reads the record at `at`, or finds out that there is none. Returns where to go on.
-fn step(bytes: &[u8], at: usize, recovery: &mut Recovery) -> usize {
+fn step(bytes: &[u8], at: usize, names: &mut Names, recovery: &mut Recovery) -> usize {
     if let Some((json, end)) = record_at(bytes, at)
         && let Some(&after) = bytes.get(end)
         && let Ok(changes) = serde_json::from_slice::<Vec<Change>>(json)
     {
-        for change in &changes {
+        for mut change in changes {
+            names.share(&mut change);
             recovery.state.apply(change);
         }
         recovery.records += 1;
@@ -88,6 +90,27 @@ fn step(bytes: &[u8], at: usize, recovery: &mut Recovery) -> usize {
         return bytes.len();
     }
     recovery.whole_len
+}
+
+/// The sinks' names as they were read first: there are few, and each is in every file's entry.
+#[derive(Default)]
+struct Names(BTreeSet<Arc<str>>);
+
+impl Names {
+    fn share(&mut self, change: &mut Change) {
+        match change {
+            Change::File(entry) => entry.sinks.names_mut().for_each(|sink| self.share_name(sink)),
+            Change::Offset { sink, .. } | Change::Position { sink, .. } => self.share_name(sink),
+            Change::Forget(_) | Change::Total { .. } => {}
+        }
+    }
+
+    fn share_name(&mut self, name: &mut Arc<str>) {
+        match self.0.get(name) {
+            Some(known) => name.clone_from(known),
+            None => drop(self.0.insert(Arc::clone(name))),
+        }
+    }
 }
 
 /// The JSON of the record that begins at `at` and where it ends (its LF is not looked at), if

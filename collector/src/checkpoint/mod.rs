@@ -42,6 +42,7 @@
 
 mod journal;
 mod lock;
+mod offsets;
 mod salvage;
 mod state;
 mod store;
@@ -50,45 +51,49 @@ mod tests;
 mod wire;
 
 pub use lock::{LockError, StateLock};
+pub use offsets::Offsets;
 pub use state::State;
 pub use store::{Damage, Recovered, Store, StoreError};
 
-use std::collections::BTreeMap;
+use std::{path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::read::identity::FileId;
 
-/// What is known of one file's life.
+/// What is known of one file's life. One is kept for every file, so all in it is no larger than it
+/// must be, and shared where somebody has it already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     /// Names the file's life.
     #[serde(with = "wire::hex_id")]
     pub id: FileId,
-    /// The source's live path.
-    pub source: String,
+    /// The source's live path; written as text, replacement characters for what is not UTF-8.
+    #[serde(with = "wire::path")]
+    pub source: Arc<Path>,
     /// The file's name in the source's directory when last seen.
-    pub name: String,
+    pub name: Box<str>,
     /// Device and inode as `stat` gives them.
     pub device: u64,
     /// Inode number.
     pub inode: u64,
     /// Birth time, nanoseconds since the epoch; 0 where the filesystem has none.
     pub born_ns: i64,
-    /// `name_to_handle_at`'s opaque handle (type, bytes in hex), if the filesystem gives one.
-    pub handle: Option<(i32, String)>,
+    /// `name_to_handle_at`'s opaque handle (type and bytes), if the filesystem gives one.
+    #[serde(with = "wire::handle")]
+    pub handle: Option<(i32, Box<[u8]>)>,
     /// Counts truncations of the same inode.
     pub epoch: u32,
     /// Guards identity: a hash of the first `fingerprint_len` bytes.
     pub fingerprint: u64,
     /// Bytes under `fingerprint`; 0: nothing seen yet.
-    pub fingerprint_len: u32,
+    pub fingerprint_len: u16,
     /// Size last seen, bytes.
     pub size: u64,
     /// True once it can grow no more.
     pub ended: bool,
     /// Per sink name.
-    pub sinks: BTreeMap<String, Offset>,
+    pub sinks: Offsets,
 }
 
 /// How far one sink is with one file.
@@ -119,7 +124,7 @@ pub enum Change {
         /// The file; unknown ones are ignored.
         file: FileId,
         /// The sink's name.
-        sink: String,
+        sink: Arc<str>,
         /// The new offset.
         offset: Offset,
         /// The file's size last seen, bytes.
@@ -130,7 +135,8 @@ pub enum Change {
     /// Where a sink that truncates itself back stands.
     Position {
         /// The sink's name.
-        sink: String,
+        #[serde(with = "wire::name")]
+        sink: Arc<str>,
         /// Opaque to all but the sink.
         position: String,
     },

@@ -1,6 +1,6 @@
 //! The checkpoint's content in memory, and what a change does to it. No I/O.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Change, FileEntry};
 use crate::read::identity::FileId;
@@ -9,9 +9,9 @@ use crate::read::identity::FileId;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     /// Files by id.
-    pub entries: BTreeMap<FileId, FileEntry>,
+    pub entries: BTreeMap<FileId, Box<FileEntry>>,
     /// Where sinks that truncate themselves back stand, by name.
-    pub positions: BTreeMap<String, String>,
+    pub positions: BTreeMap<Arc<str>, String>,
     /// Totals that outlive the files they came from, by name.
     pub totals: BTreeMap<String, u64>,
 }
@@ -19,29 +19,24 @@ pub struct State {
 impl State {
     /// Applies one change. An offset of a file that is not known (its entry was damaged, or it was
     /// forgotten) says nothing that could be used, and is ignored: the file is read again.
-    pub fn apply(&mut self, change: &Change) {
+    pub fn apply(&mut self, change: Change) {
         match change {
             Change::File(entry) => {
-                self.entries.insert(entry.id, (**entry).clone());
+                self.entries.insert(entry.id, entry);
             }
             Change::Offset { file, sink, offset, size } => {
-                let Some(entry) = self.entries.get_mut(file) else { return };
-                entry.size = *size;
-                match entry.sinks.get_mut(sink) {
-                    Some(known) => *known = *offset,
-                    None => {
-                        entry.sinks.insert(sink.clone(), *offset);
-                    }
-                }
+                let Some(entry) = self.entries.get_mut(&file) else { return };
+                entry.size = size;
+                entry.sinks.insert(sink, offset);
             }
             Change::Forget(file) => {
-                self.entries.remove(file);
+                self.entries.remove(&file);
             }
             Change::Position { sink, position } => {
-                self.positions.insert(sink.clone(), position.clone());
+                self.positions.insert(sink, position);
             }
             Change::Total { name, value } => {
-                self.totals.insert(name.clone(), *value);
+                self.totals.insert(name, value);
             }
         }
     }
@@ -49,14 +44,14 @@ impl State {
     /// The positions that `changes` must carry besides their own: those of sinks whose offsets they
     /// hold (see the invariant in the module's documentation).
     pub(super) fn positions_owed(&self, changes: &[Change]) -> Vec<Change> {
-        let given: Vec<&str> = changes
+        let given: Vec<&Arc<str>> = changes
             .iter()
             .filter_map(|change| match change {
-                Change::Position { sink, .. } => Some(sink.as_str()),
+                Change::Position { sink, .. } => Some(sink),
                 _ => None,
             })
             .collect();
-        let holds_offset_of = |sink: &String| {
+        let holds_offset_of = |sink: &Arc<str>| {
             changes.iter().any(|change| match change {
                 Change::File(entry) => entry.sinks.contains_key(sink),
                 Change::Offset { sink: moved, .. } => moved == sink,
@@ -65,7 +60,7 @@ impl State {
         };
         self.positions
             .iter()
-            .filter(|(sink, _)| !given.contains(&sink.as_str()) && holds_offset_of(sink))
+            .filter(|(sink, _)| !given.contains(sink) && holds_offset_of(sink))
             .map(|(sink, position)| position_change(sink, position))
             .collect()
     }
@@ -89,13 +84,13 @@ impl State {
             first = false;
             let mut record = shared();
             let files = entries.by_ref().take(files_per_record);
-            record.extend(files.map(|entry| Change::File(Box::new(entry.clone()))));
+            record.extend(files.map(|entry| Change::File(entry.clone())));
             Some(record)
         })
         .filter(|record| !record.is_empty())
     }
 }
 
-fn position_change(sink: &str, position: &str) -> Change {
-    Change::Position { sink: sink.to_owned(), position: position.to_owned() }
+fn position_change(sink: &Arc<str>, position: &str) -> Change {
+    Change::Position { sink: Arc::clone(sink), position: position.to_owned() }
 }

@@ -8,6 +8,7 @@ use std::{
     io::{self, BufWriter, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{Change, FileEntry, State, journal, lock::create_private_dir, salvage};
@@ -18,6 +19,9 @@ const COMPACT_MIN: u64 = 1 << 20;
 const COMPACT_FACTOR: u64 = 4;
 /// Files in one record of a rewritten journal: what one bad sector can cost.
 const FILES_PER_RECORD: usize = 128;
+/// What is kept for the next commit's record. The first one, of all files, is far larger than those
+/// that follow.
+const BUFFER_KEPT: usize = 64 << 10;
 
 /// What was found at start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub struct Recovered {
     pub entries: Vec<FileEntry>,
     /// Where sinks that truncate themselves back stand, by name. A sink that is not in here must
     /// keep what it holds: its position may have been damaged (with all its offsets).
-    pub positions: BTreeMap<String, String>,
+    pub positions: BTreeMap<Arc<str>, String>,
     /// Totals that outlive the files they came from, by name.
     pub totals: BTreeMap<String, u64>,
     /// What could not be used, for the operator.
@@ -131,18 +135,19 @@ impl Store {
         Err(failed("read the checkpoint", &path)(io::Error::other("it changes while it is read")))
     }
 
-    /// Makes changes durable, all or none. On an error nothing has changed, here or on disk; the
-    /// same changes, or later ones, can be committed again.
-    pub fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    /// Makes changes durable, all or none. On an error nothing has changed, here or on disk; they can
+    /// be made, or later ones, and committed again.
+    pub fn commit(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
         self.mend().map_err(failed("mend the checkpoint", &self.path()))?;
-        let owed = self.state.positions_owed(changes);
+        let owed = self.state.positions_owed(&changes);
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        journal::encode_record(changes, &owed, &mut buffer);
+        journal::encode_record(&changes, &owed, &mut buffer);
         let written = self.append(&buffer);
+        buffer.clear();
+        buffer.shrink_to(BUFFER_KEPT);
         self.buffer = buffer;
         written.map_err(failed("write the checkpoint", &self.path()))?;
         for change in changes {
@@ -297,7 +302,7 @@ fn read(file: &File) -> io::Result<(journal::Recovery, usize)> {
 
 fn to_recovered(state: &State, damage: Vec<Damage>) -> Recovered {
     Recovered {
-        entries: state.entries.values().cloned().collect(),
+        entries: state.entries.values().map(|entry| (**entry).clone()).collect(),
         positions: state.positions.clone(),
         totals: state.totals.clone(),
         damage,
@@ -398,5 +403,21 @@ fn advice(error: &io::Error) -> &'static str {
             "Something else stands there: remove it, or set `state_dir` to another directory."
         }
         _ => "If the disk is failing, set `state_dir` to another one.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_a_large_record_is_given_back() {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(temp.path()).unwrap();
+        let total = |length| Change::Total { name: "n".repeat(length), value: 1 };
+        store.commit(vec![total(20 * BUFFER_KEPT)]).unwrap();
+        assert!(store.buffer.capacity() <= BUFFER_KEPT);
+        store.commit(vec![total(1000)]).unwrap();
+        assert!(store.buffer.capacity() >= 1000);
     }
 }

@@ -1,5 +1,6 @@
-//! How changes look in the journal: ids as sixteen hex digits, as in `log.record.uid`, and offsets,
-//! of which there are thousands a second, as short arrays. Shapes only; no framing, no I/O.
+//! How changes look in the journal: ids as sixteen hex digits, as in `log.record.uid`, handles in hex
+//! too, paths as text, and offsets, of which there are thousands a second, as short arrays. Shapes
+//! only; no framing, no I/O.
 
 /// For `skip_serializing_if`.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -27,8 +28,90 @@ pub(super) mod hex_id {
     }
 }
 
+/// A path as text.
+pub(super) mod path {
+    use std::{path::Path, sync::Arc};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        path: &Arc<Path>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&path.to_string_lossy())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<Path>, D::Error> {
+        String::deserialize(deserializer).map(|text| Path::new(&text).into())
+    }
+}
+
+/// A sink's name.
+pub(super) mod name {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        name: &Arc<str>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(name)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
+    }
+}
+
+/// A handle as `[TYPE,BYTES]`, the bytes in hex. What is not hex is no handle: a file is found without
+/// one too.
+pub(super) mod handle {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    type Handle = Option<(i32, Box<[u8]>)>;
+
+    pub(crate) fn serialize<S: Serializer>(
+        handle: &Handle,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        handle.as_ref().map(|(kind, bytes)| (kind, hex(bytes))).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Handle, D::Error> {
+        let written = <Option<(i32, String)>>::deserialize(deserializer)?;
+        Ok(written.and_then(|(kind, text)| Some((kind, unhex(&text)?))))
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        use std::fmt::Write;
+
+        let mut text = String::with_capacity(2 * bytes.len());
+        for byte in bytes {
+            write!(text, "{byte:02x}").expect("a string takes anything");
+        }
+        text
+    }
+
+    fn unhex(text: &str) -> Option<Box<[u8]>> {
+        if !text.len().is_multiple_of(2) || !text.is_ascii() {
+            return None;
+        }
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).ok();
+        (0..text.len()).step_by(2).map(byte).collect()
+    }
+}
+
 /// `Change::Offset` as `[FILE,SINK,SETTLED,RESUME,DROPPED,LOST,SIZE]`.
 pub(super) mod offset {
+    use std::sync::Arc;
+
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use crate::{checkpoint::Offset, read::identity::FileId};
@@ -50,9 +133,9 @@ pub(super) mod offset {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<(FileId, String, Offset, u64), D::Error> {
+    ) -> Result<(FileId, Arc<str>, Offset, u64), D::Error> {
         let (Hex(file), sink, settled, resume, dropped, lost, size) =
             <(Hex, String, u64, u64, u64, u64, u64)>::deserialize(deserializer)?;
-        Ok((file, sink, Offset { settled, resume, dropped, lost }, size))
+        Ok((file, sink.into(), Offset { settled, resume, dropped, lost }, size))
     }
 }

@@ -57,7 +57,7 @@ pub struct Identity {
     /// What `stat` says.
     pub key: InodeKey,
     /// The handle's type and bytes, where the filesystem has one.
-    pub handle: Option<(i32, Vec<u8>)>,
+    pub handle: Option<(i32, Box<[u8]>)>,
 }
 
 /// How many of a file's first bytes the fingerprint covers at most.

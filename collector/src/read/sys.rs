@@ -26,7 +26,7 @@ struct RawHandle {
 ///
 /// # Errors
 /// The filesystem has none (EOPNOTSUPP), or the descriptor is not a file.
-pub fn handle_of(file: &File) -> io::Result<(i32, Vec<u8>)> {
+pub fn handle_of(file: &File) -> io::Result<(i32, Box<[u8]>)> {
     let mut raw = RawHandle { bytes: MAX_HANDLE as u32, kind: 0, data: [0; MAX_HANDLE] };
     let mut mount = 0_i32;
     // SAFETY: `raw` has the layout and the room that its `bytes` claims, the path is a static
@@ -44,7 +44,7 @@ pub fn handle_of(file: &File) -> io::Result<(i32, Vec<u8>)> {
         return Err(io::Error::last_os_error());
     }
     let length = (raw.bytes as usize).min(MAX_HANDLE);
-    Ok((raw.kind, raw.data[..length].to_vec()))
+    Ok((raw.kind, raw.data[..length].into()))
 }
 
 /// Opens for reading the file that a handle names, on the filesystem that `near` lies on.

@@ -101,7 +101,7 @@ impl Pipeline {
         let (receipts_in, receipts) = unbounded();
         let (outlets, sinks, tasks) =
             start_sinks(config, runtime, metrics, (&positions, sound), &addresses, &receipts_in)?;
-        let names: Vec<String> = sinks.iter().map(|sink| sink.name.clone()).collect();
+        let names: Vec<Arc<str>> = sinks.iter().map(|sink| sink.name.as_str().into()).collect();
         let watcher = watch::start(config, Arc::clone(metrics)).map_err(RunError::Watch)?;
         let waker = watcher.waker();
         let discovery =
@@ -220,7 +220,7 @@ fn start_sinks(
     config: &Config,
     runtime: &Runtime,
     metrics: &Arc<Metrics>,
-    (positions, sound): (&BTreeMap<String, String>, bool),
+    (positions, sound): (&BTreeMap<Arc<str>, String>, bool),
     readers: &[Sender<Message>],
     receipts: &Sender<crate::batch::Receipt>,
 ) -> Result<Sinks, RunError> {
@@ -247,7 +247,7 @@ fn start_sinks(
         let context = deliver::Context {
             name: name.clone(),
             // No position in a sound checkpoint: nothing was ever committed.
-            committed: positions.get(&name).cloned().or_else(|| sound.then(String::new)),
+            committed: positions.get(name.as_str()).cloned().or_else(|| sound.then(String::new)),
             metrics: SinkMetrics::new(Arc::clone(metrics), &name),
         };
         let handle = deliver::start(&sink, &config.state_dir, context, runtime.handle())?;
@@ -297,16 +297,18 @@ fn start_readers(
 fn commit_first_positions(
     config: &Config,
     store: &mut Store,
-    positions: &mut BTreeMap<String, String>,
+    positions: &mut BTreeMap<Arc<str>, String>,
 ) -> Result<(), RunError> {
     for (name, sink) in effective_sinks(config) {
         let config::Sink::Archive(settings) = &sink else { continue };
+        let name: Arc<str> = name.into();
         if positions.contains_key(&name) {
             continue;
         }
         // An archive that cannot be opened is the sink's own to report.
         if let Ok(position) = archive::position(&archive::directory(settings, &config.state_dir)) {
-            store.commit(&[Change::Position { sink: name.clone(), position: position.clone() }])?;
+            let (sink, at) = (Arc::clone(&name), position.clone());
+            store.commit(vec![Change::Position { sink, position: at }])?;
             positions.insert(name, position);
         }
     }

@@ -4,7 +4,6 @@ use std::{collections::HashMap, fs::File, path::Path, sync::Arc};
 
 use crate::{
     checkpoint::FileEntry,
-    ledger,
     read::{
         identity::{Identity, InodeKey},
         sys,
@@ -20,7 +19,7 @@ pub struct Unclaimed {
 impl Unclaimed {
     /// All entries of the checkpoint. Of several lives of one inode the latest counts.
     pub fn new(entries: Vec<FileEntry>) -> (Self, Vec<FileEntry>) {
-        let mut by_base: HashMap<u64, FileEntry> = HashMap::new();
+        let mut by_base: HashMap<u64, FileEntry> = HashMap::with_capacity(entries.len());
         let mut former = Vec::new();
         for entry in entries {
             let base = identity_of(&entry).base();
@@ -49,15 +48,15 @@ impl Unclaimed {
         let matching = |entry: &FileEntry| {
             let fingerprint = crate::read::identity::Fingerprint {
                 hash: entry.fingerprint,
-                len: entry.fingerprint_len,
+                len: entry.fingerprint_len.into(),
             };
-            entry.source == source && fingerprint.len > 0 && fingerprint.matches(head)
+            entry.source.as_os_str() == &*source && fingerprint.len > 0 && fingerprint.matches(head)
         };
         let base = self
             .by_base
             .iter()
             .filter(|(_, entry)| matching(entry))
-            .max_by_key(|(_, entry)| (entry.name == stem, entry.fingerprint_len))
+            .max_by_key(|(_, entry)| (*entry.name == *stem, entry.fingerprint_len))
             .map(|(base, _)| *base)?;
         self.by_base.remove(&base)
     }
@@ -65,12 +64,15 @@ impl Unclaimed {
     /// Takes out a source's entries that no file claimed, oldest first.
     pub fn take_source(&mut self, source: &Path) -> Vec<FileEntry> {
         let source = source.to_string_lossy();
-        self.take_where(|entry| entry.source == source)
+        self.take_where(|entry| entry.source.as_os_str() == &*source)
     }
 
     /// Takes out all that is left.
     pub fn take_all(&mut self) -> Vec<FileEntry> {
-        self.take_where(|_| true)
+        let taken = self.take_where(|_| true);
+        // It held every file of the checkpoint, and will hold a few that come back.
+        self.by_base.shrink_to_fit();
+        taken
     }
 
     fn take_where(&mut self, wanted: impl Fn(&FileEntry) -> bool) -> Vec<FileEntry> {
@@ -84,15 +86,12 @@ impl Unclaimed {
 /// The identity that an entry stands for.
 pub fn identity_of(entry: &FileEntry) -> Identity {
     let key = InodeKey { device: entry.device, inode: entry.inode, born_ns: entry.born_ns };
-    let handle =
-        entry.handle.as_ref().and_then(|(kind, bytes)| Some((*kind, ledger::unhex(bytes)?)));
-    Identity { key, handle }
+    Identity { key, handle: entry.handle.clone() }
 }
 
 /// Opens the file of an entry by its handle, wherever it was moved on the filesystem of `near`.
 pub fn reopen(entry: &FileEntry, near: &Path) -> Option<Arc<File>> {
-    let identity = identity_of(entry);
-    let (kind, bytes) = identity.handle.as_ref()?;
+    let (kind, bytes) = entry.handle.as_ref()?;
     let near = File::open(near).ok()?;
     sys::open_by_handle(&near, *kind, bytes).ok().map(Arc::new)
 }

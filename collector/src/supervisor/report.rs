@@ -47,7 +47,7 @@ pub fn admin_state(
 }
 
 /// The file's report as the ledger keeps it.
-pub fn file_report(account: &FileAccount, sinks: &[String]) -> FileReport {
+pub fn file_report(account: &FileAccount, sinks: &[Arc<str>]) -> FileReport {
     // Settled before read before seen: each only grows, so the sums cannot look wrong.
     let offsets: Vec<_> = account
         .sinks
@@ -66,7 +66,7 @@ pub fn file_report(account: &FileAccount, sinks: &[String]) -> FileReport {
     report.sinks = sinks
         .iter()
         .zip(offsets)
-        .map(|(name, (offset, read))| (name.clone(), SinkFileReport::new(seen, read, offset)))
+        .map(|(name, (offset, read))| (name.to_string(), SinkFileReport::new(seen, read, offset)))
         .collect();
     report
 }
@@ -85,7 +85,8 @@ struct Reporter {
 
 impl Reporter {
     fn report(&self) -> Report {
-        let names: Vec<String> = self.sinks.iter().map(|sink| sink.name.clone()).collect();
+        let names: Vec<Arc<str>> =
+            self.sinks.iter().map(|sink| sink.name.as_str().into()).collect();
         let accounts = self.accounts.all();
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.retain(|id, _| accounts.iter().any(|account| account.id == *id));

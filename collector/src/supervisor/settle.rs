@@ -48,7 +48,7 @@ pub struct Settler {
     /// Where offsets are made durable.
     pub store: Store,
     /// The sinks' names, in order.
-    pub sinks: Vec<String>,
+    pub sinks: Vec<Arc<str>>,
     /// All accounts.
     pub accounts: Arc<Accounts>,
     /// Counts.
@@ -69,7 +69,7 @@ pub struct Settler {
 #[derive(Default)]
 struct Unsaved {
     files: HashMap<FileId, Arc<FileAccount>>,
-    positions: BTreeMap<String, String>,
+    positions: BTreeMap<Arc<str>, String>,
     totals: BTreeMap<String, u64>,
     forgotten: Vec<FileId>,
     failing: bool,
@@ -156,7 +156,7 @@ impl Settler {
         }
         match outcome {
             Outcome::Delivered => {
-                let label = SinkLabel { sink: name.clone() };
+                let label = SinkLabel { sink: name.to_string() };
                 self.metrics.delivered_lines.get_or_create(&label).inc_by(u64::from(lines));
             }
             Outcome::Dropped(reason) => {
@@ -165,7 +165,7 @@ impl Settler {
             }
         }
         if let Some(position) = position {
-            unsaved.positions.insert(name.clone(), position);
+            unsaved.positions.insert(Arc::clone(name), position);
         }
     }
 
@@ -218,7 +218,7 @@ impl Settler {
             return;
         }
         let began = Instant::now();
-        match self.store.commit(&changes) {
+        match self.store.commit(changes) {
             Ok(()) => {
                 self.metrics.checkpoint_fsync_seconds.observe(began.elapsed().as_secs_f64());
                 self.last_commit_ms.store(ledger::now_ms(), Ordering::Release);
@@ -250,12 +250,12 @@ impl Settler {
             }
             let size = account.seen.load(Ordering::Acquire);
             for (name, sink) in self.sinks.iter().zip(&account.sinks) {
-                let (file, sink, offset) = (account.id, name.clone(), sink.offset());
+                let (file, sink, offset) = (account.id, Arc::clone(name), sink.offset());
                 changes.push(Change::Offset { file, sink, offset, size });
             }
         }
         changes.extend(unsaved.positions.iter().map(|(sink, position)| Change::Position {
-            sink: sink.clone(),
+            sink: Arc::clone(sink),
             position: position.clone(),
         }));
         changes.extend(

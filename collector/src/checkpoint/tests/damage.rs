@@ -17,7 +17,7 @@ fn journal_of(commits: &[Vec<Op>], rewritten_after: usize) -> (Vec<u8>, World, S
         let changes = world.live(ops);
         let owed = state.positions_owed(&changes);
         journal::encode_record(&changes, &owed, &mut bytes);
-        changes.iter().for_each(|change| state.apply(change));
+        changes.into_iter().for_each(|change| state.apply(change));
         if index == rewritten_after {
             bytes.clear();
             journal::encode_header(&mut bytes);
@@ -138,13 +138,13 @@ fn renamed_files_offset_does_not_outlive_its_position() {
     let path = temp.path().join("checkpoint");
     let (mut store, _) = Store::open(temp.path()).unwrap();
     let position = |at: &str| Change::Position { sink: POSITIONED.into(), position: at.into() };
-    store.commit(&[Change::File(Box::new(entry(1)))]).unwrap();
-    store.commit(&[moved(1, POSITIONED, 10), position("10")]).unwrap();
+    store.commit(vec![Change::File(Box::new(entry(1)))]).unwrap();
+    store.commit(vec![moved(1, POSITIONED, 10), position("10")]).unwrap();
     let begin = fs::metadata(&path).unwrap().len() as usize;
-    store.commit(&[moved(1, POSITIONED, 20), position("20")]).unwrap();
+    store.commit(vec![moved(1, POSITIONED, 20), position("20")]).unwrap();
     let mut renamed = store.state().entries[&entry(1).id].clone();
     renamed.name = "0.log.20261101-101112".into();
-    store.commit(&[Change::File(Box::new(renamed))]).unwrap();
+    store.commit(vec![Change::File(renamed)]).unwrap();
     drop(store);
 
     let mut bytes = fs::read(&path).unwrap();
@@ -169,7 +169,7 @@ fn open_damaged(bytes: &[u8]) -> (State, Damage) {
     assert_eq!(looked.damage[0].what, damage.what);
     assert_eq!(fs::read(damage.set_aside.as_ref().unwrap()).unwrap(), bytes);
     let state = store.state().clone();
-    store.commit(&[Change::File(Box::new(entry(7)))]).unwrap();
+    store.commit(vec![Change::File(Box::new(entry(7)))]).unwrap();
     let expected = store.state().clone();
     drop(store);
     let (store, recovered) = Store::open(temp.path()).unwrap();

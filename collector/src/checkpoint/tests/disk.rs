@@ -47,7 +47,7 @@ impl Drop for Mount {
 fn full_disk_costs_no_offset_and_commits_go_on_when_there_is_space() {
     let Some(disk) = Mount::new("full_disk", "size=64k,mode=0700") else { return };
     let (mut store, _) = Store::open(disk.path()).unwrap();
-    store.commit(&[Change::File(Box::new(entry(1)))]).unwrap();
+    store.commit(vec![Change::File(Box::new(entry(1)))]).unwrap();
     let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![1; 32 << 10]).unwrap();
 
@@ -63,7 +63,7 @@ fn full_disk_costs_no_offset_and_commits_go_on_when_there_is_space() {
         assert!(round < 100, "64 KiB never filled up");
         let before = store.state().clone();
         let len_before = len();
-        if let Err(error) = store.commit(&record(round)) {
+        if let Err(error) = store.commit(record(round)) {
             assert_eq!(store.state(), &before, "a failed commit changed the state");
             assert_eq!(len(), len_before, "half a record takes up space");
             break error;
@@ -72,7 +72,7 @@ fn full_disk_costs_no_offset_and_commits_go_on_when_there_is_space() {
     assert!(error.to_string().contains("Free some space"), "{error}");
     assert!(round > 2, "full at once");
     for _ in 0..3 {
-        store.commit(&record(round)).unwrap_err();
+        store.commit(record(round)).unwrap_err();
     }
     let committed: State = store.state().clone();
     let seen = Store::read(disk.path()).unwrap();
@@ -84,11 +84,11 @@ fn full_disk_costs_no_offset_and_commits_go_on_when_there_is_space() {
     let (mut store, recovered) = Store::open(disk.path()).unwrap();
     assert!(recovered.damage.is_empty());
     assert_eq!(store.state(), &committed);
-    store.commit(&record(round)).unwrap_err();
+    store.commit(record(round)).unwrap_err();
 
     fs::remove_file(&ballast).unwrap();
     // Short and without the position, which the store has to know itself.
-    store.commit(&[moved(1, POSITIONED, round)]).unwrap();
+    store.commit(vec![moved(1, POSITIONED, round)]).unwrap();
     drop(store);
     let (store, recovered) = Store::open(disk.path()).unwrap();
     assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
@@ -100,9 +100,9 @@ fn damaged_checkpoint_on_a_full_disk_is_used_as_far_as_it_is_good() {
     let Some(disk) = Mount::new("damaged_on_full_disk", "size=64k,mode=0700") else { return };
     let path = disk.path().join("checkpoint");
     let (mut store, _) = Store::open(disk.path()).unwrap();
-    store.commit(&[Change::File(Box::new(entry(1)))]).unwrap();
-    store.commit(&[moved(1, POSITIONED, 5)]).unwrap();
-    store.commit(&[moved(1, POSITIONED, 6)]).unwrap();
+    store.commit(vec![Change::File(Box::new(entry(1)))]).unwrap();
+    store.commit(vec![moved(1, POSITIONED, 5)]).unwrap();
+    store.commit(vec![moved(1, POSITIONED, 6)]).unwrap();
     drop(store);
     let mut bytes = fs::read(&path).unwrap();
     let second_last = bytes.len() - 100;
@@ -116,7 +116,7 @@ fn damaged_checkpoint_on_a_full_disk_is_used_as_far_as_it_is_good() {
     assert_eq!(recovered.damage.len(), 1);
     assert_eq!(recovered.entries.len(), 1);
     fs::remove_file(&ballast).unwrap();
-    store.commit(&[moved(1, POSITIONED, 9)]).unwrap();
+    store.commit(vec![moved(1, POSITIONED, 9)]).unwrap();
     drop(store);
     let (store, _) = Store::open(disk.path()).unwrap();
     assert_eq!(store.state().entries[&entry(1).id].sinks[POSITIONED].settled, 9);
@@ -127,9 +127,7 @@ fn full_disk_only_delays_the_rewriting_of_a_long_journal() {
     let Some(disk) = Mount::new("full_disk_rewrite", "size=3m,mode=0700") else { return };
     let (mut store, _) = Store::open(disk.path()).unwrap();
     let files = 500;
-    store
-        .commit(&(0..files).map(|n| Change::File(Box::new(entry(n)))).collect::<Vec<_>>())
-        .unwrap();
+    store.commit((0..files).map(|n| Change::File(Box::new(entry(n)))).collect()).unwrap();
     let round = |settled: u64| -> Vec<Change> {
         (0..files).map(|n| moved(n, POSITIONED, settled)).collect()
     };
@@ -137,7 +135,7 @@ fn full_disk_only_delays_the_rewriting_of_a_long_journal() {
     let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![1; (3 << 20) - (1 << 20) - (80 << 10)]).unwrap();
     let mut settled = 1;
-    while store.commit(&round(settled)).is_ok() {
+    while store.commit(round(settled)).is_ok() {
         settled += 1;
         assert!(settled < 1000);
     }
@@ -149,7 +147,7 @@ fn full_disk_only_delays_the_rewriting_of_a_long_journal() {
 
     fs::remove_file(&ballast).unwrap();
     for settled in settled..settled + 40 {
-        store.commit(&round(settled)).unwrap();
+        store.commit(round(settled)).unwrap();
     }
     let short = fs::metadata(disk.path().join("checkpoint")).unwrap().len();
     assert!(short < long, "{short} bytes");
@@ -169,7 +167,7 @@ fn read_only_disk_is_said_with_what_to_do() {
 fn read_only_disk_can_be_looked_at_but_not_opened() {
     let Some(disk) = Mount::new("read_only_look", "size=64k") else { return };
     let (mut store, _) = Store::open(disk.path()).unwrap();
-    store.commit(&[Change::File(Box::new(entry(1)))]).unwrap();
+    store.commit(vec![Change::File(Box::new(entry(1)))]).unwrap();
     drop(store);
     let remounted =
         Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).status().unwrap();

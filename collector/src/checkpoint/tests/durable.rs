@@ -26,8 +26,8 @@ proptest! {
         prop_assert!(recovered.fresh);
         for (ops, reopen) in commits.iter().zip(reopen) {
             let changes = world.live(ops);
-            store.commit(&changes).unwrap();
-            changes.iter().for_each(|change| expected.apply(change));
+            store.commit(changes.clone()).unwrap();
+            changes.into_iter().for_each(|change| expected.apply(change));
             if reopen {
                 drop(store);
                 store = Store::open(temp.path()).unwrap().0;
@@ -51,7 +51,7 @@ fn sample_journal() -> (Vec<u8>, Vec<(usize, State)>) {
     let mut world = World::default();
     let mut states = vec![(fs::read(&path).unwrap().len(), State::default())];
     for ops in sample_commits() {
-        store.commit(&world.live(&ops)).unwrap();
+        store.commit(world.live(&ops)).unwrap();
         states.push((fs::read(&path).unwrap().len(), store.state().clone()));
     }
     (fs::read(&path).unwrap(), states)
@@ -81,7 +81,7 @@ fn commits_go_on_after_a_torn_record() {
         let (mut store, recovered) = Store::open(temp.path()).unwrap();
         assert!(recovered.damage.is_empty() && !recovered.fresh);
         // Shorter than most of the torn records, so that it cannot just cover them.
-        store.commit(&[Change::Total { name: "n".into(), value: 1 }]).unwrap();
+        store.commit(vec![Change::Total { name: "n".into(), value: 1 }]).unwrap();
         let expected = store.state().clone();
         drop(store);
         let (store, recovered) = Store::open(temp.path()).unwrap();
@@ -111,14 +111,14 @@ fn journal_stays_bounded_and_rewriting_loses_nothing() {
     let (mut store, _) = Store::open(temp.path()).unwrap();
     let files = 300;
     let born: Vec<Change> = (0..files).map(|n| Change::File(Box::new(entry(n)))).collect();
-    store.commit(&born).unwrap();
+    store.commit(born).unwrap();
     let (mut longest, mut written) = (0, 0);
     for round in 1..=200_u64 {
         let mut changes: Vec<Change> =
             (0..files).map(|n| moved(n, POSITIONED, round * 1000 + n)).collect();
         changes.push(Change::Position { sink: POSITIONED.into(), position: round.to_string() });
-        store.commit(&changes).unwrap();
         written += serde_json::to_vec(&changes).unwrap().len() as u64;
+        store.commit(changes).unwrap();
         longest = longest.max(fs::metadata(temp.path().join("checkpoint")).unwrap().len());
     }
     assert!(written > 3 << 20, "{written} bytes are too few to be rewritten several times");
@@ -136,9 +136,7 @@ fn reader_beside_a_writer_sees_only_whole_commits() {
     let temp = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(temp.path()).unwrap();
     let files = 200;
-    store
-        .commit(&(0..files).map(|n| Change::File(Box::new(entry(n)))).collect::<Vec<_>>())
-        .unwrap();
+    store.commit((0..files).map(|n| Change::File(Box::new(entry(n)))).collect()).unwrap();
     let done = AtomicBool::new(false);
     let looks = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -146,7 +144,7 @@ fn reader_beside_a_writer_sees_only_whole_commits() {
             for round in 1..=150_u64 {
                 let mut changes: Vec<Change> = (0..files).map(|n| moved(n, PLAIN, round)).collect();
                 changes.push(Change::Total { name: "round".into(), value: round });
-                store.commit(&changes).unwrap();
+                store.commit(changes).unwrap();
             }
             done.store(true, Ordering::Release);
         });
@@ -175,16 +173,14 @@ fn ten_thousand_offsets_are_committed_in_one_small_record() {
     let path = temp.path().join("checkpoint");
     let (mut store, _) = Store::open(temp.path()).unwrap();
     let files = 10_000;
-    store
-        .commit(&(0..files).map(|n| Change::File(Box::new(entry(n)))).collect::<Vec<_>>())
-        .unwrap();
+    store.commit((0..files).map(|n| Change::File(Box::new(entry(n)))).collect()).unwrap();
     drop(store);
     let before = fs::metadata(&path).unwrap().len();
     let (mut store, _) = Store::open(temp.path()).unwrap();
     let changes: Vec<Change> =
         (0..files).map(|n| moved(n, "archive", 10_000_000 + 7919 * n)).collect();
     let begun = Instant::now();
-    store.commit(&changes).unwrap();
+    store.commit(changes).unwrap();
     let took = begun.elapsed();
     let bytes = fs::metadata(&path).unwrap().len() - before;
     drop(store);

@@ -4,4 +4,6 @@
 mod damage;
 mod disk;
 mod durable;
+mod format;
+mod memory;
 mod world;

@@ -1,11 +1,11 @@
 //! A model agent. It acknowledges bytes, commits as the supervisor does, and remembers the truth.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use proptest::prelude::*;
 
 use crate::{
-    checkpoint::{Change, FileEntry, Offset, State},
+    checkpoint::{Change, FileEntry, Offset, Offsets, State},
     read::identity::FileId,
 };
 
@@ -93,7 +93,7 @@ impl World {
             Op::Rotate { file } => {
                 let count = self.alive.len();
                 let entry = &mut self.alive[file % count];
-                entry.name = format!("0.log.{}", entry.name.len());
+                entry.name = format!("0.log.{}", entry.name.len()).into();
                 entry.ended = true;
                 vec![Change::File(Box::new(entry.clone()))]
             }
@@ -107,20 +107,21 @@ impl World {
         let count = self.alive.len();
         let entry = &mut self.alive[file % count];
         let sink = if positioned { POSITIONED } else { PLAIN };
-        let offset = entry.sinks.entry(sink.to_owned()).or_default();
+        let mut offset = entry.sinks.get(sink).copied().unwrap_or_default();
         offset.settled += bytes;
         offset.resume = offset.settled - bytes % 3;
+        entry.sinks.insert(sink.into(), offset);
         entry.size = entry.size.max(offset.settled);
-        let (file, offset, size) = (entry.id, *offset, entry.size);
+        let (file, size) = (entry.id, entry.size);
         self.acknowledged.insert((file, sink), offset.settled);
-        let moved = Change::Offset { file, sink: sink.to_owned(), offset, size };
+        let moved = Change::Offset { file, sink: sink.into(), offset, size };
         if !positioned {
             return vec![moved];
         }
         self.position += bytes;
         self.position_at.insert((file, offset.settled), self.position);
         let position = self.position.to_string();
-        vec![moved, Change::Position { sink: sink.to_owned(), position }]
+        vec![moved, Change::Position { sink: sink.into(), position }]
     }
 
     /// What must hold of whatever is recovered, however little it is.
@@ -133,8 +134,8 @@ impl World {
             return Err(format!("position {position} was never reached"));
         }
         for (id, entry) in &state.entries {
-            for (sink, offset) in &entry.sinks {
-                let sink = if sink == POSITIONED { POSITIONED } else { PLAIN };
+            for (sink, offset) in entry.sinks.iter() {
+                let sink = if **sink == *POSITIONED { POSITIONED } else { PLAIN };
                 let truth = self.acknowledged.get(&(*id, sink)).copied().unwrap_or(0);
                 if offset.settled > truth || offset.resume > offset.settled {
                     return Err(format!("{id} {sink}: {offset:?} where {truth} is acknowledged"));
@@ -156,18 +157,21 @@ impl World {
 pub(super) fn entry(number: u64) -> FileEntry {
     FileEntry {
         id: FileId(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        source: format!("/var/log/pods/default_web-{number}_uid/app \"\u{1b}\n\u{fffd}/0.log"),
+        source: PathBuf::from(format!(
+            "/var/log/pods/default_web-{number}_uid/app \"\u{1b}\n\u{fffd}/0.log"
+        ))
+        .into(),
         name: "0.log".into(),
         device: 2049,
         inode: number,
         born_ns: -1,
-        handle: number.is_multiple_of(2).then(|| (1, format!("{number:016x}"))),
+        handle: number.is_multiple_of(2).then(|| (1, number.to_be_bytes().into())),
         epoch: 0,
         fingerprint: u64::MAX - number,
         fingerprint_len: 1024,
         size: 0,
         ended: false,
-        sinks: BTreeMap::new(),
+        sinks: Offsets::default(),
     }
 }
 

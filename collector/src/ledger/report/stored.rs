@@ -16,10 +16,10 @@ use crate::checkpoint::FileEntry;
 /// unread: it will be read again.
 pub fn from_checkpoint(entries: &[FileEntry], totals: &BTreeMap<String, u64>) -> Report {
     let totals = Totals::from_named(totals);
-    let names: BTreeSet<_> =
-        entries.iter().flat_map(|entry| entry.sinks.keys()).chain(totals.finished.keys()).collect();
+    let known = entries.iter().flat_map(|entry| entry.sinks.keys().map(|name| &**name));
+    let names: BTreeSet<&str> = known.chain(totals.finished.keys().map(String::as_str)).collect();
     let sinks =
-        names.into_iter().map(|name| SinkReport { name: name.clone(), ..Default::default() });
+        names.into_iter().map(|name| SinkReport { name: name.to_owned(), ..Default::default() });
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sinks: sinks.collect(),
@@ -30,16 +30,15 @@ pub fn from_checkpoint(entries: &[FileEntry], totals: &BTreeMap<String, u64>) ->
 }
 
 fn file(entry: &FileEntry) -> FileReport {
-    let path = Path::new(&entry.source).with_file_name(&entry.name);
+    let path = entry.source.with_file_name(&*entry.name);
     let seen = entry.size.max(size_now(entry, &path).unwrap_or(0));
-    let sinks = entry
-        .sinks
-        .iter()
-        .map(|(name, offset)| (name.clone(), SinkFileReport::new(seen, offset.settled, *offset)));
-    let (namespace, pod, container) = kubernetes(Path::new(&entry.source));
+    let sinks = entry.sinks.iter().map(|(name, offset)| {
+        (name.to_string(), SinkFileReport::new(seen, offset.settled, *offset))
+    });
+    let (namespace, pod, container) = kubernetes(&entry.source);
     FileReport {
         path: path.to_string_lossy().into_owned(),
-        source: entry.source.clone(),
+        source: entry.source.to_string_lossy().into_owned(),
         namespace,
         pod,
         container,
@@ -86,8 +85,8 @@ mod tests {
         let metadata = fs::metadata(source.with_file_name(name)).unwrap();
         FileEntry {
             id: FileId(1),
-            source: source.to_string_lossy().into_owned(),
-            name: name.to_owned(),
+            source: source.into(),
+            name: name.into(),
             device: metadata.dev(),
             inode: metadata.ino(),
             born_ns: 0,
@@ -97,7 +96,9 @@ mod tests {
             fingerprint_len: 0,
             size: 4,
             ended: false,
-            sinks: [("a".to_owned(), Offset { settled: 3, resume: 3, dropped: 1, lost: 0 })].into(),
+            sinks: [("a".into(), Offset { settled: 3, resume: 3, dropped: 1, lost: 0 })]
+                .into_iter()
+                .collect(),
         }
     }
 

@@ -35,7 +35,7 @@ impl Registry {
             self.unclaimed.put_back(entry);
             return;
         };
-        let path = directory.join(&entry.name);
+        let path = directory.join(&*entry.name);
         let (source, sinks) = (Arc::clone(source), &self.setup.sinks);
         let account =
             Arc::new(FileAccount::recovered(&entry, identity.clone(), source, &path, sinks));
@@ -69,7 +69,7 @@ impl Registry {
     /// Keeps a finished file's account: its compressed copy must be recognised.
     fn remember_done(&mut self, entry: &FileEntry, source: &Arc<Source>) {
         let identity = recovery::identity_of(entry);
-        let path = source.path.with_file_name(&entry.name);
+        let path = source.path.with_file_name(&*entry.name);
         let sinks = &self.setup.sinks;
         let account = FileAccount::recovered(entry, identity, Arc::clone(source), &path, sinks);
         account.ended.store(true, Ordering::Release);
@@ -95,7 +95,7 @@ impl Registry {
         // What was written after the last look at it, the kernel may know.
         entry.size = entry.size.max(self.final_size(entry.id).unwrap_or(0));
         let lost = recovery::unsettled(&entry);
-        self.count_lost(Path::new(&entry.source), "deleted_while_down", lost);
+        self.count_lost(&entry.source, "deleted_while_down", lost);
         self.forget_lives(vec![entry]);
     }
 

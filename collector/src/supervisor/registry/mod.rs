@@ -70,7 +70,7 @@ pub struct Setup {
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The sinks' names, in order.
-    pub sinks: Vec<String>,
+    pub sinks: Vec<Arc<str>>,
     /// Makes a sink's cursor.
     pub cursor: MakeCursor,
     /// Where compressed files are unpacked.

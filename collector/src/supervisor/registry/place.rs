@@ -152,7 +152,8 @@ impl Registry {
         look: &Look,
         head: &[u8],
     ) -> Arc<FileAccount> {
-        let fingerprint = Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len };
+        let fingerprint =
+            Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() };
         let read = entry.sinks.values().map(|offset| offset.settled).max().unwrap_or(0);
         let same = fingerprint.matches(head) && (found.gzip || look.size >= read);
         let source = Arc::clone(&found.source);
