@@ -622,11 +622,20 @@ impl Reader {
         let now = Instant::now();
         let idle = self.ready.is_empty();
         for sink in &mut self.sinks {
+            let age = sink.outlet.encoding.max_age;
+            if age.is_zero() && !idle {
+                continue;
+            }
+            let deadlines = sink.lanes.iter().filter_map(|lane| lane.deadline(&sink.outlet));
+            if deadlines.min().is_none_or(|first| first > now) {
+                continue;
+            }
+            // What is due soon goes along: whoever waits for batches is woken once for all.
+            let soon = now + age / 4;
             for lane in &mut sink.lanes {
-                let due = lane.deadline(&sink.outlet).is_some_and(|at| {
-                    at <= now && (idle || !sink.outlet.encoding.max_age.is_zero())
-                });
-                if due && let Err(error) = lane.seal(&sink.outlet, &mut sink.compressor) {
+                if lane.deadline(&sink.outlet).is_some_and(|at| at <= soon)
+                    && let Err(error) = lane.seal(&sink.outlet, &mut sink.compressor)
+                {
                     tracing::error!(%error, "Compressing a batch failed; it is tried again.");
                 }
             }

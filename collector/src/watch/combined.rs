@@ -51,6 +51,9 @@ const KERNEL_TURN: Duration = Duration::from_millis(250);
 const KERNEL_SWEEPS: u32 = 6;
 const KERNEL_DIRECTORY_SWEEPS: u32 = 24;
 
+/// Room kept for events: a first look at everything makes tens of thousands.
+const KEPT: usize = 1_024;
+
 /// An overflow is said at most so often.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -484,6 +487,7 @@ impl Combined {
                 events.push(event);
             }
         }
+        self.queued.shrink_to(KEPT);
     }
 }
 

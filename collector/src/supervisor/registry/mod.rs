@@ -42,6 +42,8 @@ use paths::Paths;
 
 /// How often finished files whose names vanished are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// Room kept for events.
+const KEPT: usize = 1_024;
 /// A directory whose files could not be opened is listed again after this.
 const RETRY: Duration = Duration::from_secs(2);
 /// Files that the checkpoint knows and nobody finds are given up for lost this long after the first
@@ -216,6 +218,7 @@ impl Registry {
             let next = if self.parked.is_empty() { next } else { next.min(Instant::now() + RETRY) };
             let timeout = next.min(housekeeping).saturating_duration_since(Instant::now());
             events.clear();
+            events.shrink_to(KEPT);
             if let Err(error) = self.setup.watcher.wait(timeout, &mut events) {
                 tracing::error!(%error, "Waiting for file changes failed; everything is looked at again.");
                 events.push(Event::Overflow);

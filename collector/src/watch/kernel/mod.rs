@@ -23,7 +23,7 @@ use std::{
     fs::File,
     io,
     num::NonZeroU64,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -50,7 +50,8 @@ pub(super) struct Kernel {
     owners: Owners,
     files: SecondaryMap<FileToken, Entered>,
     directories: SecondaryMap<DirToken, (u32, Key)>,
-    pending: Vec<FileToken>,
+    /// To be entered in the next wait.
+    pending: Vec<(FileToken, Arc<File>)>,
     /// Files that nobody had claimed when they were last looked for.
     unclaimed: HashSet<Key>,
     state: collector_ebpf::State,
@@ -58,7 +59,6 @@ pub(super) struct Kernel {
 
 /// A file: entered, or to be entered in the next wait.
 struct Entered {
-    file: Arc<File>,
     id: FileId,
     bell: Bell,
     place: Option<Place>,
@@ -220,9 +220,8 @@ impl Kernel {
     pub(super) fn add_file(&mut self, token: FileToken, id: FileId, file: &Arc<File>) -> Bell {
         self.remove_file(token);
         let bell = Bell::new(&self.loaded.tables.slots);
-        let entered = Entered { file: Arc::clone(file), id, bell: bell.clone(), place: None };
-        self.files.insert(token, entered);
-        self.pending.push(token);
+        self.files.insert(token, Entered { id, bell: bell.clone(), place: None });
+        self.pending.push((token, Arc::clone(file)));
         bell
     }
 
@@ -241,7 +240,9 @@ impl Kernel {
     pub(super) fn remove_file(&mut self, token: FileToken) {
         let Some(entered) = self.files.remove(token) else { return };
         entered.bell.bind(None, false);
-        let Some(Place { number, key, address }) = entered.place else { return };
+        let Some(Place { number, key, address }) = entered.place else {
+            return self.pending.retain(|(other, _)| *other != token);
+        };
         if self.owners.remove_file(number, token) {
             self.loaded.tables.leave(key, Some(address.get()));
         }
@@ -254,18 +255,13 @@ impl Kernel {
             return (entered, refused);
         }
         let pending = std::mem::take(&mut self.pending);
-        let fd = |file: &Entered| file.file.as_fd().as_raw_fd();
-        let asked = pending
-            .iter()
-            .filter_map(|token| self.files.get(*token).map(fd))
-            .collect::<HashSet<_>>();
+        let asked = pending.iter().map(|(_, file)| file.as_raw_fd()).collect::<HashSet<_>>();
         let told = self.ask(&asked).unwrap_or_default();
-        for token in pending {
-            let Some(file) = self.files.get(token) else { continue };
-            if file.place.is_some() {
+        for (token, file) in pending {
+            if self.files.get(token).is_none_or(|entered| entered.place.is_some()) {
                 continue;
             }
-            let told = told.get(&fd(file)).copied().ok_or(Refusal::Unknown);
+            let told = told.get(&file.as_raw_fd()).copied().ok_or(Refusal::Unknown);
             match told.and_then(|told| self.enter(token, told)) {
                 Ok(()) => entered.push(token),
                 Err(refusal) => {
