@@ -24,7 +24,7 @@ impl SourceEncoding {
     /// Encodes a source's attributes.
     pub fn new(source: &Source, framing: Framing) -> Self {
         let mut out = Vec::new();
-        for (key, value) in &source.attributes {
+        for (key, value) in source.attributes.iter() {
             out.extend_from_slice(b",\"");
             escape::append_str(&mut out, key);
             out.extend_from_slice(b"\":\"");
@@ -238,7 +238,7 @@ mod tests {
 
     fn source(attributes: &[(String, String)]) -> Source {
         Source {
-            attributes: attributes.to_vec(),
+            attributes: attributes.iter().cloned().collect(),
             ..Source::anonymous("/var/log/pods/a_b_c/d/0.log", Format::Cri)
         }
     }
