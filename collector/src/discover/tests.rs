@@ -208,8 +208,11 @@ fn links_to_pod_logs_are_not_counted_twice_and_tell_the_container_id() {
     let id = "f".repeat(64);
     host.link(&format!("/{log}"), &format!("{LINKS}/cart_shop_app-{id}.log"));
     host.link("/nowhere", &format!("{LINKS}/cart_shop_gone-{id}.log"));
+    let (sidecar, its_id) = (host.pod_log("shop", "cart", "app-1", "1.log"), "1".repeat(64));
+    host.link(&format!("/{sidecar}"), &format!("{LINKS}/cart_shop_app-1-{its_id}.log"));
     let all = host.discover();
-    assert_eq!(all.files.len(), 2);
+    assert_eq!(all.files.len(), 3);
+    assert_eq!(all.attribute(&sidecar, "container.id"), Some(its_id.as_str()));
     assert_eq!(all.attribute(&log, "container.id"), Some(id.as_str()));
     assert_eq!(all.attribute(&log.replace("1.log", "0.log"), "container.id"), None);
     assert!(all.problems.is_empty(), "{:?}", all.problems);
