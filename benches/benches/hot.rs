@@ -155,12 +155,8 @@ fn source(format: Format) -> Source {
         ("log.file.path", "/var/log/pods/payments-production_checkout/checkout/0.log"),
     ];
     Source {
-        path: "/var/log/pods/a_b_c/d/0.log".into(),
-        format,
-        namespace: None,
-        pod: None,
-        container: None,
-        attributes: attributes.map(|(key, value)| (key.into(), value.into())).to_vec(),
+        attributes: attributes.into_iter().collect(),
+        ..Source::anonymous("/var/log/pods/a_b_c/d/0.log", format)
     }
 }
 

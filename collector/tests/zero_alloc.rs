@@ -45,12 +45,8 @@ static COUNTING: Counting = Counting;
 fn allocations(format: Format, line: &str) -> usize {
     let chunk = line.repeat(1000);
     let source = Source {
-        path: std::path::Path::new("/var/log/pods/a_b_c/d/0.log").into(),
-        format,
-        namespace: None,
-        pod: None,
-        container: None,
-        attributes: vec![("k8s.pod.name".into(), "a".into())],
+        attributes: [("k8s.pod.name", "a")].into_iter().collect(),
+        ..Source::anonymous("/var/log/pods/a_b_c/d/0.log", format)
     };
     let encoding = SourceEncoding::new(&source, Framing::Lines);
     let limits = Limits { max_line_bytes: 1 << 20, long_lines: LongLines::Split };

@@ -92,11 +92,10 @@ pub enum Parsed {
 impl Label {
     /// A source's label.
     pub fn of(source: &Source) -> Self {
-        let boxed = |text: &Option<String>| text.as_deref().map(Box::from);
         Self {
-            namespace: boxed(&source.namespace),
-            pod: boxed(&source.pod),
-            container: boxed(&source.container),
+            namespace: source.namespace().map(Box::from),
+            pod: source.pod().map(Box::from),
+            container: source.container().map(Box::from),
         }
     }
 }

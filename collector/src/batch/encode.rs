@@ -24,7 +24,7 @@ impl SourceEncoding {
     /// Encodes a source's attributes.
     pub fn new(source: &Source, framing: Framing) -> Self {
         let mut out = Vec::new();
-        for (key, value) in &source.attributes {
+        for (key, value) in source.attributes.iter() {
             out.extend_from_slice(b",\"");
             escape::append_str(&mut out, key);
             out.extend_from_slice(b"\":\"");
@@ -40,17 +40,7 @@ impl SourceEncoding {
 
     /// Bytes that a record is longer than its escaped body, at most, leaving out marks.
     pub fn overhead(&self) -> usize {
-        HEAD + after_body(Stream::Stdout).len() + self.attributes.len()
-    }
-}
-
-/// From the quote that closes the body to the attributes that do not depend on the stream.
-#[inline]
-fn after_body(stream: Stream) -> &'static [u8] {
-    match stream {
-        Stream::Stdout => b"\",\"log.iostream\":\"stdout\"",
-        Stream::Stderr => b"\",\"log.iostream\":\"stderr\"",
-        Stream::None => b"\"",
+        HEAD + STDOUT.len() + 1 + self.attributes.len()
     }
 }
 
@@ -117,7 +107,6 @@ pub fn append(
     record: &Record<'_>,
     observed: &[u8],
 ) {
-    let after_body = after_body(record.stream);
     append_head(out, record.timestamp, observed, uid.of(record.origin.file), record.origin.offset);
     let lossy = match record.body {
         Body::Raw(bytes) => {
@@ -129,12 +118,14 @@ pub fn append(
             None
         }
     };
+    out.push(b'"');
     if lossy.is_some() || record.marks != Marks::default() {
-        out.push(b'"');
         append_unusual(out, lossy, record.marks);
-        out.extend_from_slice(&after_body[1..]);
-    } else {
-        out.extend_from_slice(after_body);
+    }
+    match record.stream {
+        Stream::Stdout => out.extend_from_slice(STDOUT),
+        Stream::Stderr => out.extend_from_slice(STDERR),
+        Stream::None => {}
     }
     out.extend_from_slice(&source.attributes);
 }
@@ -229,6 +220,10 @@ fn eight_digits(value: u32) -> [u8; 8] {
     (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
+/// The stream's attribute; both are of one length.
+const STDOUT: &[u8; 24] = b",\"log.iostream\":\"stdout\"";
+const STDERR: &[u8; 24] = b",\"log.iostream\":\"stderr\"";
+
 /// Everything before the body, at its longest.
 const HEAD: usize =
     b"{\"observed_timestamp\":\"\",\"log.record.uid\":\"\",\"body\":\"".len() + 35 + 33;
@@ -243,7 +238,7 @@ mod tests {
 
     fn source(attributes: &[(String, String)]) -> Source {
         Source {
-            attributes: attributes.to_vec(),
+            attributes: attributes.iter().cloned().collect(),
             ..Source::anonymous("/var/log/pods/a_b_c/d/0.log", Format::Cri)
         }
     }

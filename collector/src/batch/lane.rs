@@ -37,6 +37,9 @@ pub struct Outlet {
 /// What the encoder may ask for beyond a record's own bytes.
 const ROOM: usize = 32 << 10;
 
+/// Room is kept for so many sources of a batch; the first look at a node puts all it has into a few.
+const USUAL_SOURCES: usize = 256;
+
 /// The batch being filled.
 pub struct Lane {
     number: u32,
@@ -228,6 +231,7 @@ impl Lane {
             receipts: outlet.receipts.clone(),
         };
         self.known_sources.clear();
+        self.known_sources.shrink_to(USUAL_SOURCES);
         self.opened = None;
         self.serial = self.serial.wrapping_add(1);
         // The sink is gone only when the agent is going down; the lines are read again then.

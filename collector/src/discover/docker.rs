@@ -10,7 +10,7 @@ mod about;
 use about::About;
 
 use super::{
-    DiscoverError, Format, Listing, Look, Source,
+    DiscoverError, Format, Listing, Look, Schema, Source,
     entries::Kind,
     family,
     filter::{Selection, Subject},
@@ -23,7 +23,10 @@ use crate::config;
 pub(super) struct Docker {
     containers: PathBuf,
     selection: Selection,
-    node: Arc<str>,
+    /// Of containers that Kubernetes started.
+    in_pods: Schema,
+    /// Of all others.
+    standalone: Schema,
 }
 
 /// Whether a path is laid out as Docker's `ID/ID-json.log`.
@@ -34,11 +37,12 @@ pub(super) fn is_log(path: &Path) -> bool {
 }
 
 impl Docker {
-    pub(super) fn new(config: &config::Docker, node: Arc<str>) -> Result<Self, DiscoverError> {
+    pub(super) fn new(config: &config::Docker, node: &str) -> Result<Self, DiscoverError> {
         Ok(Self {
             containers: config.containers_dir.clone(),
             selection: Selection::new("sources.docker", &config.include, &config.exclude)?,
-            node,
+            in_pods: schema(("k8s.node.name", node)),
+            standalone: schema(("host.name", node)),
         })
     }
 
@@ -99,31 +103,42 @@ impl Docker {
         if own || !self.selection.admits(subject) {
             return None;
         }
-        let node = if pod.is_some() { "k8s.node.name" } else { "host.name" };
-        let attributes = [
-            ("k8s.namespace.name", namespace.clone()),
-            ("k8s.pod.name", pod.clone()),
-            ("k8s.pod.uid", about.uid.clone()),
-            ("k8s.container.name", container.clone()),
-            ("k8s.container.restart_count", about.restarts.clone()),
-            ("container.name", name.clone()),
-            ("container.id", Some(id.to_owned())),
-            ("container.image.name", about.image.clone()),
-            ("docker.compose.project", about.compose_project.clone()),
-            ("docker.compose.service", about.compose_service.clone()),
-            (node, Some(self.node.to_string())),
-            ("log.file.path", Some(path.to_string_lossy().into_owned())),
-        ];
-        let known = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
+        let schema = if pod.is_some() { &self.in_pods } else { &self.standalone };
         Some(Arc::new(Source {
             path: look.directory.join(format!("{id}-json.log")).into(),
             format: Format::DockerJson,
-            attributes: attributes.into_iter().filter_map(known).collect(),
-            container: container.clone().or_else(|| name.clone()),
-            namespace: about.namespace,
-            pod: about.pod,
+            attributes: schema.attributes(&[
+                namespace.as_deref(),
+                pod.as_deref(),
+                about.uid.as_deref(),
+                container.as_deref(),
+                about.restarts.as_deref(),
+                name.as_deref(),
+                Some(id),
+                about.image.as_deref(),
+                about.compose_project.as_deref(),
+                about.compose_service.as_deref(),
+                Some(&path.to_string_lossy()),
+            ]),
         }))
     }
+}
+
+fn schema((node_key, node): (&str, &str)) -> Schema {
+    Schema::new([
+        ("k8s.namespace.name", None),
+        ("k8s.pod.name", None),
+        ("k8s.pod.uid", None),
+        ("k8s.container.name", None),
+        ("k8s.container.restart_count", None),
+        ("container.name", None),
+        ("container.id", None),
+        ("container.image.name", None),
+        ("docker.compose.project", None),
+        ("docker.compose.service", None),
+        (node_key, Some(node)),
+        ("log.file.path", None),
+    ])
 }
 
 fn list_containers(look: &Look<'_>, listing: &mut Listing) {

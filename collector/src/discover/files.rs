@@ -16,7 +16,7 @@ mod pattern;
 use pattern::Pattern;
 
 use super::{
-    AgeKey, DiscoverError, Format, Found, Listing, Look, Role, Source,
+    AgeKey, DiscoverError, Format, Found, Listing, Look, Role, Schema, Source,
     entries::{self, Entry, Kind},
     filter, former,
 };
@@ -31,9 +31,7 @@ struct Group {
     patterns: Vec<Pattern>,
     exclude: GlobSet,
     format: Format,
-    /// After what every source carries.
-    attributes: BTreeMap<String, String>,
-    node: String,
+    schema: Schema,
 }
 
 /// A directory as one group's patterns call it.
@@ -60,8 +58,7 @@ impl Groups {
                     FileFormat::Cri => Format::Cri,
                     FileFormat::DockerJson => Format::DockerJson,
                 },
-                attributes: files.attributes.clone(),
-                node: node.to_owned(),
+                schema: schema(node, &files.attributes),
             })
         };
         Ok(Self(files.iter().enumerate().map(group).collect::<Result<_, _>>()?))
@@ -193,16 +190,15 @@ impl Group {
     }
 
     fn source(&self, path: PathBuf, called: &Path) -> Arc<Source> {
-        let own = [
-            ("host.name".to_owned(), self.node.clone()),
-            ("log.file.path".to_owned(), called.to_string_lossy().into_owned()),
-        ];
-        let configured = self.attributes.iter().map(|(name, value)| (name.clone(), value.clone()));
-        Arc::new(Source {
-            attributes: own.into_iter().chain(configured).collect(),
-            ..Source::anonymous(path, self.format)
-        })
+        let attributes = self.schema.attributes(&[Some(&called.to_string_lossy())]);
+        Arc::new(Source { path: path.into(), format: self.format, attributes })
     }
+}
+
+fn schema(node: &str, configured: &BTreeMap<String, String>) -> Schema {
+    let own = [("host.name", Some(node)), ("log.file.path", None)];
+    let configured = configured.iter().map(|(name, value)| (&**name, Some(&**value)));
+    Schema::new(own.into_iter().chain(configured))
 }
 
 impl Place<'_> {

@@ -16,7 +16,7 @@ use names::{PodDirectory, restart_count};
 pub(super) use names::{is_container, is_id, is_namespace, is_pod};
 
 use super::{
-    DiscoverError, Format, Listing, Look, Source,
+    DiscoverError, Format, Listing, Look, Schema, Source,
     docker::Docker,
     entries::Kind,
     family,
@@ -30,7 +30,7 @@ pub(super) struct Kubernetes {
     pods: PathBuf,
     containers: PathBuf,
     selection: Selection,
-    node: Arc<str>,
+    schema: Schema,
     ids: ids::Ids,
 }
 
@@ -46,12 +46,21 @@ struct Owner {
 }
 
 impl Kubernetes {
-    pub(super) fn new(config: &config::Kubernetes, node: Arc<str>) -> Result<Self, DiscoverError> {
+    pub(super) fn new(config: &config::Kubernetes, node: &str) -> Result<Self, DiscoverError> {
         Ok(Self {
             pods: config.pods_dir.clone(),
             containers: config.containers_dir.clone(),
             selection: Selection::new("sources.kubernetes", &config.include, &config.exclude)?,
-            node,
+            schema: Schema::new([
+                ("k8s.namespace.name", None),
+                ("k8s.pod.name", None),
+                ("k8s.pod.uid", None),
+                ("k8s.container.name", None),
+                ("k8s.container.restart_count", None),
+                ("container.id", None),
+                ("k8s.node.name", Some(node)),
+                ("log.file.path", None),
+            ]),
             ids: ids::Ids::default(),
         })
     }
@@ -129,7 +138,7 @@ impl Kubernetes {
         let owner = |name: &str| self.owner_of_log(look, &pod, container, name);
         family::collect(look.directory, look.entries, listing, |name| {
             let owner = owner(name)?;
-            self.source(look, owner, &look.here.join(name), Format::Cri)
+            self.source(look, &owner, &look.here.join(name), Format::Cri)
         });
         for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Link) {
             if let Some(owner) = entry.name.to_str().and_then(owner) {
@@ -160,7 +169,7 @@ impl Kubernetes {
     fn source(
         &self,
         look: &Look<'_>,
-        owner: Owner,
+        owner: &Owner,
         path: &Path,
         format: Format,
     ) -> Option<Arc<Source>> {
@@ -174,25 +183,19 @@ impl Kubernetes {
         if own || !self.selection.admits(subject) {
             return None;
         }
-        let shown = subject.path.to_string_lossy().into_owned();
-        let attributes = [
-            ("k8s.namespace.name", Some(owner.namespace.clone())),
-            ("k8s.pod.name", Some(owner.pod.clone())),
-            ("k8s.pod.uid", owner.uid),
-            ("k8s.container.name", Some(owner.container.clone())),
-            ("k8s.container.restart_count", owner.restarts.map(|count| count.to_string())),
-            ("container.id", owner.id),
-            ("k8s.node.name", Some(self.node.to_string())),
-            ("log.file.path", Some(shown)),
-        ];
-        let known = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
+        let restarts = owner.restarts.map(|count| count.to_string());
         Some(Arc::new(Source {
             path: look.host.inside(path).into(),
             format,
-            attributes: attributes.into_iter().filter_map(known).collect(),
-            namespace: Some(owner.namespace),
-            pod: Some(owner.pod),
-            container: Some(owner.container),
+            attributes: self.schema.attributes(&[
+                Some(&owner.namespace),
+                Some(&owner.pod),
+                owner.uid.as_deref(),
+                Some(&owner.container),
+                restarts.as_deref(),
+                owner.id.as_deref(),
+                Some(&subject.path.to_string_lossy()),
+            ]),
         }))
     }
 

@@ -22,6 +22,7 @@ use std::{
 
 use crate::config::Config;
 
+mod attributes;
 mod docker;
 mod entries;
 mod family;
@@ -35,6 +36,7 @@ mod own;
 #[cfg(test)]
 mod tests;
 
+pub use attributes::{Attributes, Schema};
 pub use own::OwnOutputs;
 
 /// Finds log files as configured. Cheap to ask, and always answers from the file system as it is.
@@ -104,13 +106,12 @@ impl Look<'_> {
 impl Discovery {
     /// Compiles the configuration's patterns. Looks at nothing yet.
     pub fn new(config: &Config, own: &OwnOutputs) -> Result<Self, DiscoverError> {
-        let node: Arc<str> = node::name(config).into();
+        let node = node::name(config);
         let sources = &config.sources;
         let docker = sources.docker.enabled.then_some(&sources.docker);
         let kubernetes = sources.kubernetes.enabled.then_some(&sources.kubernetes);
-        let docker = docker.map(|it| docker::Docker::new(it, Arc::clone(&node))).transpose()?;
-        let kubernetes =
-            kubernetes.map(|it| kubernetes::Kubernetes::new(it, Arc::clone(&node))).transpose()?;
+        let docker = docker.map(|it| docker::Docker::new(it, &node)).transpose()?;
+        let kubernetes = kubernetes.map(|it| kubernetes::Kubernetes::new(it, &node)).transpose()?;
         Ok(Self {
             host: host::HostRoot::new(&config.host_root),
             own: own.clone(),
@@ -259,22 +260,30 @@ pub struct Source {
     pub path: Arc<Path>,
     /// How its lines are laid out.
     pub format: Format,
-    /// Kubernetes namespace, if known.
-    pub namespace: Option<String>,
-    /// Pod name, if known.
-    pub pod: Option<String>,
-    /// Container name, if known.
-    pub container: Option<String>,
-    /// Attributes every record of the source carries, OpenTelemetry names, in output order.
-    /// Includes the three above, `k8s.node.name`/`host.name`, `log.file.path` and configured fields.
-    pub attributes: Vec<(String, String)>,
+    /// What every record of the source carries, OpenTelemetry names, in output order: whose it is,
+    /// `k8s.node.name`/`host.name`, `log.file.path` and configured fields.
+    pub attributes: Attributes,
 }
 
 impl Source {
     /// A file of which nothing is known but where it lies and how it is laid out.
-    pub fn anonymous(path: impl Into<PathBuf>, format: Format) -> Self {
-        let (namespace, pod, container, attributes) = (None, None, None, Vec::new());
-        Self { path: path.into().into(), format, namespace, pod, container, attributes }
+    pub fn anonymous(path: impl AsRef<Path>, format: Format) -> Self {
+        Self { path: path.as_ref().into(), format, attributes: Attributes::default() }
+    }
+
+    /// Kubernetes namespace, if known.
+    pub fn namespace(&self) -> Option<&str> {
+        self.attributes.get("k8s.namespace.name")
+    }
+
+    /// Pod name, if known.
+    pub fn pod(&self) -> Option<&str> {
+        self.attributes.get("k8s.pod.name")
+    }
+
+    /// Container name, if known: Kubernetes', or else the runtime's.
+    pub fn container(&self) -> Option<&str> {
+        self.attributes.get("k8s.container.name").or_else(|| self.attributes.get("container.name"))
     }
 }
 

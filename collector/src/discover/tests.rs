@@ -132,8 +132,7 @@ impl Everything {
 
     #[track_caller]
     fn attribute(&self, path: &str, name: &str) -> Option<&str> {
-        let attributes = &self.found(path).source.attributes;
-        attributes.iter().find(|it| it.0 == name).map(|it| it.1.as_str())
+        self.found(path).source.attributes.get(name)
     }
 }
 
@@ -151,9 +150,9 @@ fn a_pods_log_and_its_attributes() {
     assert_eq!((found.role.clone(), found.gzip, found.only_if_known), (Role::Live, false, false));
     let source = &found.source;
     assert_eq!((&*source.path, source.format), (&*host.path(&log), Format::Cri));
-    assert_eq!(source.pod.as_deref(), Some("cart-7d4f"));
-    let attributes: Vec<_> =
-        source.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let names = (source.namespace(), source.pod(), source.container());
+    assert_eq!(names, (Some("shop"), Some("cart-7d4f"), Some("app")));
+    let attributes: Vec<_> = source.attributes.iter().collect();
     assert_eq!(
         attributes,
         [
@@ -209,8 +208,11 @@ fn links_to_pod_logs_are_not_counted_twice_and_tell_the_container_id() {
     let id = "f".repeat(64);
     host.link(&format!("/{log}"), &format!("{LINKS}/cart_shop_app-{id}.log"));
     host.link("/nowhere", &format!("{LINKS}/cart_shop_gone-{id}.log"));
+    let (sidecar, its_id) = (host.pod_log("shop", "cart", "app-1", "1.log"), "1".repeat(64));
+    host.link(&format!("/{sidecar}"), &format!("{LINKS}/cart_shop_app-1-{its_id}.log"));
     let all = host.discover();
-    assert_eq!(all.files.len(), 2);
+    assert_eq!(all.files.len(), 3);
+    assert_eq!(all.attribute(&sidecar, "container.id"), Some(its_id.as_str()));
     assert_eq!(all.attribute(&log, "container.id"), Some(id.as_str()));
     assert_eq!(all.attribute(&log.replace("1.log", "0.log"), "container.id"), None);
     assert!(all.problems.is_empty(), "{:?}", all.problems);
@@ -440,8 +442,7 @@ fn files_by_pattern_with_attributes_and_exclusions() {
     wanted.iter().chain(&unwanted).for_each(|path| host.write(path, ""));
     let all = host.discover();
     all.only(&wanted);
-    let attributes: Vec<_> =
-        all.found(wanted[0]).source.attributes.iter().map(|it| (&*it.0, &*it.1)).collect();
+    let attributes: Vec<_> = all.found(wanted[0]).source.attributes.iter().collect();
     assert_eq!(
         attributes,
         [("host.name", "node-1"), ("log.file.path", "/srv/a/logs/x.log"), ("team", "shop")]
@@ -462,7 +463,7 @@ fn former_files_that_no_pattern_names_are_for_the_checkpoint_only() {
     for path in former {
         let found = all.found(path);
         assert!(found.only_if_known && found.role != Role::Live, "{found:?}");
-        assert_eq!(found.source.path, host.path("app/app.log").into());
+        assert_eq!(*found.source.path, *host.path("app/app.log"));
     }
 }
 
@@ -480,14 +481,14 @@ fn former_files_that_a_pattern_names_are_read_as_the_live_ones_past() {
     for path in ["app/app.log.1", "app/app.log.2.gz"] {
         let found = all.found(path);
         assert!(!found.only_if_known && matches!(found.role, Role::Rotated(_)), "{found:?}");
-        assert_eq!(found.source.path, host.path("app/app.log").into());
+        assert_eq!(*found.source.path, *host.path("app/app.log"));
     }
     // There is no x.log: one of these is today's.
     assert_eq!(all.found("app/x-20260102.log").role, Role::Live);
     assert_eq!(all.problems.len(), 1, "compressed, but not with gzip");
     host.write("app/x.log", "");
     let all = host.discover();
-    assert_eq!(all.found("app/x-20260102.log").source.path, host.path("app/x.log").into());
+    assert_eq!(*all.found("app/x-20260102.log").source.path, *host.path("app/x.log"));
 }
 
 #[test]
@@ -498,7 +499,7 @@ fn a_compressed_file_that_a_pattern_names_is_finished() {
     let all = host.discover();
     let found = all.found("app/monday.gz");
     assert!(found.gzip && !found.only_if_known && found.role != Role::Live);
-    assert_eq!(found.source.path, host.path("app/monday.gz").into());
+    assert_eq!(*found.source.path, *host.path("app/monday.gz"));
 }
 
 #[test]

@@ -136,9 +136,9 @@ impl FileReport {
         Self {
             path: path.to_string_lossy().into_owned(),
             source: source.path.to_string_lossy().into_owned(),
-            namespace: source.namespace.clone(),
-            pod: source.pod.clone(),
-            container: source.container.clone(),
+            namespace: source.namespace().map(str::to_owned),
+            pod: source.pod().map(str::to_owned),
+            container: source.container().map(str::to_owned),
             ..Self::default()
         }
     }

@@ -304,6 +304,7 @@ impl Reader {
         }
         self.let_go(id, &mut tail);
         if tail.closed && tail.is_empty() {
+            self.complained.remove(&id);
             self.tell(Feedback::Closed(id));
             return;
         }

@@ -5,7 +5,6 @@
 //! is let go only when every sink has settled every byte of it.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
@@ -60,14 +59,15 @@ pub struct Tail {
     /// Whose.
     pub source: Arc<Source>,
     /// The cursors, one per sink.
-    pub cursors: Vec<Cursor>,
+    pub cursors: Box<[Cursor]>,
     /// Waiting for a visit.
     pub queued: bool,
     /// When it is visited without a hint, if that is planned.
     pub timer: Option<Instant>,
     /// The source is gone; no file will follow.
     pub closed: bool,
-    slots: VecDeque<Slot>,
+    /// Oldest first. Nearly always one: no room is kept for more.
+    slots: Vec<Slot>,
     first: u64,
 }
 
@@ -92,10 +92,10 @@ impl Slot {
 
 impl Tail {
     /// A tail without files.
-    pub fn new(source: Arc<Source>, cursors: Vec<Cursor>) -> Self {
-        // Most sources have one file; growing from nothing would make room for four.
-        let (slots, first) = (VecDeque::with_capacity(1), 0);
+    pub fn new(source: Arc<Source>, cursors: impl IntoIterator<Item = Cursor>) -> Self {
+        let (slots, first) = (Vec::new(), 0);
         let (queued, timer, closed) = (false, None, false);
+        let cursors = cursors.into_iter().collect();
         Self { source, cursors, queued, timer, closed, slots, first }
     }
 
@@ -115,7 +115,7 @@ impl Tail {
             // It is in the later file already and comes back to it: its account says where.
             cursor.entered = false;
         }
-        self.slots.insert(place, slot);
+        self.insert(place, slot);
         if place + 1 == self.slots.len()
             && let Some(former) = place.checked_sub(1).and_then(|at| self.slots.get_mut(at))
         {
@@ -128,10 +128,15 @@ impl Tail {
         let at = (index - self.first) as usize;
         self.slots[at].truncated = true;
         self.slots[at].file.live = false;
-        self.slots.insert(at + 1, Slot::new(file));
+        self.insert(at + 1, Slot::new(file));
         for cursor in self.cursors.iter_mut().filter(|cursor| cursor.index > index) {
             cursor.index += 1;
         }
+    }
+
+    fn insert(&mut self, place: usize, slot: Slot) {
+        self.slots.reserve_exact(1);
+        self.slots.insert(place, slot);
     }
 
     /// The file at a cursor's index.
@@ -240,7 +245,7 @@ impl Tail {
         let reached = self.cursors.iter().map(|cursor| cursor.index).min().unwrap_or(0);
         let mut released = Vec::new();
         while self.first < reached
-            && let Some(slot) = self.slots.front()
+            && let Some(slot) = self.slots.first()
         {
             let since = slot.quiet.1.unwrap_or(now);
             let compressed = slot.file.content.plain().is_none();
@@ -252,7 +257,8 @@ impl Tail {
             if !quiet || !slot.file.account.is_settled() {
                 break;
             }
-            let Some(slot) = self.slots.pop_front() else { break };
+            let slot = self.slots.remove(0);
+            self.slots.shrink_to_fit();
             self.first += 1;
             slot.file.account.ended.store(true, Ordering::Release);
             slot.file.account.stale.store(true, Ordering::Release);
@@ -299,6 +305,17 @@ mod tests {
             false => Content::Plain(Arc::new(file)),
         };
         LogFile { token: FileToken::numbered(token), account, content, live, bell: None }
+    }
+
+    #[test]
+    fn a_quiet_source_costs_little() {
+        assert!(size_of::<Tail>() <= 80 && size_of::<Slot>() <= 96);
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path());
+        for token in 1..=3 {
+            tail.append(file(&tail, dir.path(), token, false, token == 3), None);
+            assert_eq!(tail.slots.capacity(), tail.slots.len());
+        }
     }
 
     #[test]

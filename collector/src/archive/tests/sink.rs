@@ -21,12 +21,8 @@ fn batch(number: usize, receipts: &Sender<Receipt>) -> Batch {
     let now = jiff::Timestamp::now().as_second();
     let (header, payload) = frame(&[line(number)], "web", now);
     let source = Source {
-        path: Path::new("/x").into(),
-        format: Format::Plain,
-        namespace: None,
-        pod: Some("web".into()),
-        container: None,
-        attributes: Vec::new(),
+        attributes: [("k8s.pod.name", "web")].into_iter().collect(),
+        ..Source::anonymous("/x", Format::Plain)
     };
     Batch {
         lane: 0,

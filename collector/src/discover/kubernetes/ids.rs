@@ -4,9 +4,8 @@
 //! make none. Remembers one reading of the directory for as long as its time stamp proves it.
 
 use std::{
-    collections::HashMap,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -16,7 +15,7 @@ use super::names::Link;
 /// A time stamp younger than this proves nothing: a second change may have got the same.
 const SETTLED: Duration = Duration::from_millis(100);
 
-/// The ids, by (namespace, pod, container).
+/// The ids, as the links' names have them.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     reading: Mutex<Option<Reading>>,
@@ -28,8 +27,9 @@ struct Reading {
     links: Arc<Links>,
 }
 
-/// (namespace, pod, container) → (id, the link's name), one for each restart kubelet still keeps.
-type Links = HashMap<(String, String, String), Vec<(String, PathBuf)>>;
+/// The links' names, sorted. Names begin with what is looked for, and one string each is little for
+/// thousands of containers; there is one for each restart that kubelet still keeps.
+type Links = [Box<str>];
 
 impl Ids {
     /// The id of the container whose log (`…/NAMESPACE_POD_UID/CONTAINER/N.log`) this is.
@@ -42,11 +42,16 @@ impl Ids {
         log: &Path,
     ) -> Option<String> {
         let links = self.links(containers)?;
-        let key = (namespace.to_owned(), pod.to_owned(), container.to_owned());
-        let (id, _) = links.get(&key)?.iter().find(|(_, link)| {
+        let beginning = format!("{pod}_{namespace}_{container}-");
+        let first = links.partition_point(|name| **name < *beginning);
+        let alike = links[first..].iter().take_while(|name| name.starts_with(&beginning));
+        let named = alike.filter_map(|name| Some((containers.join(&**name), Link::parse(name)?)));
+        // Another container's name may begin with this one's and a hyphen.
+        let mut own = named.filter(|(_, link)| link.container == container);
+        let (_, link) = own.find(|(link, _)| {
             fs::read_link(link).is_ok_and(|target| last_three(&target).eq(last_three(log)))
         })?;
-        Some(id.clone())
+        Some(link.id)
     }
 
     fn links(&self, containers: &Path) -> Option<Arc<Links>> {
@@ -56,22 +61,19 @@ impl Ids {
             return Some(Arc::clone(&reading.links));
         }
         let settled = stamp.elapsed().is_ok_and(|age| age > SETTLED);
-        let links = Arc::new(read(containers));
+        let links = read(containers);
         *reading = settled.then(|| Reading { stamp, links: Arc::clone(&links) });
         Some(links)
     }
 }
 
-fn read(containers: &Path) -> Links {
-    let mut links = Links::new();
-    for entry in fs::read_dir(containers).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if let Some(link) = name.to_str().and_then(Link::parse) {
-            let key = (link.namespace, link.pod, link.container);
-            links.entry(key).or_default().push((link.id, entry.path()));
-        }
-    }
-    links
+fn read(containers: &Path) -> Arc<Links> {
+    let entries = fs::read_dir(containers).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let links = names.filter(|name| Link::parse(name).is_some()).map(String::into_boxed_str);
+    let mut links: Vec<_> = links.collect();
+    links.sort_unstable();
+    links.into()
 }
 
 /// Pod directory, container directory, log: the same whatever lies before them.

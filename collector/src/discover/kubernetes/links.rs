@@ -37,7 +37,7 @@ impl Kubernetes {
     ) {
         family::collect(look.directory, look.entries, listing, |name| {
             let owner = owner_of_link(name)?;
-            self.source(look, owner, &look.here.join(name), Format::Cri)
+            self.source(look, &owner, &look.here.join(name), Format::Cri)
         });
         for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Link) {
             if let Some(owner) = entry.name.to_str().and_then(owner_of_link) {
@@ -84,7 +84,7 @@ impl Kubernetes {
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
         let directory = look.host.inside(parent);
         let format = if docker::is_log(target) { Format::DockerJson } else { Format::Cri };
-        let Some(source) = self.source(look, owner.clone(), target, format) else { return };
+        let Some(source) = self.source(look, owner, target, format) else { return };
         let Ok(entries) = entries::read(&directory) else { return };
         family::collect(&directory, &entries, listing, |live| {
             (name == live).then(|| source.clone())

@@ -59,7 +59,7 @@ impl Registry {
             return;
         }
         let tail = self.tail_id();
-        let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source)).collect();
+        let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source));
         // Most sources have one file; growing from nothing would make room for four.
         let (accounts, held) = (Vec::with_capacity(1), Vec::with_capacity(1));
         let state = SourceState { tail, directory: Arc::clone(directory), accounts, held };
