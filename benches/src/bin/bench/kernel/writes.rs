@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use benches::{
     loadgen::raise_descriptor_limit,
     measure::{Agent, pin_process, pin_thread, thread_cpu},
@@ -28,6 +28,7 @@ use collector::{
     read::identity::FileId,
     watch::{self, Bell, DirToken, Event, FileToken, Waker, Watcher},
 };
+use slotmap::{Key, SlotMap};
 
 use super::{MODES, Mode, figure, named};
 use crate::{Bench, Figure, PATIENCE};
@@ -180,9 +181,6 @@ struct Watching {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The watched file's token.
-const WATCHED: FileToken = FileToken(0);
-
 impl Watching {
     fn start(mode: Mode, world: &World) -> Result<Self> {
         let metrics = Arc::new(Metrics::new());
@@ -195,24 +193,23 @@ impl Watching {
         world.dir.path().clone_into(&mut config.state_dir);
         config.watch.kernel.pin_dir = "/nonexistent".into();
         let mut watcher = watch::start(&config, Arc::clone(&metrics))?;
-        let mut bell = None;
-        let mut watch = |directory: u64, path: &Path, files: &[(OsString, Arc<File>)], first| {
-            watcher.watch_directory(DirToken(directory), path)?;
-            for (number, (name, file)) in files.iter().enumerate() {
-                let token = first + number as u64;
-                let (directory, id) = (DirToken(directory), FileId(token + 1));
-                let rings = watcher.watch_file(FileToken(token), directory, name, file, id);
-                if token == WATCHED.0 {
-                    bell = rings;
-                }
+        let mut directories = SlotMap::<DirToken, ()>::with_key();
+        let mut tokens = SlotMap::<FileToken, ()>::with_key();
+        let mut watch = |path: &Path, files: &[(OsString, Arc<File>)]| {
+            let (directory, mut last) = (directories.insert(()), None);
+            watcher.watch_directory(directory, &path.into())?;
+            for (name, file) in files {
+                let token = tokens.insert(());
+                let id = FileId(token.data().as_ffi());
+                last = Some((token, watcher.watch_file(token, directory, name, file, id)));
             }
-            std::io::Result::Ok(())
+            std::io::Result::Ok(last)
         };
         let file = Arc::new(world.watched.try_clone()?);
         let one = [("0.log".into(), Arc::clone(&file))];
-        watch(1, &world.dir.path().join("watched"), &one, WATCHED.0)?;
-        for (directory, (path, files)) in (2..).zip(&world.others) {
-            watch(directory, path, files, 1 + directory * OTHERS.1)?;
+        let watched = watch(&world.dir.path().join("watched"), &one)?;
+        for (path, files) in &world.others {
+            watch(path, files)?;
         }
         let settled = Instant::now() + Duration::from_millis(300);
         while Instant::now() < settled {
@@ -222,11 +219,17 @@ impl Watching {
         let covered = metrics.watch_mode.get_or_create(&label).get();
         let files = OTHERS.0 * OTHERS.1 + 1;
         ensure!(covered == files as i64, "{mode:?} watches {covered} of {files} files here");
-        Ok(Self::spawn(watcher, file, bell))
+        let (token, bell) = watched.context("no file is watched")?;
+        Ok(Self::spawn(watcher, file, token, bell))
     }
 
     /// Hears, looks, and arms again, as the registry and a reader would.
-    fn spawn(mut watcher: Box<dyn Watcher>, file: Arc<File>, bell: Option<Bell>) -> Self {
+    fn spawn(
+        mut watcher: Box<dyn Watcher>,
+        file: Arc<File>,
+        token: FileToken,
+        bell: Option<Bell>,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (waker, stopped) = (watcher.waker(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
@@ -241,7 +244,7 @@ impl Watching {
             while !stopped.load(Ordering::Acquire) {
                 events.clear();
                 watcher.wait(Duration::from_secs(1), &mut events).ok();
-                if events.contains(&Event::Written(WATCHED)) {
+                if events.contains(&Event::Written(token)) {
                     set();
                 }
             }
