@@ -52,7 +52,7 @@ impl FileState {
     }
 }
 
-/// What a directory looked like: itself, and its entries' names and inodes.
+/// What a directory looked like: itself, and its entries, as hashes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DirectoryState {
     seen: Option<Seen>,
@@ -61,9 +61,10 @@ pub(super) struct DirectoryState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    device: u64,
-    inode: u64,
+    /// Of device and inode.
+    identity: u64,
     modified: Stamp,
+    /// Of the entries' names and inodes.
     entries: u64,
     /// Whether the stamp was old enough when the entries were read to stand for them.
     settled: bool,
@@ -79,7 +80,7 @@ impl DirectoryState {
             return self.seen.take().is_some();
         };
         let same = self.seen.is_some_and(|seen| {
-            (seen.device, seen.inode, seen.modified) == (about.dev(), about.ino(), modified(&about))
+            (seen.identity, seen.modified) == (identity(&about), modified(&about))
         });
         if let (true, false, Some(Seen { settled: true, .. })) = (same, thorough, &self.seen) {
             return false;
@@ -87,22 +88,23 @@ impl DirectoryState {
         // The stamp was taken before the entries are read: a change in between looks unsettled.
         let settled = is_settled(&about);
         let now = Seen {
-            device: about.dev(),
-            inode: about.ino(),
+            identity: identity(&about),
             modified: modified(&about),
             entries: entries(path),
             settled,
         };
         let before = self.seen.replace(now);
-        before.is_none_or(|before| {
-            (before.device, before.inode, before.entries) != (now.device, now.inode, now.entries)
-        })
+        before.is_none_or(|before| (before.identity, before.entries) != (now.identity, now.entries))
     }
 
     /// Whether it was there at the last look.
     pub(super) fn exists(&self) -> bool {
         self.seen.is_some()
     }
+}
+
+fn identity(about: &Metadata) -> u64 {
+    FixedState::with_seed(0).hash_one((about.dev(), about.ino()))
 }
 
 fn modified(about: &Metadata) -> Stamp {

@@ -35,7 +35,7 @@ impl Registry {
                 Event::Directory(token) => self.relist(token),
                 Event::Departed => self.heed_departed(),
                 Event::Overflow => {
-                    let all: Vec<_> = self.directories.keys().collect();
+                    let all = self.directories.tokens();
                     all.into_iter().for_each(|token| self.relist(token));
                     for state in self.sources.values() {
                         let reader = state.tail.0 as usize % self.setup.readers.len();

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Directory, Registry, paths::Paths};
+use super::{Registry, paths::Paths};
 use crate::{
     discover::{Found, Listing},
     read::{identity, reader::Message},
@@ -23,7 +23,7 @@ impl Registry {
         let mut queue: VecDeque<Arc<Path>> = first.into();
         let mut found = Vec::new();
         while let Some(path) = queue.pop_front() {
-            if self.by_path.contains_key(&path) {
+            if self.directories.find(&path).is_some() {
                 continue;
             }
             let Some(token) = self.watch(&path) else { continue };
@@ -49,12 +49,10 @@ impl Registry {
 
     /// Watches a directory; None if it is gone.
     pub(super) fn watch(&mut self, path: &Arc<Path>) -> Option<DirToken> {
-        if let Some(token) = self.by_path.get(path) {
-            return Some(*token);
+        if let Some(token) = self.directories.find(path) {
+            return Some(token);
         }
-        let (sources, children) = (Paths::default(), Paths::default());
-        let directory = Directory { path: Arc::clone(path), sources, children };
-        let token = self.directories.insert(directory);
+        let token = self.directories.insert(path);
         if let Err(error) = self.setup.watcher.watch_directory(token, path) {
             self.directories.remove(token);
             if error.kind() != io::ErrorKind::NotFound {
@@ -65,7 +63,6 @@ impl Registry {
             }
             return None;
         }
-        self.by_path.insert(Arc::clone(path), token);
         Some(token)
     }
 
@@ -82,9 +79,9 @@ impl Registry {
             return;
         }
         let listing = self.list(path);
-        let shared = |child: &PathBuf| match self.by_path.get_key_value(child.as_path()) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::from(child.as_path()),
+        let shared = |child: &PathBuf| {
+            let known = self.directories.find(child).and_then(|token| self.directories.get(token));
+            known.map_or_else(|| Arc::from(child.as_path()), |known| Arc::clone(&known.path))
         };
         let children: Paths = listing.directories.iter().map(shared).collect();
         let listed_now = children.iter().cloned().collect();
@@ -139,7 +136,7 @@ impl Registry {
 
     /// A directory is gone, and with it its sources.
     fn remove_directory(&mut self, path: &Path) {
-        let Some(token) = self.by_path.remove(path) else { return };
+        let Some(token) = self.directories.find(path) else { return };
         let Some(directory) = self.directories.remove(token) else { return };
         self.setup.watcher.unwatch_directory(token);
         for child in directory.children {
@@ -174,8 +171,8 @@ impl Registry {
             .collect();
         for path in due {
             self.retries.remove(&path);
-            if let Some(token) = self.by_path.get(path.as_path()) {
-                self.relist(*token);
+            if let Some(token) = self.directories.find(&path) {
+                self.relist(token);
             } else {
                 let found = self.list_from(vec![path.into()]);
                 self.place(found);

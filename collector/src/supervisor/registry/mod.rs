@@ -5,6 +5,7 @@
 //! log bytes but the first few, to recognise a file.
 
 mod departed;
+mod directories;
 mod events;
 mod list;
 mod missing;
@@ -36,9 +37,9 @@ use crate::{
         reader::{Feedback, Message, TailId},
         tail::LogFile,
     },
-    watch::{DirToken, Event, FileToken, Watcher},
+    watch::{Event, FileToken, Watcher},
 };
-use paths::Paths;
+use directories::Directories;
 
 /// How often finished files whose names vanished are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -96,8 +97,7 @@ pub struct Registry {
     setup: Setup,
     unclaimed: Unclaimed,
     adopted: HashMap<InodeKey, LogFile>,
-    directories: SlotMap<DirToken, Directory>,
-    by_path: Map<Arc<Path>, DirToken>,
+    directories: Directories,
     sources: Map<Arc<Path>, Box<SourceState>>,
     held: SlotMap<FileToken, Held>,
     inodes: Map<InodeKey, Inode>,
@@ -112,12 +112,6 @@ pub struct Registry {
 }
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
-struct Directory {
-    path: Arc<Path>,
-    sources: Paths,
-    children: Paths,
-}
 
 struct SourceState {
     tail: TailId,
@@ -189,8 +183,7 @@ impl Registry {
             setup,
             unclaimed,
             adopted,
-            directories: SlotMap::with_key(),
-            by_path: Map::default(),
+            directories: Directories::default(),
             sources: Map::default(),
             held: SlotMap::with_key(),
             inodes: Map::default(),

@@ -51,7 +51,7 @@ impl Registry {
         let is_new = known.is_none();
         let path = known.unwrap_or_else(|| Arc::clone(&source.path));
         if let Some(listed) =
-            self.by_path.get(directory).and_then(|token| self.directories.get_mut(*token))
+            self.directories.find(directory).and_then(|token| self.directories.get_mut(token))
         {
             listed.sources.insert(Arc::clone(&path));
         }
@@ -205,8 +205,8 @@ impl Registry {
     pub(super) fn watch_held(&mut self, token: FileToken) -> Option<Bell> {
         let held = self.held.get(token)?;
         let (file, id, path) = (held.account.held()?, held.account.id, held.account.path());
-        let directory = match self.by_path.get(path.parent()?) {
-            Some(known) => *known,
+        let directory = match self.directories.find(path.parent()?) {
+            Some(known) => known,
             None => self.watch(&path.parent()?.into())?,
         };
         self.setup.watcher.watch_file(token, directory, path.file_name()?, &file, id)
