@@ -63,8 +63,8 @@ struct Entered {
     file: Arc<File>,
     id: FileId,
     bell: Bell,
-    /// The slot, what the kernel calls the file, and where it is in memory.
-    place: Option<(u32, Key, u64)>,
+    /// The slot, and what the kernel calls the file.
+    place: Option<(u32, Key)>,
 }
 
 /// Why something is not watched by the kernel.
@@ -204,7 +204,7 @@ impl Kernel {
             }
         }
         self.owners.remove(&number);
-        self.loaded.tables.leave(key, None);
+        self.loaded.tables.leave(key);
     }
 
     /// Whether the programs see writes to this file. An open one is asked, not a path.
@@ -231,7 +231,7 @@ impl Kernel {
         let Some(entered) = self.files.get_mut(&token) else { return };
         if entered.id != id {
             entered.id = id;
-            if let Some((number, ..)) = entered.place {
+            if let Some((number, _)) = entered.place {
                 self.loaded.tables.slots.name(number, id.0);
             }
         }
@@ -241,10 +241,10 @@ impl Kernel {
     pub(super) fn remove_file(&mut self, token: FileToken) {
         let Some(entered) = self.files.remove(&token) else { return };
         entered.bell.bind(None, false);
-        let Some((number, key, address)) = entered.place else { return };
+        let Some((number, key)) = entered.place else { return };
         if matches!(self.owners.get(&number), Some(Owner::File(owner)) if *owner == token) {
             self.owners.remove(&number);
-            self.loaded.tables.leave(key, Some(address));
+            self.loaded.tables.leave(key);
         }
     }
 
@@ -284,14 +284,10 @@ impl Kernel {
         let (hook, unlocked) = (active.slot_hook(), active.unlocked());
         let tables = &mut self.loaded.tables;
         let number = tables.enter(told.key, FILE).ok_or(Refusal::Full)?;
-        if tables.locate(told.address, number).is_err() {
-            tables.leave(told.key, None);
-            return Err(Refusal::Full);
-        }
         let Some(file) = self.files.get_mut(&token) else { return Ok(()) };
         tables.slots.hook(number, hook);
         tables.slots.name(number, file.id.0);
-        file.place = Some((number, told.key, told.address));
+        file.place = Some((number, told.key));
         file.bell.bind(Some(number), unlocked);
         self.owners.insert(number, Owner::File(token));
         Ok(())
@@ -348,7 +344,7 @@ impl Kernel {
             unclaimed.into_iter().partition(|(_, key)| self.unclaimed.contains(key));
         for (number, key) in still {
             if !self.owners.contains_key(&number) {
-                self.loaded.tables.leave(key, None);
+                self.loaded.tables.leave(key);
             }
         }
         self.unclaimed = new.into_iter().map(|(_, key)| key).collect();
@@ -358,7 +354,7 @@ impl Kernel {
     pub(super) fn forget_strangers(&mut self) {
         for (key, number) in self.loaded.tables.known() {
             if !self.owners.contains_key(&number) {
-                self.loaded.tables.leave(key, None);
+                self.loaded.tables.leave(key);
             }
         }
     }
