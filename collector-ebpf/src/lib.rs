@@ -1,6 +1,6 @@
 //! What Everyline's eBPF programs and its user space share: the layout of every map.
 //!
-//! Types only; the programs are in `main.rs`, which the host's toolchain does not build. A changed
+//! Nothing else; the programs are in `main.rs`, which the host's toolchain does not build. A changed
 //! layout changes the object's digest, so that what an older agent pinned is not taken over by a
 //! newer one.
 #![no_std]
@@ -28,7 +28,7 @@ pub const BORN: u32 = 4;
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// The inode's number, compared at each write: an address may be used again.
+    /// The inode's number.
     pub inode: u64,
     /// The superblock's device, as the kernel keeps it (which `stat` may tell otherwise).
     pub device: u32,
@@ -59,7 +59,7 @@ pub const CHECKS: u32 = 1;
 /// With [`CHECKS`]: the last write was tried without waiting, and will be tried again if that failed.
 pub const TRIED: u32 = 2;
 
-/// What the kernel calls an inode. Never reused, unlike an address.
+/// What the kernel calls an inode. Never reused, unlike an inode's number.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -69,6 +69,34 @@ pub struct Key {
     pub device: u32,
     /// Its generation.
     pub generation: u32,
+}
+
+/// What a write asks first: whether any inode with a number like this one's has a slot. Most have
+/// none, and their writers shall not pay for a search.
+#[repr(C, align(8))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cell {
+    /// How many have one, or are about to: at no time less than there are entries by key. Whoever
+    /// makes an entry adds itself before, and whoever took one away subtracts it afterwards; an agent
+    /// that is killed in between leaves it too high, which costs time only.
+    pub entered: u32,
+    /// The slot that was found last: where to look before searching.
+    pub last: u32,
+}
+
+/// How many cells there are for so many slots: enough that few inodes share one.
+#[must_use]
+pub const fn cells(slots: u32) -> u32 {
+    slots * 4
+}
+
+/// Which of them an inode's number falls into. Files made together have numbers at regular distances:
+/// times the golden ratio, whose fraction the product's upper bits are, they spread evenly.
+#[must_use]
+#[inline(always)]
+pub const fn cell_of(inode: u64, cells: u32) -> u32 {
+    let fraction = inode.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    ((fraction * cells as u64) >> 32) as u32
 }
 
 /// A wake-up in the ring.
@@ -156,8 +184,6 @@ pub struct OpenFile {
     pub fd: u32,
     /// Type and permissions.
     pub mode: u32,
-    /// The inode's address in the kernel: a safe name while the descriptor is open.
-    pub address: u64,
     /// What the kernel calls it.
     pub key: Key,
     /// The filesystem's magic number.
@@ -167,11 +193,12 @@ pub struct OpenFile {
 const _: () = {
     assert!(size_of::<Slot>() == 64);
     assert!(size_of::<Key>() == 16);
+    assert!(size_of::<Cell>() == 8);
     assert!(size_of::<Event>() == 8);
     assert!(size_of::<Departed>() == 128);
     assert!(size_of::<Path>() == 264);
     assert!(size_of::<State>() == 32);
-    assert!(size_of::<OpenFile>() == 40);
+    assert!(size_of::<OpenFile>() == 32);
 };
 
 #[cfg(all(feature = "user", not(target_arch = "bpf")))]

@@ -5,15 +5,17 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, Queue, RingBuf},
 };
-use collector_ebpf::{DEPARTED, Departed, Key, Path, RING_BYTES, SLOTS as COUNT, Slot, State};
+use collector_ebpf::{
+    Cell, DEPARTED, Departed, Key, Path, RING_BYTES, SLOTS as COUNT, Slot, State, cells,
+};
 
 /// Tallies, by number; mapped into the agent.
 #[map]
 pub static SLOTS: Array<Slot> = Array::with_max_entries(COUNT, BPF_F_MMAPABLE);
 
-/// The slot of an inode that is in memory, by its address.
+/// What is known by an inode's number; mapped into the agent.
 #[map]
-pub static INODES: HashMap<u64, u32> = HashMap::with_max_entries(COUNT, 0);
+pub static CELLS: Array<Cell> = Array::with_max_entries(cells(COUNT), BPF_F_MMAPABLE);
 
 /// The slot of a file or directory, by what the kernel calls it.
 #[map]

@@ -33,7 +33,6 @@ unsafe extern "C" fn open_files(context: *const TaskFile) -> i32 {
     let told = OpenFile {
         fd,
         mode: inode.mode().into(),
-        address: inode.0 as u64,
         key: key_of(inode),
         magic: inode.super_block().magic(),
     };

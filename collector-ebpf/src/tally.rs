@@ -2,22 +2,26 @@
 //!
 //! Decides nothing by itself; which hook may call what is user space's choice of programs.
 
-use core::arch::asm;
+use core::{arch::asm, ptr::read_volatile};
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_probe_read_kernel};
 use collector_ebpf::{
-    BORN, CHANGED, CHECKS, DIRECTORY, Departed, Event, FILE, GONE, Key, NAME_BYTES, Slot, TRIED,
-    WRITTEN,
+    BORN, CHANGED, CHECKS, Cell, DIRECTORY, Departed, Event, FILE, GONE, Key, NAME_BYTES, Slot,
+    TRIED, WRITTEN,
 };
 
 use crate::{
     fields::Object,
-    maps::{DEPARTED_FILES, EVENTS, FREE, INODES, KNOWN, SLOTS, STATE},
+    maps::{CELLS, DEPARTED_FILES, EVENTS, FREE, KNOWN, SLOTS, STATE},
 };
 
 const TYPE: u16 = 0o170_000;
 const REGULAR: u16 = 0o100_000;
 const FOLDER: u16 = 0o040_000;
+
+/// How many cells there are; set before loading.
+#[unsafe(no_mangle)]
+static CELL_COUNT: u64 = 0;
 
 /// What the kernel calls an inode.
 #[inline(always)]
@@ -35,7 +39,7 @@ pub fn is_directory(inode: Object) -> bool {
 /// Bytes up to `end` were written (`exits`), or are about to be under the inode's lock (tracepoints).
 #[inline(always)]
 pub fn wrote(inode: Object, end: u64, bytes: u64) {
-    if let Some((number, slot)) = slot_at(inode) {
+    if let Some((number, slot)) = slot_of(inode) {
         count(number, slot, end, bytes);
     }
 }
@@ -45,7 +49,7 @@ pub fn wrote(inode: Object, end: u64, bytes: u64) {
 /// it is counted once, unless somebody else appended in between.
 #[inline(always)]
 pub fn may_write(inode: Object, end: u64, bytes: u64, must_not_wait: bool) {
-    let Some((number, slot)) = slot_at(inode) else { return };
+    let Some((number, slot)) = slot_of(inode) else { return };
     // SAFETY: the map's lookup checked the pointer.
     let hook = unsafe { (*slot).hook };
     if hook & CHECKS == 0 {
@@ -81,9 +85,13 @@ fn count(number: u32, slot: *mut Slot, end: u64, bytes: u64) {
 /// The inode is as long as it says now; what was written beyond that is gone.
 #[inline(always)]
 pub fn truncated(inode: Object) {
-    let Some((number, slot)) = slot_at(inode) else { return };
+    let Some((number, slot)) = slot_of(inode) else { return };
     // SAFETY: as above.
     unsafe {
+        // A directory ends with a truncation too, on some filesystems.
+        if (*slot).flags & FILE == 0 {
+            return;
+        }
         let size = inode.size();
         if (*slot).end > size {
             (*slot).end = size;
@@ -96,7 +104,7 @@ pub fn truncated(inode: Object) {
 /// An entry of a directory came, went or changed its name, or the directory itself did.
 #[inline(always)]
 pub fn changed(directory: Object) {
-    let Some((number, slot)) = slot_of(&key_of(directory)) else { return };
+    let Some((number, slot)) = slot_of(directory) else { return };
     // SAFETY: as above.
     unsafe {
         if (*slot).flags & DIRECTORY != 0 {
@@ -109,17 +117,18 @@ pub fn changed(directory: Object) {
 /// could enter it in time but this.
 #[inline(always)]
 pub fn born(inode: Object, directory: Object) {
-    let Some((parent, folder)) = slot_of(&key_of(directory)) else { return };
+    let Some((parent, folder)) = slot_of(directory) else { return };
     // SAFETY: as above; the new slot is nobody else's once it was taken from the queue.
     unsafe {
         if (*folder).flags & DIRECTORY == 0 || inode.mode() & TYPE != REGULAR {
             return;
         }
         // It has one where another hook told of its birth too, and where it gets another name.
-        let key = key_of(inode);
-        if KNOWN.get_ptr(&key).is_some() {
+        if slot_of(inode).is_some() {
             return;
         }
+        let key = key_of(inode);
+        let Some(cell) = cell_of(key.inode) else { return };
         let Ok(Some(number)) = FREE.pop() else { return count_full() };
         let Some(slot) = SLOTS.get_ptr_mut(number) else { return };
         (*slot).inode = key.inode;
@@ -133,9 +142,9 @@ pub fn born(inode: Object, directory: Object) {
         (*slot).parent = parent + 1;
         (*slot).hook = (*folder).hook & CHECKS;
         (*slot).flags = FILE | BORN;
-        let address = inode.0 as u64;
-        if KNOWN.insert(&key, &number, 0).is_err() || INODES.insert(&address, &number, 0).is_err() {
-            let _absent = KNOWN.remove(&key);
+        add_short(&raw mut (*cell).entered, 1);
+        if KNOWN.insert(&key, &number, BPF_NOEXIST.into()).is_err() {
+            add_short(&raw mut (*cell).entered, ONE_LESS);
             (*slot).flags = 0;
             let _full = FREE.push(&number, 0);
             count_full();
@@ -150,9 +159,9 @@ pub fn unlinked(directory: Object, dentry: Object) {
     if inode.0.is_null() || inode.links() > 1 {
         return;
     }
+    let Some((_, slot)) = slot_of(inode) else { return };
     let key = key_of(inode);
-    let Some((_, slot)) = slot_of(&key) else { return };
-    let parent = slot_of(&key_of(directory)).map_or(0, |(number, _)| number + 1);
+    let parent = slot_of(directory).map_or(0, |(number, _)| number + 1);
     let mut gone = Departed { size: inode.size(), parent, ..Departed::default() };
     let length = dentry.dentry_name_len().min(NAME_BYTES as u32);
     // SAFETY: the slot as above; the name is copied by a helper that survives a bad address.
@@ -174,15 +183,11 @@ pub fn unlinked(directory: Object, dentry: Object) {
 /// An inode leaves memory; with its last name gone, for good.
 #[inline(always)]
 pub fn evicted(inode: Object) {
-    let address = inode.0 as u64;
-    if INODES.get_ptr(&address).is_some() {
-        let _gone = INODES.remove(&address);
-    }
     if inode.links() != 0 {
         return;
     }
+    let Some((number, slot)) = slot_of(inode) else { return };
     let key = key_of(inode);
-    let Some((number, slot)) = slot_of(&key) else { return };
     // SAFETY: as above.
     unsafe {
         if (*slot).flags & FILE == 0 {
@@ -212,6 +217,9 @@ pub fn evicted(inode: Object) {
         if KNOWN.remove(&key).is_err() {
             return;
         }
+        if let Some(cell) = cell_of(key.inode) {
+            add_short(&raw mut (*cell).entered, ONE_LESS);
+        }
         (*slot).flags = 0;
         (*slot).armed = 0;
         let _full = FREE.push(&number, 0);
@@ -219,25 +227,38 @@ pub fn evicted(inode: Object) {
     }
 }
 
-/// The slot of an inode in memory; None where the address is somebody else's by now.
+/// An inode's slot. A write pays for this, watched or not: it searches only where it has to.
 #[inline(always)]
-fn slot_at(inode: Object) -> Option<(u32, *mut Slot)> {
-    let address = inode.0 as u64;
-    // SAFETY: the map's lookup checked the pointer; its entries are never freed, only replaced.
-    let number = unsafe { *INODES.get_ptr(&address)? };
-    let slot = SLOTS.get_ptr_mut(number)?;
-    // SAFETY: as above.
-    let same = unsafe {
-        (*slot).inode == inode.inode_number() && (*slot).generation == inode.generation()
+fn slot_of(inode: Object) -> Option<(u32, *mut Slot)> {
+    let cell = cell_of(inode.inode_number())?;
+    // SAFETY: the map's lookup checked the pointer; others change the cell meanwhile.
+    let Cell { entered, last } = unsafe { read_volatile(cell) };
+    if entered == 0 {
+        return None;
+    }
+    let slot = SLOTS.get_ptr_mut(last)?;
+    // SAFETY: as above. A slot that was given back may still say whose it was.
+    let found = unsafe {
+        (*slot).inode == inode.inode_number()
+            && (*slot).generation == inode.generation()
+            && (*slot).device == inode.super_block().device()
+            && (*slot).flags != 0
     };
-    same.then_some((number, slot))
+    if found {
+        return Some((last, slot));
+    }
+    // SAFETY: as above; the map's entries are never freed, only replaced.
+    let number = unsafe { *KNOWN.get_ptr(key_of(inode))? };
+    // SAFETY: as above. Only a hint: it does not matter who writes it last.
+    unsafe { (*cell).last = number };
+    Some((number, SLOTS.get_ptr_mut(number)?))
 }
 
 #[inline(always)]
-fn slot_of(key: &Key) -> Option<(u32, *mut Slot)> {
-    // SAFETY: as in `slot_at`.
-    let number = unsafe { *KNOWN.get_ptr(key)? };
-    Some((number, SLOTS.get_ptr_mut(number)?))
+fn cell_of(inode_number: u64) -> Option<*mut Cell> {
+    // SAFETY: a global.
+    let count = unsafe { read_volatile(&raw const CELL_COUNT) };
+    CELLS.get_ptr_mut(collector_ebpf::cell_of(inode_number, count as u32))
 }
 
 /// Wakes user space, if it asked for that; once.
@@ -283,6 +304,16 @@ fn count_departed_full() {
 unsafe fn add(to: *mut u64, value: u64) {
     // SAFETY: the caller's pointer is an element of a map.
     unsafe { asm!("lock *(u64 *)({to} + 0) += {value}", to = in(reg) to, value = in(reg) value) }
+}
+
+/// What to add to a short to have one less.
+const ONE_LESS: u32 = u32::MAX;
+
+/// Adds atomically, in no order.
+#[inline(always)]
+unsafe fn add_short(to: *mut u32, value: u32) {
+    // SAFETY: as above. Rust has no name for any half register, so these are fixed ones.
+    unsafe { asm!("lock *(u32 *)(r1 + 0) += w2", in("r1") to, in("r2") value) }
 }
 
 /// Adds atomically, and is a full barrier (`Documentation/bpf/standardization/instruction-set.rst`:

@@ -22,7 +22,8 @@ use super::{
 const MODULES: [&str; 6] = ["virtio_pci", "virtio_blk", "loop", "overlay", "xfs", "btrfs"];
 
 /// Of this machine, as the tests call them; busybox stands in for the rest.
-const TOOLS: [&str; 6] = ["losetup", "mkfs.btrfs", "mkfs.ext4", "mkfs.xfs", "mount", "umount"];
+const TOOLS: [&str; 7] =
+    ["losetup", "mkfs.btrfs", "mkfs.ext4", "mkfs.xfs", "mount", "setpriv", "umount"];
 
 const DIRECTORIES: [&str; 12] =
     ["bin", "dev", "etc", "modules", "proc", "root", "run", "scratch", "sys", "tmp", "usr", "var"];

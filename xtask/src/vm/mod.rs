@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 /// Programs that this calls, and the Debian package each is in.
-const NEEDED: [Needed; 10] = [
+const NEEDED: [Needed; 11] = [
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
     ("depmod", "kmod"),
@@ -43,6 +43,7 @@ const NEEDED: [Needed; 10] = [
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("setpriv", "util-linux"),
     ("strip", "binutils"),
     ("xz", "xz-utils"),
 ];

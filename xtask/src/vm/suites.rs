@@ -35,7 +35,7 @@ pub(super) const SUITES: [Suite; 2] = [
     Suite {
         name: "behaviour",
         option: "--test=behaviour",
-        filters: &["rotation::", "crash::", "kernel::"],
+        filters: &["rotation::", "crash::", "kernel::", "doctor::"],
         skip: &[],
         threads: 2,
     },

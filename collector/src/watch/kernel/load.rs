@@ -203,9 +203,13 @@ fn load_object(
     for (global, offset) in offsets {
         loader.override_global(global, offset, true);
     }
-    for map in ["SLOTS", "INODES", "KNOWN", "FREE", "PATHS"] {
+    for map in ["SLOTS", "KNOWN", "FREE", "PATHS"] {
         loader.map_max_entries(map, slots);
     }
+    let cells = collector_ebpf::cells(slots);
+    loader.map_max_entries("CELLS", cells);
+    let cell_count = u64::from(cells);
+    loader.override_global("CELL_COUNT", &cell_count, true);
     if let Some(directory) = directory {
         for map in NAMES {
             loader.map_pin_path(map, directory.join(map));

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 
-use collector_ebpf::{Key, Slot, State};
+use collector_ebpf::{Cell, Key, Slot, State, cell_of};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// An array map, mapped.
@@ -133,6 +133,29 @@ impl Mapped<Slot> {
     /// Names the life of the file.
     pub(super) fn name(&self, number: u32, file_id: u64) {
         field!(AtomicU64, self, number, file_id).store(file_id, Ordering::Release);
+    }
+}
+
+impl Mapped<Cell> {
+    /// An inode with this number is about to have a slot.
+    pub(super) fn add(&self, inode: u64) {
+        self.entered(inode).fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One has none any more.
+    pub(super) fn subtract(&self, inode: u64) {
+        self.entered(inode).fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// How many have one, all together.
+    #[cfg(test)]
+    pub(super) fn total(&self) -> usize {
+        let entered = |cell| field!(AtomicU32, self, cell, entered).load(Ordering::SeqCst) as usize;
+        (0..self.count).map(entered).sum()
+    }
+
+    fn entered(&self, inode: u64) -> &AtomicU32 {
+        field!(AtomicU32, self, cell_of(inode, self.count), entered)
     }
 }
 

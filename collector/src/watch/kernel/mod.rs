@@ -22,7 +22,6 @@ use std::{
     collections::{HashMap, HashSet},
     fs::File,
     io,
-    num::NonZeroU64,
     os::fd::{AsRawFd, BorrowedFd, RawFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -61,18 +60,8 @@ pub(super) struct Kernel {
 struct Entered {
     id: FileId,
     bell: Bell,
-    place: Option<Place>,
-}
-
-/// Where the kernel has a file.
-#[derive(Clone, Copy)]
-struct Place {
-    /// The slot's number.
-    number: u32,
-    /// What the kernel calls the file.
-    key: Key,
-    /// Where its inode is in memory.
-    address: NonZeroU64,
+    /// The slot, and what the kernel calls the file.
+    place: Option<(u32, Key)>,
 }
 
 /// Why something is not watched by the kernel.
@@ -203,7 +192,7 @@ impl Kernel {
     pub(super) fn remove_directory(&mut self, token: DirToken) {
         let Some((number, key)) = self.directories.remove(token) else { return };
         if self.owners.remove_directory(number, token) {
-            self.loaded.tables.leave(key, None);
+            self.loaded.tables.leave(key);
         }
     }
 
@@ -230,8 +219,8 @@ impl Kernel {
         let Some(entered) = self.files.get_mut(token) else { return };
         if entered.id != id {
             entered.id = id;
-            if let Some(place) = entered.place {
-                self.loaded.tables.slots.name(place.number, id.0);
+            if let Some((number, _)) = entered.place {
+                self.loaded.tables.slots.name(number, id.0);
             }
         }
     }
@@ -240,11 +229,11 @@ impl Kernel {
     pub(super) fn remove_file(&mut self, token: FileToken) {
         let Some(entered) = self.files.remove(token) else { return };
         entered.bell.bind(None, false);
-        let Some(Place { number, key, address }) = entered.place else {
+        let Some((number, key)) = entered.place else {
             return self.pending.retain(|(other, _)| *other != token);
         };
         if self.owners.remove_file(number, token) {
-            self.loaded.tables.leave(key, Some(address.get()));
+            self.loaded.tables.leave(key);
         }
     }
 
@@ -277,17 +266,12 @@ impl Kernel {
         // What the kernel says it is, not what it looked like when it was added.
         let active = self.active(told.magic).ok_or(Refusal::Filesystem)?;
         let (hook, unlocked) = (active.slot_hook(), active.unlocked());
-        let address = NonZeroU64::new(told.address).ok_or(Refusal::Unknown)?;
         let tables = &mut self.loaded.tables;
         let number = tables.enter(told.key, FILE).ok_or(Refusal::Full)?;
-        if tables.locate(address.get(), number).is_err() {
-            tables.leave(told.key, None);
-            return Err(Refusal::Full);
-        }
         let Some(file) = self.files.get_mut(token) else { return Ok(()) };
         tables.slots.hook(number, hook);
         tables.slots.name(number, file.id.0);
-        file.place = Some(Place { number, key: told.key, address });
+        file.place = Some((number, told.key));
         file.bell.bind(Some(number), unlocked);
         self.owners.set_file(number, token);
         Ok(())
@@ -344,7 +328,7 @@ impl Kernel {
             unclaimed.into_iter().partition(|(_, key)| self.unclaimed.contains(key));
         for (number, key) in still {
             if !self.owners.has(number) {
-                self.loaded.tables.leave(key, None);
+                self.loaded.tables.leave(key);
             }
         }
         self.unclaimed = new.into_iter().map(|(_, key)| key).collect();
@@ -354,7 +338,7 @@ impl Kernel {
     pub(super) fn forget_strangers(&mut self) {
         for (key, number) in self.loaded.tables.known() {
             if !self.owners.has(number) {
-                self.loaded.tables.leave(key, None);
+                self.loaded.tables.leave(key);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What the agent's own descriptors are called in the kernel: a BPF iterator over them.
 //!
 //! `stat` would have to be guessed from: it names another device on btrfs and overlayfs, and no
-//! address at all. The iterator is made anew for each question; the program is loaded once.
+//! generation. The iterator is made anew for each question; the program is loaded once.
 #![expect(unsafe_code, reason = "bpf(2) has no wrapper that makes an iterator for one process")]
 
 use std::{
@@ -109,9 +109,8 @@ fn parse(record: &[u8]) -> OpenFile {
     OpenFile {
         fd: word(0),
         mode: word(4),
-        address: long(8),
-        key: Key { inode: long(16), device: word(24), generation: word(28) },
-        magic: long(32),
+        key: Key { inode: long(8), device: word(16), generation: word(20) },
+        magic: long(24),
     }
 }
 

@@ -8,7 +8,9 @@ use aya::{
     Ebpf,
     maps::{HashMap, Map, MapData, MapError, Queue, RingBuf},
 };
-use collector_ebpf::{BORN, Departed, Event, FILE, Key, PATH_BYTES, Path, Slot, State};
+use collector_ebpf::{
+    BORN, Cell, Departed, Event, FILE, Key, PATH_BYTES, Path, Slot, State, cells,
+};
 
 use super::{LoadError, mapped::Mapped};
 
@@ -16,7 +18,7 @@ use super::{LoadError, mapped::Mapped};
 pub(super) struct Tables {
     pub(super) slots: Arc<Mapped<Slot>>,
     state: Mapped<State>,
-    inodes: HashMap<MapData, u64, u32>,
+    pub(super) cells: Mapped<Cell>,
     known: HashMap<MapData, Key, u32>,
     free: Queue<MapData, u32>,
     departed: HashMap<MapData, Key, Departed>,
@@ -24,19 +26,23 @@ pub(super) struct Tables {
     events: RingBuf<MapData>,
 }
 
+/// The kernel's flag for an entry that must be new.
+const NOEXIST: u64 = 1;
+
 /// The maps' names in the object, all of which are pinned.
 pub(super) const NAMES: [&str; 8] =
-    ["SLOTS", "STATE", "INODES", "KNOWN", "FREE", "DEPARTED_FILES", "PATHS", "EVENTS"];
+    ["SLOTS", "STATE", "CELLS", "KNOWN", "FREE", "DEPARTED_FILES", "PATHS", "EVENTS"];
 
 impl Tables {
     /// Takes the maps out of a loaded object.
     pub(super) fn take(ebpf: &mut Ebpf, slots: u32) -> Result<Self, LoadError> {
         let mapped = Mapped::new(array(ebpf, "SLOTS")?.fd(), slots);
         let state = Mapped::new(array(ebpf, "STATE")?.fd(), 1);
+        let cells = Mapped::new(array(ebpf, "CELLS")?.fd(), cells(slots));
         Ok(Self {
             slots: Arc::new(mapped.map_err(LoadError::Mapping)?),
             state: state.map_err(LoadError::Mapping)?,
-            inodes: take(ebpf, "INODES")?,
+            cells: cells.map_err(LoadError::Mapping)?,
             known: take(ebpf, "KNOWN")?,
             free: take(ebpf, "FREE")?,
             departed: take(ebpf, "DEPARTED_FILES")?,
@@ -69,36 +75,33 @@ impl Tables {
 
     /// The slot of this inode: its own if it has one, else a free one. None: there is none left.
     pub(super) fn enter(&mut self, key: Key, flags: u32) -> Option<u32> {
-        if let Ok(number) = self.known.get(&key, 0)
-            && self.slots.flags(number) & flags != 0
-        {
+        if let Some(number) = self.own(key, flags) {
             return Some(number);
         }
         let number = self.free.pop(0).ok()?;
         self.slots.set(number, key, flags);
-        if self.known.insert(key, number, 0).is_err() {
+        self.cells.add(key.inode);
+        if self.known.insert(key, number, NOEXIST).is_err() {
+            // A program was faster, or there is no room.
+            self.cells.subtract(key.inode);
             self.give_back(number);
-            return None;
+            return self.own(key, flags);
         }
         Some(number)
     }
 
-    /// The inode at this address has this slot. Its writes count from now on.
-    pub(super) fn locate(&mut self, address: u64, number: u32) -> Result<(), MapError> {
-        self.inodes.insert(address, number, 0)
+    fn own(&self, key: Key, flags: u32) -> Option<u32> {
+        let number = self.known.get(&key, 0).ok()?;
+        (self.slots.flags(number) & flags != 0).then_some(number)
     }
 
     /// Ends the tally of an inode and gives its slot back; a program may have done so before.
-    pub(super) fn leave(&mut self, key: Key, address: Option<u64>) {
+    pub(super) fn leave(&mut self, key: Key) {
         let Ok(number) = self.known.get(&key, 0) else { return };
         if self.known.remove(&key).is_err() {
             return;
         }
-        // An address where somebody else's inode lies by now is left alone.
-        let address = address.filter(|at| self.inodes.get(at, 0).is_ok_and(|at| at == number));
-        if let Some(address) = address {
-            let _gone = self.inodes.remove(&address);
-        }
+        self.cells.subtract(key.inode);
         let _none = self.departed.remove(&key);
         let _none = self.paths.remove(&number);
         self.give_back(number);

@@ -4,7 +4,10 @@
 use std::{
     fs,
     io::{IoSlice, Write},
-    os::{fd::AsRawFd, unix::fs::FileExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
     process::Command,
 };
 
@@ -37,8 +40,8 @@ impl Disk {
         fs::create_dir(&at).map_err(|error| error.to_string())?;
         let mut mount = Command::new("mount");
         match filesystem {
-            "tmpfs" => {
-                mount.args(["-t", "tmpfs", "none"]);
+            "bpf" | "tmpfs" => {
+                mount.args(["-t", filesystem, "none"]);
             }
             "overlay" => {
                 let dir = disk.dir.path();
@@ -99,10 +102,18 @@ impl Bench {
 
     /// A new file that is watched; None where no hook covers it.
     fn create(&mut self) -> Option<(u64, Arc<File>)> {
+        let path = self.dir.join("new");
+        File::create_new(&path).unwrap();
+        self.adopt(&path)
+    }
+
+    /// Watches a file that is there, and gives it the token's name; None where no hook covers it.
+    fn adopt(&mut self, path: &Path) -> Option<(u64, Arc<File>)> {
         self.tokens += 1;
-        let (token, path) = (self.tokens, self.dir.join(format!("{}.log", self.tokens)));
-        let mut options = File::options();
-        let file = Arc::new(options.read(true).write(true).create_new(true).open(path).unwrap());
+        let token = self.tokens;
+        fs::rename(path, self.path(token)).unwrap();
+        let opened = File::options().read(true).write(true).open(self.path(token));
+        let file = Arc::new(opened.unwrap());
         if !self.kernel.covers(&file) {
             return None;
         }
@@ -116,8 +127,15 @@ impl Bench {
     }
 
     fn slot(&self, token: u64) -> collector_ebpf::Slot {
-        let Place { number, .. } = self.kernel.files[FileToken::numbered(token)].place.unwrap();
+        let (number, _) = self.kernel.files[FileToken::numbered(token)].place.unwrap();
         self.kernel.loaded.tables.slots.slot(number)
+    }
+
+    /// Whether the cells count exactly what is entered, and how many that is.
+    fn entered(&self) -> usize {
+        let tables = &self.kernel.loaded.tables;
+        assert_eq!(tables.cells.total(), tables.known().len());
+        tables.cells.total()
     }
 
     /// Nothing was written but once, and no hole was left.
@@ -341,7 +359,7 @@ fn a_bell_whose_writers_are_unlocked_heeds_the_number_of_writes_too() {
         return;
     };
     let entered = &bench.kernel.files[FileToken::numbered(token)];
-    let number = entered.place.unwrap().number;
+    let number = entered.place.unwrap().0;
     for unlocked in [true, false] {
         entered.bell.bind(Some(number), unlocked);
         entered.bell.set(u64::MAX);
@@ -399,4 +417,183 @@ fn a_file_that_found_no_slot_is_not_entered_when_it_is_renamed() {
     // One that has its slot keeps slot and bell.
     assert!(watched(&mut watcher, 2, "renamed too", &files[1]).is_some());
     assert_eq!(by_kernel(), before);
+}
+
+#[test]
+fn numbers_at_regular_distances_do_not_share_a_cell() {
+    let cells = collector_ebpf::cells(collector_ebpf::SLOTS);
+    for distance in [1, 2, 16, 64, 8_192, 1 << 32] {
+        let numbers = (0..10_000).map(|n| 800_000 + n * distance);
+        let used = numbers.map(|number| collector_ebpf::cell_of(number, cells));
+        assert_eq!(used.collect::<HashSet<_>>().len(), 10_000, "every {distance}th");
+    }
+}
+
+#[test]
+fn files_that_share_a_cell_are_counted_apart() {
+    if !is_available() {
+        return;
+    }
+    let config = KernelWatch { max_files: 64, ..KernelWatch::default() };
+    let (loaded, dir) = (load::load(&config, None).unwrap(), tempfile::tempdir().unwrap());
+    let mut bench = Bench { dir: dir.path().to_owned(), kernel: Kernel::new(loaded), tokens: 0 };
+    let cells = collector_ebpf::cells(config.max_files);
+    let mut by_cell = HashMap::<u32, Vec<PathBuf>>::new();
+    let together = (0..=2 * cells).find_map(|number| {
+        let path = dir.path().join(number.to_string());
+        let inode = File::create(&path).unwrap().metadata().unwrap().ino();
+        let sharing = by_cell.entry(collector_ebpf::cell_of(inode, cells)).or_default();
+        sharing.push(path);
+        (sharing.len() == 3).then(|| sharing.clone())
+    });
+    let [one, two, stranger] = together.unwrap().try_into().unwrap();
+    let Some((one, file_of_one)) = bench.adopt(&one) else {
+        println!("skipped: no hook covers {}", dir.path().display());
+        return;
+    };
+    let (two, file_of_two) = bench.adopt(&two).unwrap();
+    let stranger = File::options().write(true).open(stranger).unwrap();
+    let all = |bench: &Bench| -> u64 {
+        let slots = &bench.kernel.loaded.tables.slots;
+        (0..slots.count()).map(|number| slots.slot(number).bytes).sum()
+    };
+    for n in 0..10 {
+        for (token, mut file) in [(one, &*file_of_one), (two, &*file_of_two)] {
+            file.write_all(&line(n)).unwrap();
+            bench.expect_exact(token, "one of two in a cell");
+        }
+        let before = all(&bench);
+        stranger.write_all_at(b"x", n as u64).unwrap();
+        assert_eq!(all(&bench), before);
+    }
+    bench.kernel.remove_file(FileToken::numbered(one));
+    assert_eq!(bench.entered(), 1);
+    (&*file_of_two).write_all(b"more").unwrap();
+    bench.expect_exact(two, "the one that stayed");
+    let before = all(&bench);
+    (&*file_of_one).write_all(b"more").unwrap();
+    assert_eq!(all(&bench), before);
+    // It comes back, to a slot of its own.
+    let (one, _file) = bench.adopt(&bench.path(one)).unwrap();
+    (&*file_of_one).write_all(b"again").unwrap();
+    (&*file_of_two).write_all(b"again").unwrap();
+    assert_eq!(bench.slot(one).bytes, 5);
+    bench.expect_exact(two, "the one that stayed");
+    bench.kernel.remove_file(FileToken::numbered(one));
+    bench.kernel.remove_file(FileToken::numbered(two));
+    assert_eq!(bench.entered(), 0);
+}
+
+/// Files come and go, known to the agent and to the programs only, at once.
+fn churn(filesystem: &str) {
+    const KEPT: usize = 7;
+    if !is_available() {
+        return;
+    }
+    let Some(disk) = Disk::new(filesystem) else { return };
+    let mut bench = Bench::new(disk.path());
+    let births = bench.kernel.add_directory(DirToken::numbered(0), &disk.path()).is_ok();
+    let path = |writer: usize, n: usize| disk.path().join(format!("{writer}-{n}"));
+    let kept = std::thread::scope(|scope| {
+        for writer in 0..2 {
+            scope.spawn(move || {
+                for n in 0..10 * WRITES {
+                    fs::write(path(writer, n), line(n)).unwrap();
+                    if n % KEPT != 0 {
+                        fs::remove_file(path(writer, n)).unwrap();
+                    }
+                }
+            });
+        }
+        let mut kept = Vec::new();
+        for n in 0..WRITES {
+            let Some((token, file)) = bench.create() else { break };
+            file.write_all_at(&line(n), 0).unwrap();
+            bench.expect_exact(token, "among files that come and go");
+            match n % 3 {
+                0 => {
+                    fs::remove_file(bench.path(token)).unwrap();
+                    bench.kernel.remove_file(FileToken::numbered(token));
+                }
+                1 => bench.kernel.remove_file(FileToken::numbered(token)),
+                _ => kept.push((token, file)),
+            }
+            bench.kernel.drain(|_| {});
+            bench.kernel.departed();
+        }
+        kept
+    });
+    if kept.is_empty() {
+        println!("skipped: {filesystem} has no hook on this kernel; inotify watches it");
+        return;
+    }
+    for (token, file) in &kept {
+        file.write_all_at(b"more", file.metadata().unwrap().len()).unwrap();
+        bench.expect_exact(*token, "after all others");
+    }
+    if births {
+        for n in (0..10 * WRITES).step_by(10 * KEPT) {
+            let (token, _file) = bench.adopt(&path(0, n)).unwrap();
+            bench.expect_exact(token, "since its birth");
+        }
+    }
+    for token in 0..=bench.tokens {
+        bench.kernel.remove_file(FileToken::numbered(token));
+    }
+    bench.entered();
+    (0..2).for_each(|_| bench.kernel.forget_unclaimed());
+    assert_eq!(bench.entered(), usize::from(births));
+    bench.kernel.remove_directory(DirToken::numbered(0));
+    assert_eq!(bench.entered(), 0);
+}
+
+#[test]
+fn churn_on_ext4_leaves_no_file_uncounted_and_nothing_behind() {
+    churn("ext4");
+}
+
+#[test]
+fn churn_on_xfs_leaves_no_file_uncounted_and_nothing_behind() {
+    churn("xfs");
+}
+
+#[test]
+fn churn_on_tmpfs_leaves_no_file_uncounted_and_nothing_behind() {
+    churn("tmpfs");
+}
+
+#[test]
+fn what_the_programs_know_is_taken_over() {
+    if !is_available() {
+        return;
+    }
+    let Some(pins) = Disk::new("bpf") else { return };
+    let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = KernelWatch { pin_dir: pins.path(), ..KernelWatch::default() };
+    let start = |tokens| {
+        let kernel = Kernel::start(&config, state.path()).unwrap();
+        Bench { dir: dir.path().to_owned(), kernel, tokens }
+    };
+    let mut bench = start(0);
+    let Some((token, file)) = bench.create() else {
+        println!("skipped: no hook covers {}", dir.path().display());
+        return;
+    };
+    bench.create().unwrap();
+    file.write_all_at(b"before", 0).unwrap();
+    let path = bench.path(token);
+    drop(bench);
+    file.write_all_at(b"meanwhile", 6).unwrap();
+    let mut bench = start(2);
+    assert!(bench.kernel.loaded.taken_over);
+    assert_eq!(bench.entered(), 2);
+    let (token, file) = bench.adopt(&path).unwrap();
+    file.write_all_at(b"after", 15).unwrap();
+    bench.expect_exact(token, "before, meanwhile and after");
+    bench.kernel.forget_strangers();
+    assert_eq!(bench.entered(), 1);
+    file.write_all_at(b"alone", 20).unwrap();
+    bench.expect_exact(token, "the only one that is left");
+    bench.kernel.remove_file(FileToken::numbered(token));
+    assert_eq!(bench.entered(), 0);
 }
