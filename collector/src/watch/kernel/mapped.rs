@@ -4,13 +4,16 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 
 use collector_ebpf::{Cell, Key, Slot, State, cell_of};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::{
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+    param::page_size,
+};
 
 /// An array map, mapped.
 pub(super) struct Mapped<T> {
@@ -28,12 +31,17 @@ unsafe impl<T> Sync for Mapped<T> {}
 impl<T> Mapped<T> {
     /// Maps an array map of `count` values of type `T`, created with `BPF_F_MMAPABLE`.
     pub(super) fn new(map: impl AsFd, count: u32) -> io::Result<Self> {
+        Self::part(map, 0, count)
+    }
+
+    /// Maps `count` values from byte `offset` on, which must be a page's first.
+    fn part(map: impl AsFd, offset: u64, count: u32) -> io::Result<Self> {
         let length = count as usize * size_of::<T>();
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice; the kernel refuses it where
         // the map is shorter.
         let at = unsafe {
-            mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, map, 0)
+            mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, map, offset)
                 .map_err(io::Error::from)?
         };
         let at = NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
@@ -136,26 +144,44 @@ impl Mapped<Slot> {
     }
 }
 
-impl Mapped<Cell> {
-    /// An inode with this number is about to have a slot.
-    pub(super) fn add(&self, inode: u64) {
-        self.entered(inode).fetch_add(1, Ordering::SeqCst);
+/// The cells. The agent touches one where it enters or forgets something, and maps a page for that:
+/// all of them would be a good part of a quiet agent's memory.
+pub(super) struct Cells {
+    map: OwnedFd,
+    count: u32,
+}
+
+impl Cells {
+    /// Of an array map of `count` cells, created with `BPF_F_MMAPABLE`.
+    pub(super) fn new(map: impl AsFd, count: u32) -> io::Result<Self> {
+        Ok(Self { map: map.as_fd().try_clone_to_owned()?, count })
     }
 
-    /// One has none any more.
+    /// An inode with this number is about to have a slot.
+    pub(super) fn add(&self, inode: u64) -> io::Result<()> {
+        self.change(inode, |entered| entered.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// One has none any more. Where that fails, the cell stays too high, which costs time only.
     pub(super) fn subtract(&self, inode: u64) {
-        self.entered(inode).fetch_sub(1, Ordering::SeqCst);
+        let _too_high = self.change(inode, |entered| entered.fetch_sub(1, Ordering::SeqCst));
     }
 
     /// How many have one, all together.
     #[cfg(test)]
     pub(super) fn total(&self) -> usize {
-        let entered = |cell| field!(AtomicU32, self, cell, entered).load(Ordering::SeqCst) as usize;
+        let all = Mapped::<Cell>::new(&self.map, self.count).unwrap();
+        let entered = |cell| field!(AtomicU32, all, cell, entered).load(Ordering::SeqCst) as usize;
         (0..self.count).map(entered).sum()
     }
 
-    fn entered(&self, inode: u64) -> &AtomicU32 {
-        field!(AtomicU32, self, cell_of(inode, self.count), entered)
+    fn change(&self, inode: u64, change: impl FnOnce(&AtomicU32) -> u32) -> io::Result<()> {
+        let in_page = (page_size() / size_of::<Cell>()) as u32;
+        let cell = cell_of(inode, self.count);
+        let offset = u64::from(cell / in_page) * page_size() as u64;
+        let page = Mapped::<Cell>::part(&self.map, offset, in_page)?;
+        change(field!(AtomicU32, page, cell % in_page, entered));
+        Ok(())
     }
 }
 

@@ -8,17 +8,18 @@ use aya::{
     Ebpf,
     maps::{HashMap, Map, MapData, MapError, Queue, RingBuf},
 };
-use collector_ebpf::{
-    BORN, Cell, Departed, Event, FILE, Key, PATH_BYTES, Path, Slot, State, cells,
-};
+use collector_ebpf::{BORN, Departed, Event, FILE, Key, PATH_BYTES, Path, Slot, State, cells};
 
-use super::{LoadError, mapped::Mapped};
+use super::{
+    LoadError,
+    mapped::{Cells, Mapped},
+};
 
 /// See the module.
 pub(super) struct Tables {
     pub(super) slots: Arc<Mapped<Slot>>,
     state: Mapped<State>,
-    pub(super) cells: Mapped<Cell>,
+    pub(super) cells: Cells,
     known: HashMap<MapData, Key, u32>,
     free: Queue<MapData, u32>,
     departed: HashMap<MapData, Key, Departed>,
@@ -38,7 +39,7 @@ impl Tables {
     pub(super) fn take(ebpf: &mut Ebpf, slots: u32) -> Result<Self, LoadError> {
         let mapped = Mapped::new(array(ebpf, "SLOTS")?.fd(), slots);
         let state = Mapped::new(array(ebpf, "STATE")?.fd(), 1);
-        let cells = Mapped::new(array(ebpf, "CELLS")?.fd(), cells(slots));
+        let cells = Cells::new(array(ebpf, "CELLS")?.fd(), cells(slots));
         Ok(Self {
             slots: Arc::new(mapped.map_err(LoadError::Mapping)?),
             state: state.map_err(LoadError::Mapping)?,
@@ -80,7 +81,10 @@ impl Tables {
         }
         let number = self.free.pop(0).ok()?;
         self.slots.set(number, key, flags);
-        self.cells.add(key.inode);
+        if self.cells.add(key.inode).is_err() {
+            self.give_back(number);
+            return None;
+        }
         if self.known.insert(key, number, NOEXIST).is_err() {
             // A program was faster, or there is no room.
             self.cells.subtract(key.inode);
