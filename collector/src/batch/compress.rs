@@ -46,9 +46,12 @@ impl Compressor {
     pub fn compress(&mut self, payload: &mut Vec<u8>) -> io::Result<Bytes> {
         let Self { kind, scratch } = self;
         scratch.clear();
+        let bound = zstd::zstd_safe::compress_bound(payload.len());
+        // A burst's batches were larger.
+        scratch.shrink_to(2 * bound);
         match kind {
             Kind::Zstd(compressor) => {
-                scratch.reserve(zstd::zstd_safe::compress_bound(payload.len()));
+                scratch.reserve(bound);
                 compressor.compress_to_buffer(payload, scratch)?;
             }
             Kind::Gzip(level) => {
@@ -68,6 +71,16 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    #[test]
+    fn a_burst_leaves_no_room_behind() {
+        for kind in [Compression::Zstd, Compression::Gzip] {
+            let mut compressor = Compressor::new(kind, 1).unwrap();
+            compressor.compress(&mut vec![b'x'; 4 << 20]).unwrap();
+            compressor.compress(&mut b"a line\n".to_vec()).unwrap();
+            assert!(compressor.scratch.capacity() < 4 << 10, "{}", compressor.scratch.capacity());
+        }
+    }
 
     #[test]
     fn every_kind_round_trips_and_empties_the_payload() {

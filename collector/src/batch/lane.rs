@@ -211,6 +211,8 @@ impl Lane {
             0 => Bytes::new(),
             _ => compressor.compress(&mut self.payload)?,
         };
+        // What a burst took, a quiet lane gives back; a full batch's room stays.
+        self.payload.shrink_to(2 * self.expected);
         let mut permit = self.permit.take();
         if let Some(permit) = &mut permit {
             permit.shrink_to(payload.len());
