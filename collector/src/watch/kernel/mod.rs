@@ -48,7 +48,8 @@ pub(super) struct Kernel {
     loaded: Loaded,
     owners: Owners,
     files: SecondaryMap<FileToken, Entered>,
-    directories: SecondaryMap<DirToken, (u32, Key)>,
+    /// The slots.
+    directories: SecondaryMap<DirToken, u32>,
     /// To be entered in the next wait.
     pending: Vec<(FileToken, Arc<File>)>,
     /// Files that nobody had claimed when they were last looked for.
@@ -60,8 +61,8 @@ pub(super) struct Kernel {
 struct Entered {
     id: FileId,
     bell: Bell,
-    /// The slot, and what the kernel calls the file.
-    place: Option<(u32, Key)>,
+    /// The slot. It stays the file's as long as somebody holds that open, as whoever adds it does.
+    place: Option<u32>,
 }
 
 /// Why something is not watched by the kernel.
@@ -184,15 +185,15 @@ impl Kernel {
         tables.slots.hook(number, hook);
         tables.slots.arm(number);
         self.owners.add_directory(number, token);
-        self.directories.insert(token, (number, told.key));
+        self.directories.insert(token, number);
         Ok(())
     }
 
     /// Forgets a directory.
     pub(super) fn remove_directory(&mut self, token: DirToken) {
-        let Some((number, key)) = self.directories.remove(token) else { return };
+        let Some(number) = self.directories.remove(token) else { return };
         if self.owners.remove_directory(number, token) {
-            self.loaded.tables.leave(key);
+            self.loaded.tables.leave_slot(number);
         }
     }
 
@@ -219,7 +220,7 @@ impl Kernel {
         let Some(entered) = self.files.get_mut(token) else { return };
         if entered.id != id {
             entered.id = id;
-            if let Some((number, _)) = entered.place {
+            if let Some(number) = entered.place {
                 self.loaded.tables.slots.name(number, id.0);
             }
         }
@@ -229,11 +230,11 @@ impl Kernel {
     pub(super) fn remove_file(&mut self, token: FileToken) {
         let Some(entered) = self.files.remove(token) else { return };
         entered.bell.bind(None, false);
-        let Some((number, key)) = entered.place else {
+        let Some(number) = entered.place else {
             return self.pending.retain(|(other, _)| *other != token);
         };
         if self.owners.remove_file(number, token) {
-            self.loaded.tables.leave(key);
+            self.loaded.tables.leave_slot(number);
         }
     }
 
@@ -271,7 +272,7 @@ impl Kernel {
         let Some(file) = self.files.get_mut(token) else { return Ok(()) };
         tables.slots.hook(number, hook);
         tables.slots.name(number, file.id.0);
-        file.place = Some((number, told.key));
+        file.place = Some(number);
         file.bell.bind(Some(number), unlocked);
         self.owners.set_file(number, token);
         Ok(())

@@ -111,6 +111,15 @@ impl Tables {
         self.give_back(number);
     }
 
+    /// The same, of the inode that has this slot.
+    pub(super) fn leave_slot(&mut self, number: u32) {
+        let Slot { inode, device, generation, .. } = self.slots.slot(number);
+        let key = Key { inode, device, generation };
+        if self.known.get(&key, 0).is_ok_and(|known| known == number) {
+            self.leave(key);
+        }
+    }
+
     /// Keeps a directory's path.
     pub(super) fn note_path(&mut self, number: u32, path: &std::path::Path) {
         let text = path.as_os_str().as_encoded_bytes();

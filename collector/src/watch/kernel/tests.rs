@@ -127,7 +127,7 @@ impl Bench {
     }
 
     fn slot(&self, token: u64) -> collector_ebpf::Slot {
-        let (number, _) = self.kernel.files[FileToken::numbered(token)].place.unwrap();
+        let number = self.kernel.files[FileToken::numbered(token)].place.unwrap();
         self.kernel.loaded.tables.slots.slot(number)
     }
 
@@ -359,7 +359,7 @@ fn a_bell_whose_writers_are_unlocked_heeds_the_number_of_writes_too() {
         return;
     };
     let entered = &bench.kernel.files[FileToken::numbered(token)];
-    let number = entered.place.unwrap().0;
+    let number = entered.place.unwrap();
     for unlocked in [true, false] {
         entered.bell.bind(Some(number), unlocked);
         entered.bell.set(u64::MAX);
