@@ -13,43 +13,46 @@ use crate::{
     read::identity::FileId,
 };
 
-/// What ends every record of one source.
+/// What ends every record of one source, by stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceEncoding {
-    /// From the quote that closes the body to the newline, of a record from standard output.
-    ending: Box<[u8]>,
+    /// From the quote that closes the body to the newline; stdout, stderr.
+    endings: [Box<[u8]>; 2],
 }
 
 impl SourceEncoding {
     /// Encodes a source's attributes.
     pub fn new(source: &Source, framing: Framing) -> Self {
-        let mut out = STDOUT.to_vec();
-        for (key, value) in source.attributes.iter() {
-            out.extend_from_slice(b",\"");
-            escape::append_str(&mut out, key);
-            out.extend_from_slice(b"\":\"");
-            escape::append_str(&mut out, value);
-            out.push(b'"');
-        }
-        out.extend_from_slice(match framing {
-            Framing::Lines => b"}\n",
-            Framing::Array => b"},\n",
-        });
-        Self { ending: out.into_boxed_slice() }
+        let ending = |stream: &[u8]| {
+            let mut out = stream.to_vec();
+            for (key, value) in source.attributes.iter() {
+                out.extend_from_slice(b",\"");
+                escape::append_str(&mut out, key);
+                out.extend_from_slice(b"\":\"");
+                escape::append_str(&mut out, value);
+                out.push(b'"');
+            }
+            out.extend_from_slice(match framing {
+                Framing::Lines => b"}\n",
+                Framing::Array => b"},\n",
+            });
+            out.into_boxed_slice()
+        };
+        Self { endings: [ending(STDOUT), ending(STDERR)] }
     }
 
     /// Bytes that a record is longer than its escaped body, at most, leaving out marks.
     pub fn overhead(&self) -> usize {
-        HEAD + self.ending.len()
+        HEAD + self.endings[0].len()
     }
 
-    /// The ending of a stream's records, but that it says standard output for standard error.
     #[inline]
     fn ending(&self, stream: Stream) -> &[u8] {
         match stream {
-            Stream::Stdout | Stream::Stderr => &self.ending,
+            Stream::Stdout => &self.endings[0],
+            Stream::Stderr => &self.endings[1],
             // The quote that closes the stream's name does as well for the body.
-            Stream::None => &self.ending[STDOUT.len() - 1..],
+            Stream::None => &self.endings[0][STDOUT.len() - 1..],
         }
     }
 }
@@ -135,11 +138,6 @@ pub fn append(
         out.extend_from_slice(&ending[1..]);
     } else {
         out.extend_from_slice(ending);
-    }
-    if record.stream == Stream::Stderr {
-        // Put right rather than put together: one copy costs less than two.
-        let start = out.len() - ending.len() + STDOUT.len() - STDERR.len();
-        out[start..][..STDERR.len()].copy_from_slice(STDERR);
     }
 }
 
@@ -235,8 +233,7 @@ fn eight_digits(value: u32) -> [u8; 8] {
 
 /// What stands between the body and the source's attributes.
 const STDOUT: &[u8; 25] = b"\",\"log.iostream\":\"stdout\"";
-/// The end of that, of a record from standard error.
-const STDERR: &[u8; 7] = b"stderr\"";
+const STDERR: &[u8; 25] = b"\",\"log.iostream\":\"stderr\"";
 
 /// Everything before the body, at its longest.
 const HEAD: usize =

@@ -11,8 +11,8 @@ use crate::{
     discover::Source,
 };
 
-/// How many are kept.
-const KEPT: usize = 256;
+/// How many are kept: as many as a usual node has containers for each reader.
+const KEPT: usize = 128;
 
 /// One reader's. Sinks of equal framing share one.
 #[derive(Default)]
