@@ -6,6 +6,10 @@ use bytes::Bytes;
 
 use super::Compression;
 
+/// After so many small payloads in a row zstd's context is made anew. At the least it takes some
+/// 100 KiB, after a full batch above 1 MiB.
+const SMALL: u32 = 16;
+
 /// Compresses for one sink on one thread.
 pub struct Compressor {
     kind: Kind,
@@ -13,9 +17,37 @@ pub struct Compressor {
 }
 
 enum Kind {
-    Zstd(zstd::bulk::Compressor<'static>),
+    Zstd(Zstd),
     Gzip(flate2::Compression),
     None,
+}
+
+/// A context, which is as large as the largest payload it has seen wanted it.
+struct Zstd {
+    context: zstd::bulk::Compressor<'static>,
+    level: i32,
+    largest: usize,
+    /// Payloads in a row that were far smaller.
+    small: u32,
+}
+
+impl Zstd {
+    fn context(level: i32) -> io::Result<zstd::bulk::Compressor<'static>> {
+        let mut context = zstd::bulk::Compressor::new(level)?;
+        context.include_checksum(true)?;
+        Ok(context)
+    }
+
+    /// The context, made anew once it is far too large for what comes.
+    fn context_for(&mut self, len: usize) -> io::Result<&mut zstd::bulk::Compressor<'static>> {
+        self.small = if len < self.largest / 8 { self.small + 1 } else { 0 };
+        if self.small == SMALL {
+            self.context = Self::context(self.level)?;
+            (self.largest, self.small) = (0, 0);
+        }
+        self.largest = self.largest.max(len);
+        Ok(&mut self.context)
+    }
 }
 
 impl Compressor {
@@ -26,9 +58,7 @@ impl Compressor {
     pub fn new(compression: Compression, level: i32) -> io::Result<Self> {
         let kind = match compression {
             Compression::Zstd => {
-                let mut compressor = zstd::bulk::Compressor::new(level)?;
-                compressor.include_checksum(true)?;
-                Kind::Zstd(compressor)
+                Kind::Zstd(Zstd { context: Zstd::context(level)?, level, largest: 0, small: 0 })
             }
             Compression::Gzip => {
                 let level = u32::try_from(level.clamp(1, 9)).unwrap_or(6);
@@ -48,11 +78,11 @@ impl Compressor {
         scratch.clear();
         let bound = zstd::zstd_safe::compress_bound(payload.len());
         // A burst's batches were larger.
-        scratch.shrink_to(2 * bound);
+        scratch.shrink_to(bound);
         match kind {
-            Kind::Zstd(compressor) => {
+            Kind::Zstd(zstd) => {
                 scratch.reserve(bound);
-                compressor.compress_to_buffer(payload, scratch)?;
+                zstd.context_for(payload.len())?.compress_to_buffer(payload, scratch)?;
             }
             Kind::Gzip(level) => {
                 let mut encoder = flate2::write::GzEncoder::new(&mut *scratch, *level);
@@ -71,6 +101,23 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    #[test]
+    fn a_context_is_made_anew_after_small_payloads_only() {
+        let level = 1;
+        let context = Zstd::context(level).unwrap();
+        let mut zstd = Zstd { context, level, largest: 0, small: 0 };
+        zstd.context_for(1 << 20).unwrap();
+        for _ in 1..SMALL {
+            zstd.context_for(100).unwrap();
+        }
+        zstd.context_for(1 << 20).unwrap();
+        assert_eq!((zstd.largest, zstd.small), (1 << 20, 0));
+        for _ in 0..SMALL {
+            zstd.context_for(100).unwrap();
+        }
+        assert_eq!((zstd.largest, zstd.small), (100, 0));
+    }
 
     #[test]
     fn a_burst_leaves_no_room_behind() {

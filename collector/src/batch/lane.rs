@@ -211,8 +211,10 @@ impl Lane {
             0 => Bytes::new(),
             _ => compressor.compress(&mut self.payload)?,
         };
-        // What a burst took, a quiet lane gives back; a full batch's room stays.
-        self.payload.shrink_to(2 * self.expected);
+        if raw_len < self.limit / 2 {
+            // A quiet lane keeps no room, least of all what a burst took.
+            self.payload = Vec::new();
+        }
         let mut permit = self.permit.take();
         if let Some(permit) = &mut permit {
             permit.shrink_to(payload.len());
