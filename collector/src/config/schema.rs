@@ -242,7 +242,8 @@ pub struct Batch {
     pub max_bytes: ByteSize,
     /// Records.
     pub max_lines: u32,
-    /// Age of the first record; 0: as soon as nothing is left to read.
+    /// Age of the first record; 0: as soon as nothing is left to read. Lines that are written without
+    /// pause are looked for twice in that time, where the kernel watches.
     pub max_age: Span,
 }
 

@@ -41,9 +41,9 @@ use names::Names;
 /// events become one.
 const TURN: Duration = Duration::from_millis(2);
 
-/// The same for the kernel's wake-ups, of which a busy writer makes one a look: a quarter of the time
-/// that a batch is given to fill anyway, at most this.
-const KERNEL_TURN: Duration = Duration::from_millis(250);
+/// The same for the kernel's wake-ups, of which a busy writer makes one a look: half of the time that
+/// a batch is given to fill anyway, at most this.
+const KERNEL_TURN: Duration = Duration::from_millis(500);
 
 /// What the kernel watches is swept this many times more seldom than what inotify does: files for
 /// the sake of writers that pass by its hooks (mmap), directories, which nothing passes by, only in
@@ -162,7 +162,7 @@ impl Combined {
         let sweep_interval = config.watch.sweep_interval.0.max(poll_interval);
         Self {
             kernel,
-            kernel_turn: KERNEL_TURN.min(config.batch.max_age.0 / 4),
+            kernel_turn: KERNEL_TURN.min(config.batch.max_age.0 / 2),
             inotify,
             waker,
             metrics,
@@ -548,8 +548,8 @@ mod tests {
     /// There are tens of thousands of each.
     #[test]
     fn what_is_kept_of_a_directory_and_a_file_is_small() {
-        assert!(size_of::<Directory>() <= 136, "{}", size_of::<Directory>());
-        assert!(size_of::<Watched>() <= 96, "{}", size_of::<Watched>());
+        assert!(size_of::<Directory>() <= 112, "{}", size_of::<Directory>());
+        assert!(size_of::<Watched>() <= 88, "{}", size_of::<Watched>());
         assert!(size_of::<Look>() <= 16, "{}", size_of::<Look>());
     }
 }

@@ -4,15 +4,15 @@ use std::{path::Path, sync::Arc};
 
 /// Sorted rather than hashed: most directories hold one, and there are many directories.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Paths(Vec<Arc<Path>>);
+pub(super) struct Paths(Box<[Arc<Path>]>);
 
 impl Paths {
     pub(super) fn insert(&mut self, path: Arc<Path>) {
         if let Err(at) = self.0.binary_search(&path) {
-            if self.0.is_empty() {
-                self.0.reserve_exact(1);
-            }
-            self.0.insert(at, path);
+            let mut paths = std::mem::take(&mut self.0).into_vec();
+            paths.reserve_exact(1);
+            paths.insert(at, path);
+            self.0 = paths.into();
         }
     }
 
@@ -30,8 +30,7 @@ impl FromIterator<Arc<Path>> for Paths {
         let mut paths: Vec<_> = paths.into_iter().collect();
         paths.sort_unstable();
         paths.dedup();
-        paths.shrink_to_fit();
-        Self(paths)
+        Self(paths.into())
     }
 }
 
@@ -40,7 +39,7 @@ impl IntoIterator for Paths {
     type IntoIter = std::vec::IntoIter<Arc<Path>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.0.into_vec().into_iter()
     }
 }
 

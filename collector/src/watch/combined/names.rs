@@ -6,7 +6,7 @@ use crate::watch::FileToken;
 
 /// Sorted rather than hashed: most directories have one file, and there are many directories.
 #[derive(Debug, Default)]
-pub(super) struct Names(Vec<(Box<OsStr>, FileToken)>);
+pub(super) struct Names(Box<[(Box<OsStr>, FileToken)]>);
 
 impl Names {
     pub(super) fn get(&self, name: &OsStr) -> Option<FileToken> {
@@ -18,10 +18,10 @@ impl Names {
         match self.find(name) {
             Ok(at) => Some(std::mem::replace(&mut self.0[at].1, token)),
             Err(at) => {
-                if self.0.is_empty() {
-                    self.0.reserve_exact(1);
-                }
-                self.0.insert(at, (name.into(), token));
+                self.change(|names| {
+                    names.reserve_exact(1);
+                    names.insert(at, (name.into(), token));
+                });
                 None
             }
         }
@@ -29,12 +29,18 @@ impl Names {
 
     pub(super) fn remove(&mut self, name: &OsStr) {
         if let Ok(at) = self.find(name) {
-            self.0.remove(at);
+            self.change(|names| drop(names.remove(at)));
         }
     }
 
     pub(super) fn tokens(&self) -> impl Iterator<Item = FileToken> {
         self.0.iter().map(|(_, token)| *token)
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Vec<(Box<OsStr>, FileToken)>)) {
+        let mut names = std::mem::take(&mut self.0).into_vec();
+        change(&mut names);
+        self.0 = names.into();
     }
 
     fn find(&self, name: &OsStr) -> Result<usize, usize> {
