@@ -25,7 +25,7 @@ impl SourceEncoding {
     pub fn new(source: &Source, framing: Framing) -> Self {
         let ending = |stream: &[u8]| {
             let mut out = stream.to_vec();
-            for (key, value) in source.attributes.iter() {
+            for (key, value) in source.attributes() {
                 out.extend_from_slice(b",\"");
                 escape::append_str(&mut out, key);
                 out.extend_from_slice(b"\":\"");

@@ -104,23 +104,22 @@ impl Docker {
             return None;
         }
         let schema = if pod.is_some() { &self.in_pods } else { &self.standalone };
-        Some(Arc::new(Source {
-            path: look.directory.join(format!("{id}-json.log")).into(),
-            format: Format::DockerJson,
-            attributes: schema.attributes(&[
-                namespace.as_deref(),
-                pod.as_deref(),
-                about.uid.as_deref(),
-                container.as_deref(),
-                about.restarts.as_deref(),
-                name.as_deref(),
-                Some(id),
-                about.image.as_deref(),
-                about.compose_project.as_deref(),
-                about.compose_service.as_deref(),
-                Some(&path.to_string_lossy()),
-            ]),
-        }))
+        let file = look.directory.join(format!("{id}-json.log"));
+        let values = [
+            namespace.as_deref(),
+            pod.as_deref(),
+            about.uid.as_deref(),
+            container.as_deref(),
+            about.restarts.as_deref(),
+            name.as_deref(),
+            Some(id),
+            about.image.as_deref(),
+            about.compose_project.as_deref(),
+            about.compose_service.as_deref(),
+            Some(&path.to_string_lossy()),
+        ];
+        let attributes = schema.attributes(&file, &values);
+        Some(Arc::new(Source { path: file.into(), format: Format::DockerJson, attributes }))
     }
 }
 

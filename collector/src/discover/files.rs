@@ -190,7 +190,7 @@ impl Group {
     }
 
     fn source(&self, path: PathBuf, called: &Path) -> Arc<Source> {
-        let attributes = self.schema.attributes(&[Some(&called.to_string_lossy())]);
+        let attributes = self.schema.attributes(&path, &[Some(&called.to_string_lossy())]);
         Arc::new(Source { path: path.into(), format: self.format, attributes })
     }
 }

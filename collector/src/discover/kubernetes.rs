@@ -184,19 +184,18 @@ impl Kubernetes {
             return None;
         }
         let restarts = owner.restarts.map(|count| count.to_string());
-        Some(Arc::new(Source {
-            path: look.host.inside(path).into(),
-            format,
-            attributes: self.schema.attributes(&[
-                Some(&owner.namespace),
-                Some(&owner.pod),
-                owner.uid.as_deref(),
-                Some(&owner.container),
-                restarts.as_deref(),
-                owner.id.as_deref(),
-                Some(&subject.path.to_string_lossy()),
-            ]),
-        }))
+        let path = look.host.inside(path);
+        let values = [
+            Some(&*owner.namespace),
+            Some(&*owner.pod),
+            owner.uid.as_deref(),
+            Some(&*owner.container),
+            restarts.as_deref(),
+            owner.id.as_deref(),
+            Some(&subject.path.to_string_lossy()),
+        ];
+        let attributes = self.schema.attributes(&path, &values);
+        Some(Arc::new(Source { path: path.into(), format, attributes }))
     }
 
     /// A real path as the operator knows it: below the configured directory, even if that is a

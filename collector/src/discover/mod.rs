@@ -271,19 +271,29 @@ impl Source {
         Self { path: path.as_ref().into(), format, attributes: Attributes::default() }
     }
 
+    /// Names and values of its attributes, in output order.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.attributes.iter(&self.path)
+    }
+
+    /// The value of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes().find(|attribute| attribute.0 == name).map(|(_, value)| value)
+    }
+
     /// Kubernetes namespace, if known.
     pub fn namespace(&self) -> Option<&str> {
-        self.attributes.get("k8s.namespace.name")
+        self.attribute("k8s.namespace.name")
     }
 
     /// Pod name, if known.
     pub fn pod(&self) -> Option<&str> {
-        self.attributes.get("k8s.pod.name")
+        self.attribute("k8s.pod.name")
     }
 
     /// Container name, if known: Kubernetes', or else the runtime's.
     pub fn container(&self) -> Option<&str> {
-        self.attributes.get("k8s.container.name").or_else(|| self.attributes.get("container.name"))
+        self.attribute("k8s.container.name").or_else(|| self.attribute("container.name"))
     }
 }
 

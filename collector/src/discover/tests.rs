@@ -132,7 +132,7 @@ impl Everything {
 
     #[track_caller]
     fn attribute(&self, path: &str, name: &str) -> Option<&str> {
-        self.found(path).source.attributes.get(name)
+        self.found(path).source.attribute(name)
     }
 }
 
@@ -152,7 +152,7 @@ fn a_pods_log_and_its_attributes() {
     assert_eq!((&*source.path, source.format), (&*host.path(&log), Format::Cri));
     let names = (source.namespace(), source.pod(), source.container());
     assert_eq!(names, (Some("shop"), Some("cart-7d4f"), Some("app")));
-    let attributes: Vec<_> = source.attributes.iter().collect();
+    let attributes: Vec<_> = source.attributes().collect();
     assert_eq!(
         attributes,
         [
@@ -442,7 +442,7 @@ fn files_by_pattern_with_attributes_and_exclusions() {
     wanted.iter().chain(&unwanted).for_each(|path| host.write(path, ""));
     let all = host.discover();
     all.only(&wanted);
-    let attributes: Vec<_> = all.found(wanted[0]).source.attributes.iter().collect();
+    let attributes: Vec<_> = all.found(wanted[0]).source.attributes().collect();
     assert_eq!(
         attributes,
         [("host.name", "node-1"), ("log.file.path", "/srv/a/logs/x.log"), ("team", "shop")]

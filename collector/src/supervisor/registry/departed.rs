@@ -62,8 +62,8 @@ impl Registry {
 
     fn count_stranger(&self, gone: &Departed, reason: &'static str) {
         // One that was recognised and needed no watch: a compressed copy, a hard link.
-        let recognised = |key: &crate::read::identity::InodeKey| key.inode == gone.inode;
-        if self.inodes.keys().any(recognised) {
+        let held = self.held.values().map(|held| &held.key);
+        if self.inodes.keys().chain(held).any(|key| key.inode == gone.inode) {
             return;
         }
         let Some(path) = &gone.path else { return };

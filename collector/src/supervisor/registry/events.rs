@@ -90,8 +90,9 @@ impl Registry {
         self.inodes.retain(|_, inode| !matches!(inode, Inode::Done(id, _) if ids.contains(id)));
         // A file that was handed over while the reader was closing is placed anew below.
         for token in state.held {
-            let Some(held) = self.held.remove(token) else { continue };
-            self.inodes.remove(&held.key);
+            if self.held.remove(token).is_none() {
+                continue;
+            }
             self.setup.watcher.unwatch_file(token);
         }
         let _going_down = self.setup.settler.send(Command::Forget(ids));

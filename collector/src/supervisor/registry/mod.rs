@@ -7,6 +7,7 @@
 mod departed;
 mod directories;
 mod events;
+mod held;
 mod list;
 mod missing;
 mod paths;
@@ -22,14 +23,13 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender};
-use slotmap::SlotMap;
 
 use super::{recovery::Unclaimed, settle::Command};
 use crate::{
     checkpoint::FileEntry,
     config::Start,
     discover::{Discovery, Found, Source},
-    ledger::{Accounts, FileAccount},
+    ledger::Accounts,
     metrics::Metrics,
     read::{
         cursor::Cursor,
@@ -40,6 +40,7 @@ use crate::{
     watch::{Event, FileToken, Watcher},
 };
 use directories::Directories;
+use held::HeldFiles;
 
 /// How often finished files whose names vanished are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -99,7 +100,8 @@ pub struct Registry {
     adopted: HashMap<InodeKey, LogFile>,
     directories: Directories,
     sources: Map<Arc<Path>, Box<SourceState>>,
-    held: SlotMap<FileToken, Held>,
+    held: HeldFiles,
+    /// Those that nobody holds.
     inodes: Map<InodeKey, Inode>,
     problems: HashSet<String>,
     retries: BTreeMap<PathBuf, Instant>,
@@ -132,27 +134,9 @@ impl SourceState {
     }
 }
 
-impl Held {
-    fn source(&self) -> &Arc<Path> {
-        &self.account.source.path
-    }
-}
-
-/// A file that a reader holds.
-struct Held {
-    key: InodeKey,
-    /// The source's tail: looked up at every wake-up.
-    tail: TailId,
-    account: Arc<FileAccount>,
-    live: bool,
-    gone: bool,
-}
-
-/// What is known of an inode.
+/// What is known of an inode that no reader holds.
 #[derive(Clone, Copy)]
 enum Inode {
-    /// A reader holds it.
-    Held(FileToken),
     /// Its bytes up to this size are settled, or held under another inode (a compressed copy).
     Done(FileId, u64),
     /// Nothing of ours (a former file that the checkpoint does not know).
@@ -185,7 +169,7 @@ impl Registry {
             adopted,
             directories: Directories::default(),
             sources: Map::default(),
-            held: SlotMap::with_key(),
+            held: HeldFiles::default(),
             inodes: Map::default(),
             problems: HashSet::new(),
             retries: BTreeMap::new(),

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Held, Inode, RETRY, Recognised, Registry, SourceState};
+use super::{Inode, RETRY, Recognised, Registry, SourceState, held::Held};
 use crate::{
     checkpoint::FileEntry,
     config::Start,
@@ -71,7 +71,7 @@ impl Registry {
     /// Hands a recognised file to its reader, at the offset that is right for it.
     pub(super) fn settle_in(&mut self, recognised: Recognised) {
         let Recognised { found, file, look, identity, entry, head, before } = recognised;
-        if let Some(Inode::Held(_)) = self.inodes.get(&look.key) {
+        if self.held.find(&look.key).is_some() {
             // Another name of the same file, found in the same look.
             return;
         }
@@ -135,7 +135,7 @@ impl Registry {
         let held = Held { key, tail, account: Arc::clone(&account), live, gone: false };
         let token = self.held.insert(held);
         state.held.push(token);
-        self.inodes.insert(key, Inode::Held(token));
+        self.inodes.remove(&key);
         let bell = self.watch_held(token);
         let source = Arc::clone(&account.source.path);
         let file = LogFile { token, account, content, live, bell };

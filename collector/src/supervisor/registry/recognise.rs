@@ -156,8 +156,8 @@ impl Registry {
         // From the latest on, so that each knows which held file comes after it.
         for found in found.into_iter().rev() {
             if let Ok(key) = identity::look_at(&found.path).map(|look| look.key) {
-                if let Some(Inode::Held(token)) = self.inodes.get(&key) {
-                    before = Some(*token);
+                if let Some(token) = self.held.find(&key) {
+                    before = Some(token);
                 }
                 if let Some(file) = opened.get_mut(&key) {
                     (file.found, file.before) = (found, before);
@@ -193,11 +193,11 @@ impl Registry {
     ) -> Result<Option<Recognised>, (PathBuf, io::Error)> {
         let fail = |error| (found.path.clone(), error);
         let look = identity::look_at(&found.path).map_err(fail)?;
+        if let Some(token) = self.held.find(&look.key) {
+            self.named(token, &found);
+            return Ok(None);
+        }
         match self.inodes.get(&look.key).copied() {
-            Some(Inode::Held(token)) => {
-                self.named(token, &found);
-                return Ok(None);
-            }
             Some(Inode::Done(id, size)) if size == look.size => {
                 self.present(&found.source.path, id);
                 return Ok(None);
