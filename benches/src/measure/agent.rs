@@ -113,12 +113,20 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether it has looked for logs once.
+    pub fn is_ready(&self) -> Result<bool> {
+        Ok(self.get("/readyz")?.starts_with("HTTP/1.1 200 "))
+    }
+
     fn metrics(&self) -> Result<String> {
+        self.get("/metrics")
+    }
+
+    fn get(&self, path: &str) -> Result<String> {
         // Nobody listens yet while it starts.
         let Ok(mut stream) = TcpStream::connect(self.admin) else { return Ok(String::new()) };
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
