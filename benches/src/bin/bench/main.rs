@@ -43,7 +43,7 @@ struct Args {
     /// The agent; by default the one beside this binary.
     #[arg(long)]
     everyline: Option<PathBuf>,
-    /// Size of each corpus. Large enough that an agent's start does not count.
+    /// Size of each corpus. What an agent spends before it is given one does not count.
     #[arg(long, default_value_t = 512)]
     corpus_mib: u64,
     /// How often each side of a comparison is measured.

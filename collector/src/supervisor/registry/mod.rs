@@ -247,7 +247,7 @@ impl Registry {
         for entry in self.unclaimed.take_all() {
             self.find_homeless(entry);
         }
-        self.adopted.clear();
+        self.adopted = HashMap::new();
         self.scanning = false;
         self.give_up_at = Some(Instant::now() + GIVE_UP_AFTER);
         tracing::info!(
