@@ -8,7 +8,7 @@
 //! - [`segment`]: the format, sans I/O.
 //! - [`write`]: appends durably, truncates back to a committed position (exactly once).
 //! - [`sink`]: batches in, receipts out; knows nothing of the format.
-//! - [`retain`]: which segments are too old or too many.
+//! - [`retain`]: which segments are too old or too many; [`clock`]: whether the time can be trusted with that.
 //! - [`read`]: walks the frames of segments, also of one that is being written.
 //! - [`search`]: finds lines.
 //!
@@ -24,6 +24,7 @@ use crate::{
     deliver::Encoding,
 };
 
+pub mod clock;
 pub mod read;
 pub mod retain;
 pub mod search;

@@ -15,6 +15,7 @@ use tokio::{
 use super::{segment::Header, write::Writer};
 use crate::{
     batch::{Batch, Compression, Framing},
+    checkpoint::Place,
     config,
     deliver::{Context, Handle, StartError},
 };
@@ -22,6 +23,8 @@ use crate::{
 /// Compressed bytes made durable by one `fdatasync`, at most (but for one batch that is larger).
 const GROUP_BYTES: usize = 4 << 20;
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often is looked whether the directory still is there.
+const PLACE_INTERVAL: Duration = Duration::from_secs(3);
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -39,7 +42,16 @@ pub fn start(
         }
     })?;
     let (queue, batches) = mpsc::unbounded_channel();
-    let sink = Sink { writer: Some(writer), dir, context };
+    let group_bytes =
+        usize::try_from(config.max_bytes.0 / 4).map_or(GROUP_BYTES, |bytes| bytes.min(GROUP_BYTES));
+    let sink = Sink {
+        writer: Some(writer),
+        dir,
+        config: config.clone(),
+        group_bytes,
+        gone: false,
+        context,
+    };
     Ok(Handle { queue, task: tokio::spawn(sink.run(batches)) })
 }
 
@@ -47,12 +59,18 @@ struct Sink {
     /// `None` only while the writer is away on a thread that may block.
     writer: Option<Writer>,
     dir: PathBuf,
+    config: config::Archive,
+    /// See [`GROUP_BYTES`]; a fourth of the archive at most.
+    group_bytes: usize,
+    /// The directory is gone, and that was said.
+    gone: bool,
     context: Context,
 }
 
 impl Sink {
     async fn run(mut self, mut batches: UnboundedReceiver<Batch>) {
         let mut maintenance = time::interval(MAINTENANCE_INTERVAL);
+        let mut place = time::interval(PLACE_INTERVAL);
         let mut left_over = None;
         loop {
             let first = match left_over.take() {
@@ -66,6 +84,10 @@ impl Sink {
                         self.with_writer(|writer| writer.maintain()).await;
                         continue;
                     }
+                    _ = place.tick() => {
+                        self.keep_place().await;
+                        continue;
+                    }
                 },
             };
             if first.lines == 0 {
@@ -73,7 +95,7 @@ impl Sink {
                 first.delivered(None);
                 continue;
             }
-            let group = gather(first, &mut batches, &mut left_over);
+            let group = gather(first, &mut batches, &mut left_over, self.group_bytes);
             if !self.deliver(group).await {
                 return;
             }
@@ -113,11 +135,45 @@ impl Sink {
                         self.complain(&error);
                     }
                     self.context.metrics.error(class(&error));
+                    self.keep_place().await;
                 }
             }
             time::sleep(pause).await;
             self.context.metrics.retry();
             pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Makes the directory again if somebody removed it. What it held is gone; what comes is kept.
+    async fn keep_place(&mut self) {
+        let (dir, config) = (self.dir.clone(), self.config.clone());
+        let found = self.with_writer(move |writer| {
+            let found = writer.place();
+            let remade = match found {
+                Place::Kept | Place::Hidden => Ok(()),
+                Place::Removed | Place::Replaced => {
+                    Writer::open(&dir, &config, None).map(|opened| *writer = opened)
+                }
+            };
+            (found, remade)
+        });
+        let Some((found, remade)) = found.await else { return };
+        let (dir, sink) = (self.dir.display(), &self.context.name);
+        match (found, remade) {
+            (Place::Kept, _) => self.gone = false,
+            (Place::Hidden, _) if !self.gone => {
+                self.gone = true;
+                tracing::error!(%dir, sink, "The archive's directory is gone, and the directory above it is another one: is a filesystem no longer mounted? Nothing is made in its place; writing goes on when it is back.");
+            }
+            (Place::Removed | Place::Replaced, Ok(())) => {
+                self.gone = false;
+                tracing::error!(%dir, sink, "The archive's directory was removed under the running agent, and with it what it held. It was made again; what comes is kept there.");
+            }
+            (Place::Removed | Place::Replaced, Err(error)) if !self.gone => {
+                self.gone = true;
+                tracing::error!(%dir, sink, %error, "The archive's directory was removed under the running agent and cannot be made again now; it is tried again.");
+            }
+            (Place::Hidden | Place::Removed | Place::Replaced, _) => {}
         }
     }
 
@@ -151,12 +207,13 @@ fn gather(
     first: Batch,
     batches: &mut UnboundedReceiver<Batch>,
     left_over: &mut Option<Batch>,
+    group_bytes: usize,
 ) -> Vec<Batch> {
     let mut bytes = first.payload.len();
     let mut group = vec![first];
     while let Ok(batch) = batches.try_recv() {
         bytes += batch.payload.len();
-        if bytes > GROUP_BYTES || batch.lines == 0 {
+        if bytes > group_bytes || batch.lines == 0 {
             *left_over = Some(batch);
             break;
         }

@@ -21,11 +21,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    clock::Reading,
     read::{self, Frames, Next, Segment},
     retain::{Kept, Limits},
     segment::{self, Header},
 };
-use crate::config;
+use crate::{
+    checkpoint::{OwnDirectory, Place},
+    config,
+};
 
 /// A place in an archive: everything before it is committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +67,7 @@ pub enum OpenError {
 pub struct Writer {
     dir: PathBuf,
     /// Holds the lock, and makes new names durable.
-    dir_file: File,
+    own: OwnDirectory,
     id: String,
     limits: Limits,
     segment_bytes: u64,
@@ -87,7 +91,8 @@ struct Open {
     file: File,
     /// Bytes that are durable.
     length: u64,
-    newest: i64,
+    /// When the last line was stored, seconds since the epoch.
+    stored: i64,
     created: SystemTime,
 }
 
@@ -115,17 +120,17 @@ impl Writer {
     ) -> Result<Self, OpenError> {
         let failed = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o750).create(dir).map_err(failed("create"))?;
-        let dir_file = File::open(dir).map_err(failed("open"))?;
-        lock(&dir_file, dir)?;
-        let id = identity(dir, &dir_file).map_err(failed("name"))?;
+        let own = OwnDirectory::open(dir).map_err(failed("open"))?;
+        lock(own.file(), dir)?;
+        let id = identity(dir, own.file()).map_err(failed("name"))?;
         // At least four segments, or retention would have nothing to remove between all and none.
         let segment_bytes = config.segment_bytes.0.min(config.max_bytes.0 / 4).max(1);
         let day = Duration::from_secs(86_400);
         let mut writer = Self {
             dir: dir.to_owned(),
-            dir_file,
+            own,
             id,
-            limits: Limits { bytes: config.max_bytes.0, age: config.max_age.0 },
+            limits: Limits::new(config.max_bytes.0, config.max_age.0, Reading::now()),
             segment_bytes,
             segment_age: (config.max_age.0 / 4).clamp(Duration::from_secs(60), day),
             closed: VecDeque::new(),
@@ -150,9 +155,10 @@ impl Writer {
         self.roll_if_due();
         // Somebody removed the file under our hands: what is written to it nobody could read.
         self.open.take_if(|open| open.file.metadata().is_ok_and(|found| found.nlink() == 0));
+        self.make_room(frames)?;
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(create(&self.dir, &self.dir_file, &mut self.last)?),
+            none => none.insert(create(&self.dir, self.own.file(), &mut self.last)?),
         };
         let (archive, segment) = (&self.id, open.sequence);
         match open.append(frames) {
@@ -169,14 +175,48 @@ impl Writer {
     }
 
     /// Closes an open segment that has lived its time and removes segments beyond the limits.
-    /// Returns how many were removed.
+    /// Returns how many were removed. Call it every minute or so.
     pub fn maintain(&mut self) -> usize {
+        self.maintain_at(Reading::now())
+    }
+
+    pub(super) fn maintain_at(&mut self, now: Reading) -> usize {
         self.roll_if_due();
         let open = self.open.as_ref().map_or(0, |open| open.length);
-        let closed = self.closed.iter().map(|closed| closed.kept);
-        let excess = self.limits.excess(closed, open, seconds(SystemTime::now()));
+        let beyond = self.limits.beyond_bytes(self.closed.iter().map(|closed| closed.kept), open);
+        let removed = self.remove_oldest(beyond);
+        let old = self.limits.beyond_age(self.closed.iter().map(|closed| closed.kept), now);
+        removed + self.remove_oldest(old)
+    }
+
+    /// Removes what has to go before `frames` may be written: the bound holds at every moment.
+    fn make_room(&mut self, frames: &[(Header, Bytes)]) -> io::Result<()> {
+        let size = |(header, payload): &(Header, Bytes)| header.encode(0).len() + payload.len();
+        let needed: u64 = frames.iter().map(|frame| size(frame) as u64).sum();
+        if needed > self.limits.bytes() {
+            let limit = self.limits.bytes();
+            return Err(io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                format!(
+                    "a batch of {needed} bytes is larger than the archive's max_bytes, {limit}"
+                ),
+            ));
+        }
+        let open = self.open.as_ref().map_or(0, |open| open.length);
+        if open.saturating_add(needed) > self.limits.bytes() {
+            // Nothing else is left to go than what was written last.
+            self.closed.extend(self.open.take().map(Open::close));
+        }
+        let open = self.open.as_ref().map_or(0, |open| open.length);
+        let kept = self.closed.iter().map(|closed| closed.kept);
+        let beyond = self.limits.beyond_bytes(kept, open.saturating_add(needed));
+        self.remove_oldest(beyond);
+        Ok(())
+    }
+
+    fn remove_oldest(&mut self, count: usize) -> usize {
         let mut removed = 0;
-        for closed in self.closed.drain(..excess) {
+        for closed in self.closed.drain(..count) {
             match std::fs::remove_file(&closed.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     let path = closed.path.display();
@@ -190,6 +230,11 @@ impl Writer {
             tracing::info!(removed, left, "Removed archive segments beyond the limits.");
         }
         removed
+    }
+
+    /// Whether the directory still is where it was opened.
+    pub fn place(&self) -> Place {
+        self.own.look()
     }
 
     fn roll_if_due(&mut self) {
@@ -206,28 +251,24 @@ impl Writer {
 impl Open {
     fn append(&mut self, frames: &[(Header, Bytes)]) -> io::Result<Vec<u64>> {
         let mut ends = Vec::with_capacity(frames.len());
-        let (mut end, mut newest) = (self.length, self.newest);
+        let mut end = self.length;
         for (header, payload) in frames {
             let encoded = header.encode(end);
             self.file.write_all_at(&encoded, end)?;
             end += encoded.len() as u64;
             self.file.write_all_at(payload, end)?;
             end += payload.len() as u64;
-            newest = newest.max(header.times.to);
             ends.push(end);
         }
         fail::fail_point!("archive.written");
         self.file.sync_data()?;
         fail::fail_point!("archive.synced");
-        (self.length, self.newest) = (end, newest);
+        (self.length, self.stored) = (end, seconds(SystemTime::now()));
         Ok(ends)
     }
 
     fn close(self) -> Closed {
-        // A clock that jumped, or a line that claims to come from the future, must not keep a
-        // segment for ever: nothing in it can have been logged after it was last written.
-        let newest = self.newest.min(seconds(SystemTime::now()));
-        Closed { path: self.path, kept: Kept { bytes: self.length, newest } }
+        Closed { path: self.path, kept: Kept { bytes: self.length, stored: self.stored } }
     }
 }
 
@@ -261,7 +302,7 @@ impl Writer {
             self.last = self.last.max(segment.sequence);
             self.reopen(segment, committed.as_ref(), removed)?;
         }
-        self.dir_file.sync_all()
+        self.own.file().sync_all()
     }
 
     fn believable(&self, committed: Option<&str>) -> Option<Position> {
@@ -311,8 +352,8 @@ impl Writer {
         }
         let created = file.metadata()?.created().unwrap_or_else(|_| SystemTime::now());
         let Segment { sequence, path } = segment;
-        let newest = kept.newest;
-        self.open = Some(Open { sequence, path, file, length: wanted, newest, created });
+        let stored = kept.stored;
+        self.open = Some(Open { sequence, path, file, length: wanted, stored, created });
         Ok(())
     }
 }
@@ -361,8 +402,8 @@ fn create(dir: &Path, dir_file: &File, last: &mut u64) -> io::Result<Open> {
                 *last += 1;
                 // The name must be durable before a position in it is committed.
                 dir_file.sync_all()?;
-                let (sequence, newest) = (*last, i64::MIN);
-                return Ok(Open { sequence, path, file, length: 0, newest, created });
+                let (sequence, stored) = (*last, seconds(created));
+                return Ok(Open { sequence, path, file, length: 0, stored, created });
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => *last += 1,
             Err(error) => return Err(error),
@@ -373,20 +414,20 @@ fn create(dir: &Path, dir_file: &File, last: &mut u64) -> io::Result<Open> {
 /// What retention must know of a segment, and where its last whole frame ends.
 fn survey(segment: &Segment) -> io::Result<(Kept, u64)> {
     let mut frames = Frames::open(&segment.path)?;
-    let (mut newest, mut end) = (i64::MIN, 0);
+    let mut end = 0;
     while let Some(next) = frames.advance()? {
         if let Next::Frame(frame) = next {
-            newest = newest.max(frame.header.times.to);
             end = frame.end();
         }
     }
     let metadata = std::fs::metadata(&segment.path)?;
-    let written = metadata.modified().map_or(i64::MAX, seconds);
-    let newest = if end == 0 { written } else { newest.min(written) };
-    Ok((Kept { bytes: metadata.len(), newest }, end))
+    // A line cannot have been stored in the future: the clock was wrong then. It counts from now on.
+    let stored = metadata.modified().map_or(i64::MAX, seconds).min(seconds(SystemTime::now()));
+    Ok((Kept { bytes: metadata.len(), stored }, end))
 }
 
-fn seconds(time: SystemTime) -> i64 {
+/// Seconds since the epoch.
+pub(super) fn seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

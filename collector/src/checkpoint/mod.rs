@@ -35,14 +35,22 @@
 //! ([`Store::commit`] adds it where the caller did not, and every record of a snapshot has all of
 //! them): the two survive together or are lost together, and a position only grows.
 //!
+//! # A directory that goes away
+//! Somebody may remove the state directory, or a file in it, under the running agent. [`Store::keep_place`]
+//! notices that the names no longer lead to what is held open, makes the directory again, takes its lock
+//! and writes the whole state there. It makes nothing where the directory above is another one than before:
+//! a filesystem that was unmounted may come back.
+//!
 //! # Assumptions about the medium
 //! After a successful `fdatasync` the bytes are durable; rename is atomic and, after `fsync` of the
 //! directory, durable; an append that was not synced may survive whole, in part, or not at all, but
 //! changes nothing before it. Nothing is assumed about the atomicity of a page or a sector.
 
 mod journal;
+mod keep;
 mod lock;
 mod offsets;
+mod place;
 mod salvage;
 mod state;
 mod store;
@@ -52,6 +60,7 @@ mod wire;
 
 pub use lock::{LockError, StateLock};
 pub use offsets::Offsets;
+pub use place::{OwnDirectory, Place};
 pub use state::State;
 pub use store::{Damage, Recovered, Store, StoreError};
 

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Change, FileEntry, State, journal, lock::create_private_dir, salvage};
+use super::{Change, FileEntry, State, journal, keep::Names, lock::create_private_dir, salvage};
 
 /// A journal below this is never rewritten for its size.
 const COMPACT_MIN: u64 = 1 << 20;
@@ -52,8 +52,9 @@ pub struct Damage {
 /// The checkpoint, open for writing. The [`super::StateLock`] must be held.
 #[derive(Debug)]
 pub struct Store {
-    dir: PathBuf,
-    file: File,
+    pub(super) dir: PathBuf,
+    pub(super) file: File,
+    pub(super) names: Names,
     /// Bytes of `file` that are whole and durable.
     len: u64,
     /// Rewritten when longer than this.
@@ -141,6 +142,7 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
+        self.keep_place()?;
         self.mend().map_err(failed("mend the checkpoint", &self.path()))?;
         let owed = self.state.positions_owed(&changes);
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -173,6 +175,7 @@ impl Store {
         let mut store = Self {
             dir: dir.to_owned(),
             file,
+            names: Names::of(dir).map_err(failed("open", dir))?,
             len,
             compact_beyond: compact_beyond(len),
             tail: false,
@@ -192,6 +195,7 @@ impl Store {
         let mut store = Self {
             dir: dir.to_owned(),
             file,
+            names: Names::of(dir).map_err(failed("open", dir))?,
             len: whole_len as u64,
             compact_beyond: compact_beyond(bare),
             tail: torn_len > 0,
@@ -264,7 +268,7 @@ impl Store {
         Ok(())
     }
 
-    fn compact(&mut self) -> Result<(), StoreError> {
+    pub(super) fn compact(&mut self) -> Result<(), StoreError> {
         let (file, len) = write_snapshot(&self.dir, &self.state)?;
         // From here on `file` is the checkpoint, even if the directory cannot be synced now:
         // `mend` does that before the next commit. Until then a crash finds either file, and both

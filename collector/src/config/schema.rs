@@ -461,9 +461,9 @@ pub enum OnReject {
 pub struct Archive {
     /// Where segments lie. Empty: `archive` under the state directory.
     pub dir: Option<PathBuf>,
-    /// Oldest segments are removed beyond this.
+    /// What all segments may take, at every moment; the oldest go first.
     pub max_bytes: ByteSize,
-    /// Segments whose newest line is older are removed.
+    /// Segments whose last line was stored longer ago are removed, while the clock can be trusted.
     pub max_age: Span,
     /// A new segment is begun beyond this.
     pub segment_bytes: ByteSize,

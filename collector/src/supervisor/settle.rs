@@ -213,12 +213,12 @@ impl Settler {
     fn commit(&mut self, unsaved: &mut Unsaved) {
         unsaved.totals.extend(self.accounts.take_unsaved());
         let changes = self.changes(unsaved);
-        if changes.is_empty() {
-            self.last_commit_ms.store(ledger::now_ms(), Ordering::Release);
-            return;
-        }
         let began = Instant::now();
-        match self.store.commit(changes) {
+        let committed = match changes.is_empty() {
+            true => self.store.keep_place(),
+            false => self.store.commit(changes),
+        };
+        match committed {
             Ok(()) => {
                 self.metrics.checkpoint_fsync_seconds.observe(began.elapsed().as_secs_f64());
                 self.last_commit_ms.store(ledger::now_ms(), Ordering::Release);

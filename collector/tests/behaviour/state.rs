@@ -116,3 +116,23 @@ fn an_unreadable_directory_is_named_and_the_rest_goes_on() {
     assert_eq!(agent.stop(), Some(0));
     assert_exactly_once(&world.records(), &container);
 }
+
+#[test]
+fn a_state_directory_that_is_removed_under_the_agent_is_made_again() {
+    let world = World::new("auto");
+    let mut container = world.container("a");
+    container.write(10);
+    let agent = world.start();
+    world.wait_for(10);
+    fs::remove_dir_all(world.path("state")).unwrap();
+    container.write(10);
+    world.wait_for(20);
+    world.wait_for_log("was removed under the running agent");
+    let second = world.start();
+    assert_eq!(second.wait(), Some(75), "the lock is held in the new directory");
+    assert_eq!(agent.stop(), Some(0));
+    let agent = world.start();
+    container.write(10);
+    assert_exactly_once(&world.wait_for(30), &container);
+    assert_eq!(agent.stop(), Some(0));
+}

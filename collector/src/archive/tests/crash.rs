@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::FileExt, time::Duration};
 use proptest::prelude::*;
 use tempfile::tempdir;
 
-use super::*;
+use super::{super::clock::Reading, *};
 use crate::config::Span;
 
 const FRAMES: usize = 4;
@@ -197,22 +197,84 @@ fn retention_removes_the_oldest_whole_segments() {
     for number in 0..9 {
         writer.append(&[frame(&[line(number)], "web", now)]).unwrap();
     }
-    assert_eq!(writer.maintain(), 5, "the open one is closed and counts");
+    // Room is made before something is written, so nothing is left to do.
+    assert_eq!(writer.maintain(), 0, "the open one is closed and counts");
     assert_eq!(read_all(&dir).0, (5..9).map(line).collect::<Vec<_>>());
-    // By age, also after a restart, and what claims to come from the future does not stay for it.
-    writer.append(&[frame(&[line(9)], "web", now - 4_000)]).unwrap();
-    writer.append(&[frame(&[line(10)], "web", now + 400_000)]).unwrap();
+}
+
+#[test]
+fn the_bound_of_bytes_holds_at_every_moment() {
+    let dir = tempdir().unwrap();
+    let max = 4_000;
+    let config = config::Archive { max_bytes: ByteSize(max), ..config(700) };
+    let mut writer = Writer::open(dir.path(), &config, None).unwrap();
+    let there = || -> u64 {
+        let segments = read::segments(dir.path()).unwrap();
+        segments.iter().map(|segment| fs::metadata(&segment.path).unwrap().len()).sum()
+    };
+    for round in 0..40_usize {
+        let lines: Vec<String> =
+            (0..1 + round % 7 * 30).map(|n| line(round * 1_000 + n * 7_919)).collect();
+        let frames: Vec<_> = lines.chunks(9).map(|lines| frame(lines, "web", 5)).collect();
+        let size: usize =
+            frames.iter().map(|(header, payload)| header.encode(0).len() + payload.len()).sum();
+        match writer.append(&frames) {
+            Ok(_) => assert!(read_all(dir.path()).0.ends_with(&lines), "what is new is there"),
+            Err(error) => {
+                assert!(size as u64 > max, "{error}");
+                assert!(error.to_string().contains("max_bytes"), "{error}");
+            }
+        }
+        assert!(there() <= max, "{} bytes in round {round}", there());
+    }
+}
+
+/// Readings of the clocks a while after now.
+fn later(running: u64, ahead: u64) -> Reading {
+    let now = Reading::now();
+    let [running, ahead] = [running, ahead].map(Duration::from_secs);
+    Reading { wall: now.wall + running + ahead, running: now.running + running }
+}
+
+#[test]
+fn age_counts_from_when_a_line_was_stored() {
+    let dir = tempdir().unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    let config = config::Archive { max_age: Span(Duration::from_secs(3_600)), ..config(1) };
+    let mut writer = Writer::open(dir.path(), &config, None).unwrap();
+    // A backlog, and a line that claims to come from the future.
+    writer.append(&[frame(&[line(0)], "web", now - 800_000)]).unwrap();
+    writer.append(&[frame(&[line(1)], "web", now + 800_000)]).unwrap();
+    assert_eq!(writer.maintain_at(later(3_000, 0)), 0);
     let position = writer.position().encode();
     drop(writer);
-    let mut writer = Writer::open(&dir, &config, Some(&position)).unwrap();
-    writer.maintain();
-    assert_eq!(read_all(&dir).0, (7..=10).map(line).collect::<Vec<_>>());
-    let config = config::Archive { max_age: Span(Duration::ZERO), ..config };
+    // Also after a restart.
+    let mut writer = Writer::open(dir.path(), &config, Some(&position)).unwrap();
+    assert_eq!(writer.maintain_at(later(3_000, 0)), 0);
+    assert_eq!(writer.maintain_at(later(3_700, 0)), 1, "a share at a time");
+    assert_eq!(writer.maintain_at(later(3_701, 0)), 0);
+    assert_eq!(writer.maintain_at(later(3_800, 0)), 1);
+    assert_eq!(read_all(dir.path()).0, Vec::<String>::new());
+}
+
+#[test]
+fn a_clock_that_is_ahead_for_a_moment_removes_nothing() {
+    let dir = tempdir().unwrap();
+    let mut writer = open(dir.path(), 1, None);
+    for number in 0..30 {
+        writer.append(&[frame(&[line(number)], "web", 5)]).unwrap();
+    }
+    let (hour, month) = (3_600, 30 * 86_400);
+    for (running, ahead) in [(2, 0), (3, month), (4, month), (7, 0), (2 * hour, 0)] {
+        assert_eq!(writer.maintain_at(later(running, ahead)), 0, "{running} s, {ahead} s ahead");
+    }
+    // And one that is ahead from the start on, corrected before it was believed.
     drop(writer);
-    std::thread::sleep(Duration::from_millis(1_100));
-    let mut writer = Writer::open(&dir, &config, Some(&position)).unwrap();
-    writer.maintain();
-    assert_eq!(read_all(&dir).0, Vec::<String>::new());
+    let mut writer = open(dir.path(), 1, None);
+    assert_eq!(writer.maintain_at(later(3, month)), 0);
+    assert_eq!(writer.maintain_at(later(hour / 2, month)), 0);
+    assert_eq!(writer.maintain_at(later(hour / 2 + 1, 0)), 0);
+    assert_eq!(read_all(dir.path()).0.len(), 30);
 }
 
 #[test]

@@ -91,13 +91,39 @@ async fn what_cannot_be_written_is_tried_until_it_can() {
     handle.queue.send(batch(0, &sender)).unwrap();
     next(&receipts);
     std::fs::remove_dir_all(&archive).unwrap();
+    std::fs::write(&archive, "in the way").unwrap();
     handle.queue.send(batch(1, &sender)).unwrap();
     handle.queue.send(batch(2, &sender)).unwrap();
     assert!(receipts.recv_timeout(Duration::from_millis(700)).is_err(), "nothing may be settled");
-    std::fs::create_dir(&archive).unwrap();
+    std::fs::remove_file(&archive).unwrap();
     assert_eq!(next(&receipts).lines, 2);
     assert_eq!(next(&receipts).lines, 3);
     assert_eq!(read_all(&archive), (vec![line(1), line(2)], 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_removed_is_made_again() {
+    let dir = tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    let (sender, receipts) = crossbeam_channel::unbounded();
+    let handle = start(&config(1 << 20), archive.clone(), context(None)).unwrap();
+    for removal in 0..2 {
+        handle.queue.send(batch(0, &sender)).unwrap();
+        next(&receipts);
+        match removal {
+            0 => std::fs::remove_dir_all(&archive).unwrap(),
+            _ => std::fs::rename(&archive, dir.path().join("aside")).unwrap(),
+        }
+        // Also while nothing is to be written.
+        while !archive.join("archive.id").exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        handle.queue.send(batch(1, &sender)).unwrap();
+        let position = next(&receipts).position.unwrap();
+        let id = std::fs::read_to_string(archive.join("archive.id")).unwrap();
+        assert!(position.contains(id.trim()), "{position}");
+        assert_eq!(read_all(&archive), (vec![line(1)], 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

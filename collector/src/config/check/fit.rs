@@ -10,6 +10,7 @@ use crate::config::{ByteSize, Config, Sink};
 impl Checker<'_> {
     pub(super) fn fit(&mut self, config: &Config) {
         self.line_in_batch(config);
+        self.batch_in_archive(config);
         self.budget(config);
         self.places(config);
     }
@@ -21,6 +22,21 @@ impl Checker<'_> {
             let todo = "lower it, or raise batch.max_bytes (and memory_budget with it)";
             let paths = [steps!["read", "max_line_bytes"], steps!["batch", "max_bytes"]];
             self.refuse_first(&paths, what, todo);
+        }
+    }
+
+    fn batch_in_archive(&mut self, config: &Config) {
+        let batch = config.batch.max_bytes;
+        for (name, sink) in &config.sinks {
+            let Sink::Archive(archive) = sink else { continue };
+            if archive.max_bytes < batch && archive.max_bytes.0 > 0 {
+                let what = format!(
+                    "a batch of {batch} does not fit into an archive of {}",
+                    archive.max_bytes
+                );
+                let paths = [steps!["sinks", name, "max_bytes"], steps!["batch", "max_bytes"]];
+                self.refuse_first(&paths, what, "raise it, or lower batch.max_bytes");
+            }
         }
     }
 

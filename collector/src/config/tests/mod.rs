@@ -174,6 +174,12 @@ fn meaning_is_checked_key_by_key() {
         ("sinks: {a: {type: file, path: /x, level: 23, compression: zstd}}\n", 1, 42, "no level"),
         ("sinks: {a: {type: file, path: /var/lib/everyline/x}}\n", 1, 31, "the agent's own"),
         ("sinks: {a: {type: archive, max_bytes: 32MiB}}\n", 1, 39, "two segments"),
+        (
+            "sinks: {a: {type: archive, max_bytes: 64KiB, segment_bytes: 4KiB}}\n",
+            1,
+            39,
+            "does not fit into an archive of 64KiB",
+        ),
         ("sinks: {a: {type: archive}, b: {type: archive}}\n", 1, 29, "both write"),
         ("sinks: {a: {type: http, url: 'ftp://x'}}\n", 1, 30, "must begin with"),
         ("sinks: {a: {type: http, url: 'http://u:p@x'}}\n", 1, 30, "credentials do not belong"),
