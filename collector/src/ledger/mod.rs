@@ -8,7 +8,7 @@
 pub mod report;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     path::{Path, PathBuf},
     sync::{
@@ -278,6 +278,7 @@ impl SinkAccount {
 #[derive(Debug, Default)]
 pub struct Accounts {
     files: Mutex<HashMap<FileId, Arc<FileAccount>>>,
+    reserved: Mutex<HashSet<FileId>>,
     totals: Mutex<Totals>,
 }
 
@@ -292,7 +293,7 @@ impl Accounts {
     /// No files yet, and the totals of former runs.
     pub fn new(totals: BTreeMap<String, u64>) -> Self {
         let totals = Totals { values: totals, unsaved: BTreeMap::new() };
-        Self { files: Mutex::default(), totals: Mutex::new(totals) }
+        Self { totals: Mutex::new(totals), ..Self::default() }
     }
 
     /// Enters a file.
@@ -308,6 +309,23 @@ impl Accounts {
     /// Takes a file out.
     pub fn remove(&self, id: FileId) -> Option<Arc<FileAccount>> {
         self.files().remove(&id)
+    }
+
+    /// Ids that are somebody's, whose accounts are still to be entered. Replaces former ones.
+    pub fn reserve(&self, ids: impl IntoIterator<Item = FileId>) {
+        let ids = ids.into_iter().collect();
+        *self.reserved.lock().unwrap_or_else(PoisonError::into_inner) = ids;
+    }
+
+    /// The first of an inode's lives from number `epoch` on whose id is nobody's.
+    pub fn free_epoch(&self, identity: &Identity, mut epoch: u32) -> u32 {
+        let files = self.files();
+        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_taken = |id| files.contains_key(&id) || reserved.contains(&id);
+        while is_taken(identity.id(epoch)) {
+            epoch = epoch.wrapping_add(1);
+        }
+        epoch
     }
 
     /// Every file.

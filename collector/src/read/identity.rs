@@ -1,8 +1,9 @@
 //! Who a file is, whatever it is called at the moment.
 //!
-//! Identity is the inode (number, birth time, and the opaque handle, which holds the generation),
-//! not the path and not the device number, which a reboot may change. A hash of the file's first
-//! bytes guards it, and recognises a copy that was compressed.
+//! Identity is the inode, number and birth time: what every kernel says of it for all its life. Not
+//! the path, not the device number, which a reboot may change, and not the handle, which a runtime
+//! may refuse today and grant tomorrow: that is a means to reopen a file, and to tell a reused inode
+//! number where there is no birth time. A hash of the file's first bytes is a means to doubt.
 
 use std::{fmt, fs::File, io, os::unix::fs::FileExt};
 
@@ -56,7 +57,8 @@ pub struct Look {
 pub struct Identity {
     /// What `stat` says.
     pub key: InodeKey,
-    /// The handle's type and bytes, where the filesystem has one.
+    /// The handle's type and bytes, where the filesystem has one and asking is allowed. Not a part
+    /// of the id.
     pub handle: Option<(i32, Box<[u8]>)>,
 }
 
@@ -141,20 +143,21 @@ pub fn head(file: &File) -> io::Result<Vec<u8>> {
 }
 
 impl Identity {
-    /// The identity's hash: the same after a reboot, different for a reused inode.
-    pub fn base(&self) -> u64 {
+    /// The name of its life number `epoch`: the same after a reboot and with or without a handle.
+    pub fn id(&self, epoch: u32) -> FileId {
         let mut hash = fnv1a(FNV_SEED, &self.key.inode.to_le_bytes());
         hash = fnv1a(hash, &self.key.born_ns.to_le_bytes());
-        if let Some((kind, bytes)) = &self.handle {
-            hash = fnv1a(hash, &kind.to_le_bytes());
-            hash = fnv1a(hash, bytes);
-        }
-        hash
+        FileId(mix(hash.wrapping_add(u64::from(epoch).wrapping_mul(0x9e37_79b9_7f4a_7c15))))
     }
 
-    /// The name of its life number `epoch`.
-    pub fn id(&self, epoch: u32) -> FileId {
-        FileId(mix(self.base().wrapping_add(u64::from(epoch).wrapping_mul(0x9e37_79b9_7f4a_7c15))))
+    /// The number of its first life. Without a birth time the id would be the inode number's for
+    /// ever, whoever has it: the clock takes the birth time's place. The checkpoint remembers it.
+    pub fn first_epoch(&self) -> u32 {
+        if self.key.born_ns != 0 {
+            return 0;
+        }
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs() as u32)
     }
 }
 
@@ -236,10 +239,21 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for round in 0..64 {
             let (file, look) = written(dir.path(), "a", format!("{round}").as_bytes());
-            assert!(seen.insert(identify(&file, &look).id(0)), "identity of round {round} repeats");
+            let identity = identify(&file, &look);
+            let id = identity.id(identity.first_epoch());
+            assert!(seen.insert(id), "identity of round {round} repeats");
             drop(file);
             std::fs::remove_file(dir.path().join("a")).unwrap();
         }
+    }
+
+    #[test]
+    fn the_id_does_not_depend_on_a_handle() {
+        let key = InodeKey { device: 1, inode: 2, born_ns: 3 };
+        let handles = [None, Some((1, [1, 2].into())), Some((1, [1, 3].into()))];
+        let with = |handle| Identity { key, handle }.id(7);
+        let ids: std::collections::HashSet<FileId> = handles.map(with).into();
+        assert_eq!(ids.len(), 1);
     }
 
     #[test]

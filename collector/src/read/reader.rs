@@ -524,7 +524,7 @@ impl Reader {
         let path = old.path();
         let account = Arc::new(FileAccount::new(
             old.identity.clone(),
-            old.epoch + 1,
+            self.setup.accounts.free_epoch(&old.identity, old.epoch + 1),
             Arc::clone(&old.source),
             &path,
             old.sinks.len(),

@@ -42,6 +42,8 @@ pub struct World {
     pub watch: &'static str,
     /// Files and directories that the kernel watches at most.
     pub slots: u32,
+    /// The list under `sources.files`.
+    pub files: String,
     /// How often a sweep looks at everything.
     pub sweep_interval: &'static str,
     /// How long records wait for company.
@@ -62,7 +64,9 @@ impl World {
         let sinks =
             format!("  out:\n    type: file\n    path: {}\n    rotate_size: 1GiB\n", out.display());
         let (sweep_interval, max_age) = ("5s", "50ms");
-        Self { dir, watch, slots: 512, sweep_interval, max_age, extra: String::new(), sinks }
+        let files = format!("    - paths: [\"{}/plain/*.log\"]\n", dir.path().display());
+        let extra = String::new();
+        Self { dir, watch, slots: 512, files, sweep_interval, max_age, extra, sinks }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -76,9 +80,9 @@ impl World {
     /// Writes the configuration as it stands.
     pub fn write_config(&self) {
         let dir = self.dir.path().display();
-        let Self { watch, slots, sweep_interval, max_age, extra, sinks, .. } = self;
+        let Self { watch, slots, files, sweep_interval, max_age, extra, sinks, .. } = self;
         let text = format!(
-            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n  docker:\n    containers_dir: {dir}/docker\n  files:\n    - paths: [\"{dir}/plain/*.log\"]\nwatch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  enabled: false\n{extra}sinks:\n{sinks}"
+            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n  docker:\n    containers_dir: {dir}/docker\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  enabled: false\n{extra}sinks:\n{sinks}"
         );
         // In one step: an agent may be reading it at this moment.
         let temporary = self.path("everyline.yaml.new");

@@ -5,11 +5,13 @@
 mod crash;
 mod doctor;
 mod harness;
+mod identity;
 mod input;
 mod isolation;
 mod kernel;
 mod receiver;
 mod reload;
 mod rotation;
+mod seccomp;
 mod state;
 mod wakeups;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Inode, Registry};
+use super::{Inode, Registry, Still};
 use crate::{
     read::{
         identity::{self, FileId},
@@ -58,11 +58,17 @@ impl Registry {
                     if let Some(state) = self.sources.get_mut(held.source()) {
                         state.held.retain(|other| *other != token);
                     }
-                    let size = identity::look_at(&held.account.path())
+                    let still = identity::look_at(&held.account.path())
                         .ok()
                         .filter(|look| look.key == held.key)
-                        .map_or_else(|| account.seen.load(Ordering::Acquire), |look| look.size);
-                    self.inodes.insert(held.key, Inode::Done(account.id, size));
+                        .map_or_else(
+                            || Still {
+                                size: account.seen.load(Ordering::Acquire),
+                                modified_ns: None,
+                            },
+                            |look| Still::of(&look),
+                        );
+                    self.inodes.insert(held.key, Inode::Done(account.id, still));
                 }
                 Feedback::Truncated(token, account) => {
                     let Some(held) = self.held.get_mut(token) else { continue };

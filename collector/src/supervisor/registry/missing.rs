@@ -3,6 +3,7 @@
 //! Only here are bytes of a file that is gone counted as lost.
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -14,14 +15,20 @@ use crate::{
     discover::Source,
     ledger::FileAccount,
     metrics::ReasonLabel,
-    read::{content::Content, reader::Message},
+    read::{content::Content, identity::InodeKey, reader::Message},
     supervisor::{recovery, settle::Command},
 };
 
 impl Registry {
     /// A file that the checkpoint knows and no listing shows: held since before a reload, or
-    /// moved somewhere else on its filesystem; else it is lost.
-    pub(super) fn find_moved(&mut self, entry: FileEntry, source: &Arc<Source>, directory: &Path) {
+    /// moved somewhere else on its filesystem; else it is lost. `taken`: files that are somebody's.
+    pub(super) fn find_moved(
+        &mut self,
+        entry: FileEntry,
+        source: &Arc<Source>,
+        directory: &Path,
+        taken: &HashSet<InodeKey>,
+    ) {
         if recovery::is_settled(&entry) && entry.ended {
             self.remember_done(&entry, source);
             return;
@@ -30,7 +37,7 @@ impl Registry {
         let adopted = self.adopted.remove(&identity.key);
         let file = adopted
             .and_then(|file| file.content.plain().cloned())
-            .or_else(|| recovery::reopen(&entry, directory));
+            .or_else(|| recovery::reopen(&entry, directory, taken));
         let Some(file) = file else {
             self.unclaimed.put_back(entry);
             return;
@@ -60,7 +67,7 @@ impl Registry {
         };
         let directory = Arc::from(source.path.parent().unwrap_or(&source.path));
         self.open_source(&source, &directory);
-        self.find_moved(entry, &source, &directory);
+        self.find_moved(entry, &source, &directory, &HashSet::new());
         if !directory.is_dir() {
             self.send(&source.path, Message::Close);
         }
@@ -85,6 +92,9 @@ impl Registry {
             self.give_up_at = None;
             for entry in self.unclaimed.take_all() {
                 self.lose(entry);
+            }
+            if self.parked.is_empty() {
+                self.setup.accounts.reserve([]);
             }
             self.count_strangers();
         }

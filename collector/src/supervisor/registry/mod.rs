@@ -137,10 +137,32 @@ impl SourceState {
 /// What is known of an inode that no reader holds.
 #[derive(Clone, Copy)]
 enum Inode {
-    /// Its bytes up to this size are settled, or held under another inode (a compressed copy).
-    Done(FileId, u64),
+    /// What it held at this look is settled, or held under another inode (a compressed copy).
+    Done(FileId, Still),
     /// Nothing of ours (a former file that the checkpoint does not know).
-    Ignored,
+    Ignored(Still),
+}
+
+/// What must not have changed of a file that nobody holds.
+#[derive(Debug, Clone, Copy)]
+struct Still {
+    /// Bytes.
+    size: u64,
+    /// Last modification, if the inode number may be another file's by now: there is no birth time.
+    modified_ns: Option<i64>,
+}
+
+impl Still {
+    fn of(look: &Look) -> Self {
+        let modified_ns = (look.key.born_ns == 0).then_some(look.modified_ns);
+        Self { size: look.size, modified_ns }
+    }
+
+    /// Whether the file is as it was, as far as is known.
+    fn is(self, look: &Look) -> bool {
+        let Self { size, modified_ns } = Self::of(look);
+        size == self.size && self.modified_ns.is_none_or(|known| Some(known) == modified_ns)
+    }
 }
 
 /// A found file that was opened and recognised.
@@ -158,7 +180,9 @@ struct Recognised {
 impl Registry {
     /// A registry that has not looked yet.
     pub fn new(mut setup: Setup) -> Self {
-        let (unclaimed, former) = Unclaimed::new(std::mem::take(&mut setup.entries));
+        let entries = std::mem::take(&mut setup.entries);
+        setup.accounts.reserve(entries.iter().map(|entry| entry.id));
+        let (unclaimed, former) = Unclaimed::new(entries);
         let adopted = std::mem::take(&mut setup.adopted)
             .into_iter()
             .map(|file| (file.account.identity.key, file))
@@ -232,13 +256,18 @@ impl Registry {
             let files = self.recognise(files, &directory);
             recognised.push((path, directory, files));
         }
+        let taken: HashSet<InodeKey> = recognised
+            .iter()
+            .flat_map(|(_, _, files)| files.iter().map(|file| file.look.key))
+            .chain(self.parked.values().flat_map(recognise::Parked::keys))
+            .collect();
         for (path, directory, files) in recognised {
             let Some(source) = files.first().map(|file| Arc::clone(&file.found.source)) else {
                 continue;
             };
             self.open_source(&source, &directory);
             for entry in self.unclaimed.take_source(&path) {
-                self.find_moved(entry, &source, &directory);
+                self.find_moved(entry, &source, &directory, &taken);
             }
             for file in files {
                 self.settle_in(file);

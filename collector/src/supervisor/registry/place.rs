@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Inode, RETRY, Recognised, Registry, SourceState, held::Held};
+use super::{Inode, RETRY, Recognised, Registry, SourceState, Still, held::Held};
 use crate::{
     checkpoint::FileEntry,
     config::Start,
@@ -94,7 +94,7 @@ impl Registry {
         let settled = whole && account.is_settled();
         if found.role != Role::Live && settled && account.registered.load(Ordering::Acquire) {
             account.ended.store(true, Ordering::Release);
-            self.inodes.insert(look.key, Inode::Done(account.id, look.size));
+            self.inodes.insert(look.key, Inode::Done(account.id, Still::of(&look)));
             return;
         }
         let content = if found.gzip {
@@ -158,8 +158,11 @@ impl Registry {
         let same = fingerprint.matches(head) && (found.gzip || look.size >= read);
         let source = Arc::clone(&found.source);
         if same {
-            // A compressed copy keeps the identity of what it is a copy of.
-            let identity = if found.gzip { recovery::identity_of(entry) } else { identity.clone() };
+            // A compressed copy keeps the identity of what it is a copy of. The handle is kept
+            // where it is refused today.
+            let mut identity =
+                if found.gzip { recovery::identity_of(entry) } else { identity.clone() };
+            identity.handle = identity.handle.or_else(|| entry.handle.clone());
             let sinks = &self.setup.sinks;
             let account = FileAccount::recovered(entry, identity, source, &found.path, sinks);
             account.rename(&found.path);
@@ -168,7 +171,7 @@ impl Registry {
         self.count_lost(&found.path, "truncated", recovery::unsettled(entry));
         self.forget_lives(vec![entry.clone()]);
         let sinks = self.setup.sinks.len();
-        let epoch = entry.epoch + 1;
+        let epoch = self.setup.accounts.free_epoch(identity, entry.epoch + 1);
         Arc::new(FileAccount::new(identity.clone(), epoch, source, &found.path, sinks))
     }
 
@@ -181,11 +184,8 @@ impl Registry {
         look: &Look,
     ) -> Arc<FileAccount> {
         let sinks = self.setup.sinks.len();
-        let mut epoch = 0;
-        while self.setup.accounts.get(identity.id(epoch)).is_some() {
-            // The same inode, done with before, was written anew.
-            epoch += 1;
-        }
+        // The same inode, done with before, was written anew; or two devices have the same numbers.
+        let epoch = self.setup.accounts.free_epoch(identity, identity.first_epoch());
         let source = Arc::clone(&found.source);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
         if self.scanning && self.setup.fresh && self.setup.start == Start::End && !found.gzip {

@@ -10,15 +10,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Inode, RETRY, Recognised, Registry};
+use super::{Inode, RETRY, Recognised, Registry, Still};
 use crate::{
     discover::{Found, Role},
     ledger::FileAccount,
     read::{
         content,
-        identity::{self, FINGERPRINT_BYTES, FileId, Fingerprint, InodeKey},
+        identity::{self, FINGERPRINT_BYTES, FileId, Fingerprint, Identity, InodeKey, Look},
         reader::Message,
     },
+    supervisor::recovery::Seen,
     watch::FileToken,
 };
 
@@ -43,6 +44,10 @@ pub(super) struct Parked {
 impl Parked {
     fn nothing() -> Self {
         Self { files: HashMap::new(), since: Instant::now(), older: None }
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = InodeKey> {
+        self.files.keys().copied()
     }
 }
 
@@ -198,15 +203,20 @@ impl Registry {
             return Ok(None);
         }
         match self.inodes.get(&look.key).copied() {
-            Some(Inode::Done(id, size)) if size == look.size => {
+            Some(Inode::Done(id, still)) if still.is(&look) => {
                 self.present(&found.source.path, id);
                 return Ok(None);
             }
-            Some(Inode::Ignored) => return Ok(None),
-            Some(Inode::Done(..)) | None => {}
+            Some(Inode::Ignored(still)) if still.is(&look) && found.only_if_known => {
+                return Ok(None);
+            }
+            Some(Inode::Done(..) | Inode::Ignored(_)) | None => {}
         }
         let (file, look) = identity::open(&found.path).map_err(fail)?;
         let identity = identity::identify(&file, &look);
+        if self.is_done_by_its_handle(&identity, &look) {
+            return Ok(None);
+        }
         let (head, entry);
         if found.gzip {
             head = content::gzip_head(&file, FINGERPRINT_BYTES);
@@ -218,26 +228,42 @@ impl Registry {
             }
             entry = match self.copy_of(&found, &head) {
                 Some(id) => {
-                    self.inodes.insert(look.key, Inode::Done(id, look.size));
+                    self.inodes.insert(look.key, Inode::Done(id, Still::of(&look)));
                     self.present(&found.source.path, id);
                     return Ok(None);
                 }
                 None => {
                     let stem = found.path.file_stem().unwrap_or_default().to_string_lossy();
+                    let source = &found.source.path;
+                    let seen = Seen { identity: &identity, source, size: None, head: &head };
                     self.unclaimed
-                        .claim(&identity)
+                        .claim(&seen)
                         .or_else(|| self.unclaimed.claim_by_head(&found.source.path, &stem, &head))
                 }
             };
         } else {
             head = identity::head(&file).map_err(fail)?;
-            entry = self.unclaimed.claim(&identity);
+            let (source, size) = (&found.source.path, Some(look.size));
+            entry = self.unclaimed.claim(&Seen { identity: &identity, source, size, head: &head });
         }
         if entry.is_none() && found.only_if_known {
-            self.inodes.insert(look.key, Inode::Ignored);
+            self.inodes.insert(look.key, Inode::Ignored(Still::of(&look)));
             return Ok(None);
         }
         Ok(Some(Recognised { found, file, look, identity, entry, head, before: None }))
+    }
+
+    /// Whether a file that was done with was merely touched: where an inode number can be used again
+    /// without a trace, only the handle tells it from a stranger of its size.
+    fn is_done_by_its_handle(&mut self, identity: &Identity, look: &Look) -> bool {
+        let Some(Inode::Done(id, still)) = self.inodes.get_mut(&look.key) else { return false };
+        let known = self.setup.accounts.get(*id).map(|account| account.identity.clone());
+        let same = known.is_some_and(|known| known == *identity && known.handle.is_some());
+        if same && still.size == look.size {
+            *still = Still::of(look);
+            return true;
+        }
+        false
     }
 
     /// The account of which a compressed file is a copy.
