@@ -3,7 +3,8 @@
 //! `discover → watch → read → decode → batch → deliver → checkpoint`, with the `ledger` accounting
 //! for every byte on the way. A stage knows the next stage's input type and nothing else; only the
 //! [`supervisor`] knows all of them. `archive` is the embedded storage (a sink that can be
-//! searched); `config`, `cli` and `admin` are what an operator touches.
+//! searched); `config`, `cli` and `admin` are what an operator touches; `reason` is the table of why
+//! bytes are given up.
 
 pub mod admin;
 pub mod archive;
@@ -17,5 +18,6 @@ pub mod discover;
 pub mod ledger;
 pub mod metrics;
 pub mod read;
+pub mod reason;
 pub mod supervisor;
 pub mod watch;

@@ -17,6 +17,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::reason::{Kind, Reason};
+
 /// A gauge of fractional seconds.
 pub type SecondsGauge = Gauge<f64, AtomicU64>;
 
@@ -155,6 +157,37 @@ impl SinkMetrics {
 }
 
 impl Metrics {
+    /// Bytes were given up, as the ledger books them.
+    pub fn given_up(&self, reason: Reason, bytes: u64) {
+        self.bytes(reason).inc_by(bytes);
+    }
+
+    fn bytes(&self, reason: Reason) -> Counter {
+        let family = match reason.kind() {
+            Kind::Dropped => &self.dropped_bytes,
+            Kind::Lost => &self.lost_bytes,
+        };
+        family.get_or_create(&ReasonLabel { reason: reason.name() }).clone()
+    }
+
+    /// Goes on where the ledger's totals stand: so metric and ledger say the same after a restart too.
+    pub fn resume(&self, total: impl Fn(Reason) -> u64) {
+        for reason in Reason::ALL {
+            let counter = self.bytes(reason);
+            counter.inc_by(total(reason).saturating_sub(counter.get()));
+        }
+    }
+
+    /// Records were given up, or (too long) a part of them.
+    pub fn dropped_lines(&self, reason: Reason, lines: u64) {
+        self.dropped_lines.get_or_create(&ReasonLabel { reason: reason.name() }).inc_by(lines);
+    }
+
+    /// Bytes of another file are lost.
+    pub fn files_lost(&self, reason: Reason) {
+        self.files_lost.get_or_create(&ReasonLabel { reason: reason.name() }).inc();
+    }
+
     /// How many files are watched how.
     pub fn watched(&self) -> [(&'static str, i64); 3] {
         ["kernel", "inotify", "poll"]
@@ -310,13 +343,12 @@ impl Metrics {
                 drop(family.get_or_create(&ReasonLabel { reason }));
             }
         };
-        create(&self.dropped_lines, &["line_too_long", "rejected"]);
-        create(&self.dropped_bytes, &["line_too_long", "rejected"]);
-        create(&self.lost_bytes, &["deleted_unseen", "deleted_while_down", "truncated"]);
-        create(
-            &self.files_lost,
-            &["damaged_gzip", "deleted_unseen", "deleted_while_down", "truncated"],
-        );
+        let dropped: Vec<_> = Reason::of(Kind::Dropped).map(Reason::name).collect();
+        let lost: Vec<_> = Reason::of(Kind::Lost).map(Reason::name).collect();
+        create(&self.dropped_lines, &dropped);
+        create(&self.dropped_bytes, &dropped);
+        create(&self.lost_bytes, &lost);
+        create(&self.files_lost, &lost);
         create(&self.long_lines, &["split", "cut"]);
         create(&self.watch_fallbacks, &["overflow", "watch_limit"]);
         for mode in ["kernel", "inotify", "poll"] {
@@ -447,10 +479,14 @@ mod tests {
         everyline_deliver_errors_total{sink="out",code_class="tls"} 0
         everyline_delivered_bytes_total{sink="out"} 3
         everyline_delivered_lines_total{sink="out"} 0
+        everyline_dropped_bytes_total{reason="before_start"} 0
         everyline_dropped_bytes_total{reason="line_too_long"} 0
         everyline_dropped_bytes_total{reason="rejected"} 0
+        everyline_dropped_bytes_total{reason="too_large"} 0
+        everyline_dropped_lines_total{reason="before_start"} 0
         everyline_dropped_lines_total{reason="line_too_long"} 0
         everyline_dropped_lines_total{reason="rejected"} 0
+        everyline_dropped_lines_total{reason="too_large"} 0
         everyline_files_lost_total{reason="damaged_gzip"} 0
         everyline_files_lost_total{reason="deleted_unseen"} 0
         everyline_files_lost_total{reason="deleted_while_down"} 0
@@ -459,6 +495,7 @@ mod tests {
         everyline_lines_total 0
         everyline_long_lines_total{reason="cut"} 0
         everyline_long_lines_total{reason="split"} 0
+        everyline_lost_bytes_total{reason="damaged_gzip"} 0
         everyline_lost_bytes_total{reason="deleted_unseen"} 0
         everyline_lost_bytes_total{reason="deleted_while_down"} 0
         everyline_lost_bytes_total{reason="truncated"} 0

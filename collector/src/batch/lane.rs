@@ -12,12 +12,15 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Batch, Range, Receipt, TimeBounds,
+    age::{Ages, Begun},
     budget::{Budget, Permit},
     compress::Compressor,
     encode::{self, SourceEncoding, UidPrefix},
     times::TimeTracker,
 };
-use crate::{decode::Record, deliver::Encoding, discover::Source, ledger::FileAccount};
+use crate::{
+    decode::Record, deliver::Encoding, discover::Source, ledger::FileAccount, reason::ByReason,
+};
 
 /// Where a thread's lanes of one sink get their memory and send their batches.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct Outlet {
     pub encoding: Encoding,
     /// Its memory.
     pub budget: Budget,
+    /// The ages of its batches.
+    pub ages: Ages,
     /// Its queue.
     pub queue: UnboundedSender<Batch>,
     /// Where its receipts go.
@@ -52,7 +57,7 @@ pub struct Lane {
     sources: Vec<Arc<Source>>,
     /// Addresses of `sources`.
     known_sources: HashSet<usize, foldhash::fast::RandomState>,
-    opened: Option<Instant>,
+    opened: Option<Begun>,
     serial: u32,
     limit: usize,
     /// Bytes to make room for when a batch is begun: as many as the last one had.
@@ -69,7 +74,7 @@ pub struct RangeSlot {
 }
 
 /// What moves an offset.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Advance {
     /// Everything before this is in the lane.
     pub end: u64,
@@ -77,10 +82,8 @@ pub struct Advance {
     pub resume: u64,
     /// File bytes added.
     pub bytes: u64,
-    /// Of those, given up.
-    pub dropped: u64,
-    /// Of those, lost.
-    pub lost: u64,
+    /// Bytes that no record carries (see [`Range::given_up`]).
+    pub given_up: ByReason,
     /// Records added.
     pub lines: u32,
 }
@@ -124,7 +127,7 @@ impl Lane {
         observed: (&[u8], i64),
     ) {
         if self.lines == 0 {
-            self.opened.get_or_insert_with(Instant::now);
+            self.opened.get_or_insert_with(|| outlet.ages.begin());
             // A payload that leaves with its buffer would otherwise grow by doubling every time.
             self.payload.reserve(self.expected);
             encode::begin(&mut self.payload, outlet.encoding.framing);
@@ -152,8 +155,14 @@ impl Lane {
     }
 
     /// Notes that the lane now covers a file up to a point.
-    pub fn cover(&mut self, slot: &mut RangeSlot, file: &Arc<FileAccount>, advance: Advance) {
-        let Advance { end, resume, bytes, dropped, lost, lines } = advance;
+    pub fn cover(
+        &mut self,
+        outlet: &Outlet,
+        slot: &mut RangeSlot,
+        file: &Arc<FileAccount>,
+        advance: Advance,
+    ) {
+        let Advance { end, resume, bytes, given_up, lines } = advance;
         if slot.serial == self.serial
             && let Some(range) = self.ranges.get_mut(slot.index as usize)
             && Arc::ptr_eq(&range.file, file)
@@ -161,25 +170,22 @@ impl Lane {
             range.end = end;
             range.resume = resume;
             range.bytes += bytes;
-            range.dropped += dropped;
-            range.lost += lost;
+            range.given_up.merge(&given_up);
             range.lines += lines;
             return;
         }
-        if self.opened.is_none() {
-            self.opened = Some(Instant::now());
-        }
+        self.opened.get_or_insert_with(|| outlet.ages.begin());
         *slot = RangeSlot { serial: self.serial, index: self.ranges.len() as u32 };
         if self.known_sources.insert(Arc::as_ptr(&file.source).addr()) {
             self.sources.push(Arc::clone(&file.source));
         }
         let file = Arc::clone(file);
-        self.ranges.push(Range { file, end, resume, bytes, dropped, lost, lines });
+        self.ranges.push(Range { file, end, resume, bytes, given_up, lines });
     }
 
     /// When the batch must be sealed, if it holds anything.
     pub fn deadline(&self, outlet: &Outlet) -> Option<Instant> {
-        self.opened.map(|opened| opened + outlet.encoding.max_age)
+        self.opened.as_ref().map(|opened| opened.at() + outlet.encoding.max_age)
     }
 
     /// Gives back memory that was taken for records that did not come.
@@ -230,13 +236,13 @@ impl Lane {
             sources: std::mem::take(&mut self.sources),
             ranges: std::mem::take(&mut self.ranges),
             sealed_at: Instant::now(),
+            begun: self.opened.take(),
             permit,
             sink: outlet.sink,
             receipts: outlet.receipts.clone(),
         };
         self.known_sources.clear();
         self.known_sources.shrink_to(USUAL_SOURCES);
-        self.opened = None;
         self.serial = self.serial.wrapping_add(1);
         // The sink is gone only when the agent is going down; the lines are read again then.
         let _going_down = outlet.queue.send(batch);

@@ -3,6 +3,7 @@
 //! A [`Batch`] carries its own receipt: whoever delivers it calls [`Batch::delivered`] (or
 //! [`Batch::dropped`], if the operator allowed that), and only then do the files' offsets move.
 
+pub mod age;
 pub mod budget;
 pub mod compress;
 pub mod encode;
@@ -15,7 +16,11 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 
-use crate::{discover::Source, ledger::FileAccount};
+use crate::{
+    discover::Source,
+    ledger::FileAccount,
+    reason::{ByReason, Reason},
+};
 
 /// How records are laid side by side in a payload. Either way every record ends with a newline and
 /// no newline stands inside one, so a payload can be split at newlines.
@@ -62,10 +67,9 @@ pub struct Range {
     pub resume: u64,
     /// File bytes that this batch adds to the prefix.
     pub bytes: u64,
-    /// Of those, bytes given up: the rest of cut lines.
-    pub dropped: u64,
-    /// Of those, bytes that were written and could no longer be read.
-    pub lost: u64,
+    /// Of those, and of bytes before them that waited for their message's end, bytes that no record
+    /// carries: the rest of cut lines, what could no longer be read.
+    pub given_up: ByReason,
     /// Records that it carries from the file.
     pub lines: u32,
 }
@@ -94,6 +98,8 @@ pub struct Batch {
     pub ranges: Vec<Range>,
     /// When it was sealed.
     pub sealed_at: Instant,
+    /// Tells the batch's age until it is settled.
+    pub begun: Option<age::Begun>,
     /// Returns the batch's bytes to the sink's memory budget when dropped.
     pub permit: Option<budget::Permit>,
     /// The sink's number in the checkpoint's order.
@@ -123,8 +129,8 @@ pub struct Receipt {
 pub enum Outcome {
     /// The sink holds it durably.
     Delivered,
-    /// Given up, counted under this reason (a bounded set of words).
-    Dropped(&'static str),
+    /// Given up, counted under this reason.
+    Dropped(Reason),
 }
 
 impl Batch {
@@ -134,13 +140,13 @@ impl Batch {
     }
 
     /// The batch is given up, as the operator allowed; counted as dropped.
-    pub fn dropped(self, reason: &'static str) {
+    pub fn dropped(self, reason: Reason) {
         self.settle(Outcome::Dropped(reason), None);
     }
 
     fn settle(self, outcome: Outcome, position: Option<String>) {
-        let Self { ranges, lines, sink, receipts, permit, .. } = self;
-        drop(permit);
+        let Self { ranges, lines, sink, receipts, permit, begun, .. } = self;
+        drop((permit, begun));
         // The receiver is gone only when the agent is going down; the batch is then sent again.
         let _gone = receipts.send(Receipt { sink, ranges, lines, outcome, position });
     }

@@ -11,6 +11,7 @@ use crate::{
     ledger::FileAccount,
     metrics::{Metrics, SinkMetrics},
     read::identity::{Identity, InodeKey},
+    reason::ByReason,
 };
 
 /// A context with metrics of its own.
@@ -103,11 +104,11 @@ impl TestFile {
                 end: self.offset,
                 resume: self.offset,
                 bytes: self.offset - start,
-                dropped: 0,
-                lost: 0,
+                given_up: ByReason::default(),
                 lines,
             }],
             sealed_at: Instant::now(),
+            begun: None,
             permit: None,
             sink: 0,
             receipts: self.receipts.clone(),

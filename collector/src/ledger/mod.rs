@@ -13,15 +13,21 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
 };
 
+use self::report::Totals;
 use crate::{
     checkpoint::{FileEntry, Offset},
     discover::Source,
     read::identity::{FileId, Fingerprint, Identity},
 };
+
+/// What was skipped of the file before anything was read is booked.
+const BEGUN: u8 = 1;
+/// The file's sums are in the totals.
+const FORGOTTEN: u8 = 2;
 
 /// The account of one file's life. All counters are bytes of the (uncompressed) file.
 #[derive(Debug)]
@@ -42,6 +48,8 @@ pub struct FileAccount {
     pub registered: AtomicBool,
     /// True where its entry, not only its offsets, must be written.
     pub stale: AtomicBool,
+    /// What was booked of it as a whole: bits of `BEGUN` and `FORGOTTEN`.
+    booked: AtomicU8,
     /// One per sink, in the checkpoint's order.
     pub sinks: Box<[SinkAccount]>,
     changing: Mutex<Changing>,
@@ -71,8 +79,6 @@ pub struct SinkAccount {
     pub lost: AtomicU64,
     /// True once this run's cursor has been in the file.
     pub entered: AtomicBool,
-    /// When the oldest unsettled bytes were read, milliseconds since the epoch; 0: none are.
-    pub unsettled_since_ms: AtomicU64,
 }
 
 impl FileAccount {
@@ -94,6 +100,7 @@ impl FileAccount {
             ended: AtomicBool::new(false),
             registered: AtomicBool::new(false),
             stale: AtomicBool::new(true),
+            booked: AtomicU8::new(0),
             sinks: (0..sinks).map(|_| SinkAccount::default()).collect(),
             changing: Mutex::new(Changing {
                 path,
@@ -115,6 +122,7 @@ impl FileAccount {
         account.id = entry.id;
         account.seen = AtomicU64::new(entry.size);
         account.registered = AtomicBool::new(true);
+        account.booked = AtomicU8::new(BEGUN);
         for (sink, name) in account.sinks.iter().zip(sink_names) {
             let Some(offset) = entry.sinks.get(name) else { continue };
             sink.read.store(offset.settled, Ordering::Relaxed);
@@ -141,6 +149,16 @@ impl FileAccount {
             sink.settled.load(Ordering::Acquire) >= seen
                 && sink.resume.load(Ordering::Acquire) >= seen
         })
+    }
+
+    /// Whether this is the first time that what was skipped of it is asked for.
+    pub fn begin(&self) -> bool {
+        self.booked.fetch_or(BEGUN, Ordering::AcqRel) & BEGUN == 0
+    }
+
+    /// Whether its sums are in the totals: nothing more is booked on it.
+    pub fn is_forgotten(&self) -> bool {
+        self.booked.load(Ordering::Acquire) & FORGOTTEN != 0
     }
 
     /// Notes that the file holds at least `size` bytes.
@@ -258,41 +276,37 @@ impl SinkAccount {
     }
 
     /// Bytes up to `end` were handed on.
-    pub fn read_to(&self, end: u64, now_ms: u64) {
+    pub fn read_to(&self, end: u64) {
         self.read.store(end, Ordering::Release);
-        // Only the first unsettled bytes start the clock; settling stops it.
-        let since = &self.unsettled_since_ms;
-        let _running = since.compare_exchange(0, now_ms, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Bytes up to `end` are settled.
-    pub fn settle(&self, end: u64, resume: u64, now_ms: u64) {
+    pub fn settle(&self, end: u64, resume: u64) {
         self.settled.fetch_max(end, Ordering::AcqRel);
         self.resume.store(resume, Ordering::Release);
-        let rest = self.read.load(Ordering::Acquire) > end;
-        self.unsettled_since_ms.store(if rest { now_ms } else { 0 }, Ordering::Release);
     }
 }
 
 /// All files' accounts, and the totals that outlive them.
 #[derive(Debug, Default)]
 pub struct Accounts {
+    // Locked in this order where both are.
     files: Mutex<HashMap<FileId, Arc<FileAccount>>>,
     reserved: Mutex<HashSet<FileId>>,
-    totals: Mutex<Totals>,
+    totals: Mutex<Saved>,
 }
 
-/// Sums by name, and whether the checkpoint has them.
+/// Totals, and whether the checkpoint has them.
 #[derive(Debug, Default)]
-struct Totals {
-    values: BTreeMap<String, u64>,
-    unsaved: BTreeMap<String, u64>,
+struct Saved {
+    totals: Totals,
+    changed: bool,
 }
 
 impl Accounts {
     /// No files yet, and the totals of former runs.
-    pub fn new(totals: BTreeMap<String, u64>) -> Self {
-        let totals = Totals { values: totals, unsaved: BTreeMap::new() };
+    pub fn new(totals: Totals) -> Self {
+        let totals = Saved { totals, changed: false };
         Self { totals: Mutex::new(totals), ..Self::default() }
     }
 
@@ -306,7 +320,7 @@ impl Accounts {
         self.files().get(&id).cloned()
     }
 
-    /// Takes a file out.
+    /// Takes out a file of which nothing was booked yet.
     pub fn remove(&self, id: FileId) -> Option<Arc<FileAccount>> {
         self.files().remove(&id)
     }
@@ -328,36 +342,49 @@ impl Accounts {
         epoch
     }
 
+    /// Takes out a file, if it is there; its sums outlive it in the totals.
+    pub fn close(&self, id: FileId, sums: &Totals) {
+        let mut files = self.files();
+        if let Some(account) = files.remove(&id) {
+            account.booked.fetch_or(FORGOTTEN, Ordering::AcqRel);
+        }
+        self.add(sums);
+    }
+
     /// Every file.
     pub fn all(&self) -> Vec<Arc<FileAccount>> {
         self.files().values().cloned().collect()
     }
 
-    /// Adds to a total (`lost.REASON`, `dropped.REASON`, `finished.bytes`).
-    pub fn add(&self, name: &str, amount: u64) {
-        if amount == 0 {
-            return;
-        }
-        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-        let value = totals.values.entry(name.to_owned()).or_default();
-        *value += amount;
-        let value = *value;
-        totals.unsaved.insert(name.to_owned(), value);
+    /// Every file, and the totals at the same moment: a file that is forgotten is in one of them.
+    pub fn snapshot(&self) -> (Vec<Arc<FileAccount>>, Totals) {
+        let files = self.files();
+        let totals = self.saved().totals.clone();
+        (files.values().cloned().collect(), totals)
     }
 
-    /// All totals.
-    pub fn totals(&self) -> BTreeMap<String, u64> {
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).values.clone()
+    /// Adds to the totals.
+    pub fn add(&self, sums: &Totals) {
+        let mut saved = self.saved();
+        saved.totals.add(sums);
+        saved.changed = true;
     }
 
-    /// Totals changed since the last call, for the checkpoint.
+    /// Totals by name, for the checkpoint, if they changed since the last call.
     pub fn take_unsaved(&self) -> BTreeMap<String, u64> {
-        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut totals.unsaved)
+        let mut saved = self.saved();
+        match std::mem::take(&mut saved.changed) {
+            true => saved.totals.named(),
+            false => BTreeMap::new(),
+        }
     }
 
     fn files(&self) -> MutexGuard<'_, HashMap<FileId, Arc<FileAccount>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saved(&self) -> MutexGuard<'_, Saved> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,9 +8,10 @@ use std::{
 use foldhash::fast::FixedState;
 
 use crate::{
-    batch::lane::{Advance, Lane, RangeSlot},
+    batch::lane::{Advance, Lane, Outlet, RangeSlot},
     decode::Decoder,
-    ledger::{self, FileAccount},
+    ledger::FileAccount,
+    reason::{ByReason, Reason},
 };
 
 /// Bytes before the offset that are read again at the next read, and compared by their hash: a file
@@ -39,8 +40,8 @@ pub struct Cursor {
     slot: RangeSlot,
     /// Earlier files of the source that ended inside a message that is not complete yet.
     carried: Vec<Arc<FileAccount>>,
-    /// Bytes of cut lines since the last record.
-    dropped: u64,
+    /// Bytes that no record carries, since `covered`.
+    given_up: ByReason,
 }
 
 impl Cursor {
@@ -59,7 +60,7 @@ impl Cursor {
             covered: 0,
             slot: RangeSlot::default(),
             carried: Vec::new(),
-            dropped: 0,
+            given_up: ByReason::default(),
         }
     }
 
@@ -121,20 +122,18 @@ impl Cursor {
         self.guard_len = 0;
     }
 
-    /// Bytes of a cut line that no record will carry.
-    pub fn drop_bytes(&mut self, bytes: u64) {
-        self.dropped += bytes;
+    /// Bytes that no record will carry; they are booked with what is covered next.
+    pub fn give_up(&mut self, reason: Reason, bytes: u64) {
+        self.given_up.add(reason, bytes);
     }
 
-    /// Tells the lane how far it now covers the file: up to `end`, with `lines` more records and
-    /// `lost` bytes that could not be read.
+    /// Tells the lane how far it now covers the file: up to `end`, with `lines` more records.
     pub fn cover(
         &mut self,
-        lane: &mut Lane,
+        (outlet, lane): (&Outlet, &mut Lane),
         account: &Arc<FileAccount>,
         end: u64,
         lines: u32,
-        lost: u64,
     ) {
         if end < self.covered || (end == self.covered && lines == 0 && self.carried.is_empty()) {
             return;
@@ -146,16 +145,20 @@ impl Cursor {
             Some(_) => 0,
         };
         let bytes = end - self.covered;
-        let dropped = std::mem::take(&mut self.dropped).min(bytes);
-        let advance = Advance { end, resume, bytes, dropped, lost, lines };
-        lane.cover(&mut self.slot, account, advance);
-        account.sinks[usize::from(self.sink)].read_to(end, ledger::now_ms());
+        let given_up = std::mem::take(&mut self.given_up);
+        let advance = Advance { end, resume, bytes, given_up, lines };
+        lane.cover(outlet, &mut self.slot, account, advance);
+        account.sinks[usize::from(self.sink)].read_to(end);
         self.covered = end;
-        self.release_carried(lane, account);
+        self.release_carried((outlet, lane), account);
     }
 
     /// Messages that began in earlier files and are complete now hold those files no longer.
-    fn release_carried(&mut self, lane: &mut Lane, current: &Arc<FileAccount>) {
+    fn release_carried(
+        &mut self,
+        (outlet, lane): (&Outlet, &mut Lane),
+        current: &Arc<FileAccount>,
+    ) {
         let waiting = self.decoder.resume().filter(|origin| origin.file != current.id);
         let keep = match waiting {
             None => 0,
@@ -169,8 +172,9 @@ impl Cursor {
         for file in self.carried.drain(..done) {
             let end = file.sinks[usize::from(self.sink)].read.load(Ordering::Acquire);
             let mut slot = RangeSlot::default();
-            let advance = Advance { end, resume: end, bytes: 0, dropped: 0, lost: 0, lines: 0 };
-            lane.cover(&mut slot, &file, advance);
+            let given_up = ByReason::default();
+            let advance = Advance { end, resume: end, bytes: 0, given_up, lines: 0 };
+            lane.cover(outlet, &mut slot, &file, advance);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     decode::{Record, Step},
     ledger::FileAccount,
     metrics::{Metrics, ReasonLabel},
+    reason::Reason,
 };
 
 /// Where records go.
@@ -43,7 +44,6 @@ struct Tally {
     unparsed: u64,
     split: u64,
     cut: u64,
-    cut_bytes: u64,
 }
 
 /// Decodes and encodes every whole line of `input`, which begins at the cursor's offset.
@@ -79,10 +79,10 @@ pub(super) fn pump(
                 lane.append(outlet, encoding, &record, observed.get());
                 let cut = tally.count(&record);
                 if cut > 0 {
-                    cursor.drop_bytes(cut);
+                    cursor.give_up(Reason::LineTooLong, cut);
                 }
                 if lane.is_full(outlet) {
-                    cursor.cover(lane, account, end, tally.take_lines(), 0);
+                    cursor.cover((outlet, lane), account, end, tally.take_lines());
                     if let Err(error) = lane.seal(outlet, compressor) {
                         tracing::error!(%error, "Compressing a batch failed; it is tried again.");
                         stop = Some(Stop::Failed);
@@ -93,7 +93,7 @@ pub(super) fn pump(
         }
     }
     if at > 0 && base + at as u64 > cursor.replay_until {
-        cursor.cover(lane, account, base + at as u64, tally.take_lines(), 0);
+        cursor.cover((outlet, lane), account, base + at as u64, tally.take_lines());
     }
     lane.release_if_empty();
     tally.publish(metrics);
@@ -139,13 +139,13 @@ pub(super) fn flush(
                 }
                 lane.append(outlet, encoding, &record, observed.get());
                 let cut = tally.count(&record);
-                cursor.drop_bytes(cut);
+                cursor.give_up(Reason::LineTooLong, cut);
             }
         }
     }
     cursor.offset = base + at as u64;
     cursor.forget_guard();
-    cursor.cover(lane, account, cursor.offset, tally.take_lines(), 0);
+    cursor.cover((outlet, lane), account, cursor.offset, tally.take_lines());
     lane.release_if_empty();
     tally.publish(metrics);
     true
@@ -162,7 +162,6 @@ impl Tally {
             self.unparsed += u64::from(marks.unparsed);
             self.split += u64::from(marks.split == 1);
             self.cut += u64::from(marks.cut > 0);
-            self.cut_bytes += marks.cut;
         }
         marks.cut
     }
@@ -181,8 +180,7 @@ impl Tally {
         }
         if self.cut > 0 {
             metrics.long_lines.get_or_create(&ReasonLabel { reason: "cut" }).inc_by(self.cut);
-            let label = ReasonLabel { reason: "line_too_long" };
-            metrics.dropped_bytes.get_or_create(&label).inc_by(self.cut_bytes);
+            metrics.dropped_lines(Reason::LineTooLong, self.cut);
         }
     }
 }

@@ -27,7 +27,8 @@ use crate::{
         lane::{Lane, Outlet, lane_of},
     },
     ledger::{Accounts, FileAccount},
-    metrics::{Metrics, ReasonLabel},
+    metrics::Metrics,
+    reason::Reason,
     watch::{FileToken, Heard},
 };
 
@@ -489,7 +490,7 @@ impl Reader {
     /// Leaves a file for the next one.
     fn next_file(&mut self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile) {
         if let Some(why) = file.content.damage() {
-            self.damaged(file, &why);
+            self.damaged(id, tail, sink, file, &why);
         }
         tail.cursors[sink].leave(&file.account);
         self.look_again(id, tail, Instant::now() + LINGER + Duration::from_millis(50));
@@ -512,8 +513,9 @@ impl Reader {
         let seen = file.account.seen.load(Ordering::Acquire);
         let cursor = &mut tail.cursors[sink];
         let lost = seen.saturating_sub(cursor.offset);
-        cursor.cover(&mut lanes.lanes[lane], &file.account, seen, 0, lost);
-        self.count_lost(file, "truncated", lost);
+        cursor.give_up(Reason::Truncated, lost);
+        cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, seen, 0);
+        say_lost(file, Reason::Truncated, lost);
         self.next_file(id, tail, sink, file);
         true
     }
@@ -541,24 +543,28 @@ impl Reader {
         LogFile { account, ..file.clone() }
     }
 
-    fn count_lost(&self, file: &LogFile, reason: &'static str, bytes: u64) {
-        if bytes == 0 {
+    /// A compressed file could not be unpacked to its end: what was seen of it before it was
+    /// compressed, and is not there, is lost.
+    fn damaged(&mut self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile, why: &str) {
+        let lanes = &mut self.sinks[sink];
+        let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
+        let seen = file.account.seen.load(Ordering::Acquire);
+        let first = tail.cursors.iter().all(|cursor| cursor.index <= tail.cursors[sink].index);
+        let cursor = &mut tail.cursors[sink];
+        let lost = seen.saturating_sub(cursor.offset);
+        if lost > 0 {
+            cursor.give_up(Reason::DamagedGzip, lost);
+            cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, seen, 0);
+        }
+        if !first {
             return;
         }
-        let label = ReasonLabel { reason };
-        self.setup.metrics.lost_bytes.get_or_create(&label).inc_by(bytes);
-        self.setup.metrics.files_lost.get_or_create(&label).inc();
-        self.setup.accounts.add(&format!("lost.{reason}"), bytes);
+        if lost == 0 {
+            // How much is missing nobody knows; that something is, is counted.
+            self.setup.metrics.files_lost(Reason::DamagedGzip);
+        }
         let path = file.account.path();
-        tracing::error!(path = %path.display(), bytes, reason, "Bytes of a log file were lost before they could be read.");
-    }
-
-    /// A compressed file could not be unpacked to its end.
-    fn damaged(&self, file: &LogFile, why: &str) {
-        let label = ReasonLabel { reason: "damaged_gzip" };
-        self.setup.metrics.files_lost.get_or_create(&label).inc();
-        let path = file.account.path();
-        tracing::error!(path = %path.display(), why, "A compressed log file is damaged; everything before the damage was collected.");
+        tracing::error!(path = %path.display(), why, lost, "A compressed log file is damaged; everything before the damage was collected.");
     }
 
     /// A read failed: say so (once a minute and source) and try again in a second.
@@ -662,6 +668,14 @@ impl Reader {
             }
         }
         self.tails.values().flat_map(|tail| tail.files().cloned().collect::<Vec<_>>()).collect()
+    }
+}
+
+/// Says a loss at once; it is booked when it is settled.
+fn say_lost(file: &LogFile, reason: Reason, bytes: u64) {
+    if bytes > 0 {
+        let path = file.account.path();
+        tracing::error!(path = %path.display(), bytes, %reason, "Bytes of a log file were lost before they could be read.");
     }
 }
 

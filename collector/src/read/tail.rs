@@ -363,7 +363,7 @@ mod tests {
         let first = tail.files().next().cloned().unwrap();
         let size = fs::metadata(dir.path().join("file-1")).unwrap().len();
         first.account.see(size);
-        first.account.sinks[0].read_to(size, 1);
+        first.account.sinks[0].read_to(size);
         tail.cursors[0].index = 1;
         assert!(tail.late_writes().is_empty());
         let path = dir.path().join("file-1");

@@ -3,6 +3,7 @@
 //! The only module that knows every stage. SIGTERM and SIGINT drain, a second one exits at once;
 //! SIGHUP reads the configuration again (validate, then swap; the old one stays on error).
 
+mod books;
 pub mod pipeline;
 mod recovery;
 pub mod registry;

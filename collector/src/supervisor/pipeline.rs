@@ -16,18 +16,19 @@ use tokio::runtime::Runtime;
 
 use super::{
     RunError,
+    books::Books,
     registry::{self, MakeCursor, Registry},
     settle::{Command, Settler},
 };
 use crate::{
     archive,
-    batch::{budget::Budget, lane::Outlet},
+    batch::{age::Ages, budget::Budget, lane::Outlet},
     checkpoint::{Change, Recovered, Store},
     config::{self, Config},
     decode::{Decoder, Limits},
     deliver,
     discover::{Discovery, OwnOutputs},
-    ledger::Accounts,
+    ledger::{Accounts, report::Totals},
     metrics::{Metrics, SinkMetrics},
     read::{
         cursor::Cursor,
@@ -64,6 +65,8 @@ pub struct RunningSink {
     pub kind: &'static str,
     /// Its memory.
     pub budget: Budget,
+    /// The ages of its batches.
+    pub ages: Ages,
 }
 
 /// How a stop went.
@@ -94,6 +97,8 @@ impl Pipeline {
         if sound {
             commit_first_positions(config, &mut store, &mut positions)?;
         }
+        let totals = Totals::from_named(&totals);
+        metrics.resume(|reason| totals.of(reason));
         let accounts = Arc::new(Accounts::new(totals));
         let threads = threads(config);
         let _sinks_spawn_tasks = runtime.enter();
@@ -112,9 +117,11 @@ impl Pipeline {
         let last_commit_ms = Arc::new(AtomicU64::new(crate::ledger::now_ms()));
         let settler = Settler {
             store,
-            sinks: names.clone(),
-            accounts: Arc::clone(&accounts),
-            metrics: Arc::clone(metrics),
+            books: Books {
+                accounts: Arc::clone(&accounts),
+                metrics: Arc::clone(metrics),
+                sinks: names.clone(),
+            },
             receipts,
             registrations,
             commands,
@@ -240,6 +247,7 @@ fn start_sinks(
                 }
             }),
         );
+        let ages = Ages::default();
         let mut encoding = deliver::encoding(&sink, &config.batch, count);
         // Open batches may take half of the sink's memory at most; the rest is for those on the way.
         let affordable = share / (2 * encoding.max_bytes.max(1) * count);
@@ -255,10 +263,11 @@ fn start_sinks(
             sink: number,
             encoding,
             budget: budget.clone(),
+            ages: ages.clone(),
             queue: handle.queue,
             receipts: receipts.clone(),
         });
-        running.push(RunningSink { name: name.clone(), kind: sink.kind(), budget });
+        running.push(RunningSink { name: name.clone(), kind: sink.kind(), budget, ages });
         tasks.push((name, handle.task));
     }
     metrics.create_sinks(running.iter().map(|sink| sink.name.as_str()));

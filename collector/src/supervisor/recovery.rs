@@ -195,12 +195,6 @@ pub fn reopen(entry: &FileEntry, near: &Path, taken: &HashSet<InodeKey>) -> Opti
     (is_it && [key.born_ns, 0].contains(&entry.born_ns)).then(|| Arc::new(file))
 }
 
-/// Bytes of the file that some sink had not settled when the checkpoint was last written.
-pub fn unsettled(entry: &FileEntry) -> u64 {
-    let least = entry.sinks.values().map(|offset| offset.settled).min().unwrap_or(0);
-    entry.size.saturating_sub(least)
-}
-
 /// Whether nothing of it is left to be read or sent, as far as was known.
 pub fn is_settled(entry: &FileEntry) -> bool {
     entry.sinks.values().all(|offset| offset.settled >= entry.size && offset.resume >= entry.size)

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     ledger::{
         self, Accounts, FileAccount,
-        report::{FileReport, Report, SinkFileReport, SinkReport, Totals},
+        report::{FileReport, Report, SinkFileReport, SinkReport},
     },
     metrics::{Metrics, SinkLabel},
     read::identity::FileId,
@@ -87,7 +87,7 @@ impl Reporter {
     fn report(&self) -> Report {
         let names: Vec<Arc<str>> =
             self.sinks.iter().map(|sink| sink.name.as_str().into()).collect();
-        let accounts = self.accounts.all();
+        let (accounts, totals) = self.accounts.snapshot();
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.retain(|id, _| accounts.iter().any(|account| account.id == *id));
         let mut files: Vec<FileReport> = accounts
@@ -105,14 +105,9 @@ impl Reporter {
             node: self.node.clone(),
             started: self.started.clone(),
             watched: self.metrics.watched().map(|(mode, files)| (mode.to_owned(), files)).into(),
-            sinks: self
-                .sinks
-                .iter()
-                .enumerate()
-                .map(|(n, sink)| sink_report(n, sink, &accounts))
-                .collect(),
+            sinks: self.sinks.iter().map(sink_report).collect(),
             files,
-            totals: Totals::from_named(&self.accounts.totals()),
+            totals,
         }
     }
 
@@ -127,11 +122,11 @@ impl Reporter {
             backlog += seen.saturating_sub(least.unwrap_or(seen));
         }
         self.metrics.backlog_bytes.set(i64::try_from(backlog).unwrap_or(i64::MAX));
-        for (number, sink) in self.sinks.iter().enumerate() {
+        for sink in &self.sinks {
             let label = SinkLabel { sink: sink.name.clone() };
             let used = i64::try_from(sink.budget.used()).unwrap_or(i64::MAX);
             self.metrics.in_flight_bytes.get_or_create(&label).set(used);
-            let oldest = oldest_seconds(number, &accounts).unwrap_or(0.0);
+            let oldest = sink.ages.oldest().unwrap_or_default().as_secs_f64();
             self.metrics.oldest_unacked_seconds.get_or_create(&label).set(oldest);
         }
         let age = ledger::now_ms().saturating_sub(self.last_commit_ms.load(Ordering::Acquire));
@@ -139,24 +134,14 @@ impl Reporter {
     }
 }
 
-fn sink_report(number: usize, sink: &RunningSink, accounts: &[Arc<FileAccount>]) -> SinkReport {
+fn sink_report(sink: &RunningSink) -> SinkReport {
     SinkReport {
         name: sink.name.clone(),
         kind: sink.kind.to_owned(),
         in_flight_bytes: sink.budget.used() as u64,
-        oldest_unacked_seconds: oldest_seconds(number, accounts),
+        oldest_unacked_seconds: sink.ages.oldest().map(|age| age.as_secs_f64()),
         error: None,
     }
-}
-
-/// How long the sink's oldest unsettled bytes have been on the way, seconds.
-fn oldest_seconds(sink: usize, accounts: &[Arc<FileAccount>]) -> Option<f64> {
-    let since = accounts
-        .iter()
-        .map(|account| account.sinks[sink].unsettled_since_ms.load(Ordering::Acquire))
-        .filter(|since| *since > 0)
-        .min()?;
-    Some(ledger::now_ms().saturating_sub(since) as f64 / 1000.0)
 }
 
 /// Bytes per second since the last report that lies a second or more back.

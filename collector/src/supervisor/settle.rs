@@ -6,7 +6,8 @@
 //! durable is sent again after a crash.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,16 +17,17 @@ use std::{
 
 use crossbeam_channel::{Receiver, never, select_biased};
 
-use super::report;
+use super::{books::Books, recovery::is_settled};
 use crate::{
     batch::{Outcome, Receipt},
-    checkpoint::{Change, Store},
-    ledger::{self, Accounts, FileAccount},
-    metrics::{Metrics, ReasonLabel, SinkLabel},
+    checkpoint::{Change, FileEntry, Store},
+    ledger::{self, FileAccount},
+    metrics::{Metrics, SinkLabel},
     read::{
         identity::FileId,
         reader::{Message, Registration},
     },
+    reason::Reason,
 };
 
 /// How often sizes of files that nobody reads are looked at for the checkpoint.
@@ -39,6 +41,10 @@ const GATHER: Duration = Duration::from_millis(2);
 pub enum Command {
     /// Forget these files: finished, and gone from disk.
     Forget(Vec<FileId>),
+    /// This file is gone, and what is open of it is lost.
+    Lose(Box<FileEntry>, Reason),
+    /// A file is gone that nobody had ever opened: its path, its size.
+    LoseUnseen(PathBuf, u64, Reason),
     /// Commit everything and end.
     Stop,
 }
@@ -47,12 +53,8 @@ pub enum Command {
 pub struct Settler {
     /// Where offsets are made durable.
     pub store: Store,
-    /// The sinks' names, in order.
-    pub sinks: Vec<Arc<str>>,
-    /// All accounts.
-    pub accounts: Arc<Accounts>,
-    /// Counts.
-    pub metrics: Arc<Metrics>,
+    /// Accounts, totals and counts.
+    pub books: Books,
     /// From the sinks.
     pub receipts: Receiver<Receipt>,
     /// From the readers.
@@ -71,8 +73,15 @@ struct Unsaved {
     files: HashMap<FileId, Arc<FileAccount>>,
     positions: BTreeMap<Arc<str>, String>,
     totals: BTreeMap<String, u64>,
-    forgotten: Vec<FileId>,
+    forgotten: HashSet<FileId>,
     failing: bool,
+}
+
+impl Unsaved {
+    fn forget(&mut self, id: FileId) {
+        self.files.remove(&id);
+        self.forgotten.insert(id);
+    }
 }
 
 impl Settler {
@@ -90,7 +99,7 @@ impl Settler {
             }
             select_biased! {
                 recv(self.commands) -> command => match command {
-                    Ok(Command::Forget(ids)) => self.forget(ids, &mut unsaved),
+                    Ok(command @ (Command::Forget(_) | Command::Lose(..) | Command::LoseUnseen(..))) => self.obey(command, &mut unsaved),
                     Ok(Command::Stop) | Err(_) => stop = true,
                 },
                 recv(self.receipts) -> receipt => match receipt {
@@ -133,36 +142,36 @@ impl Settler {
         }
     }
 
+    fn obey(&self, command: Command, unsaved: &mut Unsaved) {
+        match command {
+            Command::Forget(ids) => self.forget(ids, unsaved),
+            Command::Lose(entry, reason) => self.lose(*entry, reason, unsaved),
+            Command::LoseUnseen(path, size, reason) => {
+                self.books.lose_unseen(&path, size, reason);
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.books.metrics
+    }
+
     fn apply(&self, receipt: Receipt, unsaved: &mut Unsaved) {
         let Receipt { sink, ranges, lines, outcome, position } = receipt;
-        let name = &self.sinks[usize::from(sink)];
-        let now_ms = ledger::now_ms();
+        let name = &self.books.sinks[usize::from(sink)];
         for range in ranges {
-            let account = &range.file.sinks[usize::from(sink)];
-            let dropped = match outcome {
-                Outcome::Delivered => range.dropped,
-                Outcome::Dropped(_) => range.bytes - range.lost,
-            };
-            account.dropped.fetch_add(dropped, Ordering::AcqRel);
-            account.lost.fetch_add(range.lost, Ordering::AcqRel);
-            account.settle(range.end, range.resume, now_ms);
-            self.accounts.add("dropped.line_too_long", range.dropped);
-            if let Outcome::Dropped(reason) = outcome {
-                self.accounts.add(&format!("dropped.{reason}"), range.bytes - range.lost);
-                let label = ReasonLabel { reason };
-                self.metrics.dropped_bytes.get_or_create(&label).inc_by(range.bytes);
+            self.books.settle(sink, &range, outcome);
+            if !range.file.is_forgotten() {
+                unsaved.files.insert(range.file.id, range.file);
             }
-            unsaved.files.insert(range.file.id, range.file);
         }
         match outcome {
             Outcome::Delivered => {
                 let label = SinkLabel { sink: name.to_string() };
-                self.metrics.delivered_lines.get_or_create(&label).inc_by(u64::from(lines));
+                self.metrics().delivered_lines.get_or_create(&label).inc_by(u64::from(lines));
             }
-            Outcome::Dropped(reason) => {
-                let label = ReasonLabel { reason };
-                self.metrics.dropped_lines.get_or_create(&label).inc_by(u64::from(lines));
-            }
+            Outcome::Dropped(reason) => self.metrics().dropped_lines(reason, u64::from(lines)),
         }
         if let Some(position) = position {
             unsaved.positions.insert(Arc::clone(name), position);
@@ -171,6 +180,7 @@ impl Settler {
 
     fn register(&self, waiting: &[Registration], unsaved: &mut Unsaved) {
         for account in waiting.iter().flat_map(|registration| &registration.accounts) {
+            self.books.begin(account);
             account.stale.store(true, Ordering::Release);
             unsaved.files.insert(account.id, Arc::clone(account));
         }
@@ -180,7 +190,7 @@ impl Settler {
     /// that is deleted while the agent is down rests on them. Of one that is read to its end, whoever
     /// reads it notes the size.
     fn refresh(&self, unsaved: &mut Unsaved) {
-        for account in self.accounts.all() {
+        for account in self.books.accounts.all() {
             if account.ended.load(Ordering::Acquire) {
                 continue;
             }
@@ -198,20 +208,54 @@ impl Settler {
         }
     }
 
+    /// Forgets files that are settled to the last byte: their sums go to the totals.
     fn forget(&self, ids: Vec<FileId>, unsaved: &mut Unsaved) {
         for id in ids {
-            if let Some(account) = self.accounts.remove(id) {
-                for (name, amount) in report::file_report(&account, &self.sinks).finished() {
-                    self.accounts.add(&name, amount);
+            let account = self.books.accounts.get(id);
+            match self.last_entry(id, account.as_deref(), unsaved) {
+                Some(entry) if !is_settled(&entry) => {
+                    tracing::debug!(%id, "A file with unsettled bytes is not forgotten.");
                 }
+                Some(entry) => {
+                    self.books.finish(&entry, entry.size, Reason::DeletedWhileDown);
+                    unsaved.forget(id);
+                }
+                None => {}
             }
-            unsaved.files.remove(&id);
-            unsaved.forgotten.push(id);
+        }
+    }
+
+    /// Forgets a file that is gone, with what is open of it lost. `entry`: the last that is known of
+    /// it if neither an account nor the checkpoint says more.
+    fn lose(&self, entry: FileEntry, reason: Reason, unsaved: &mut Unsaved) {
+        let id = entry.id;
+        let account = self.books.accounts.get(id);
+        if account.is_none() && unsaved.forgotten.contains(&id) {
+            return;
+        }
+        let size = entry.size;
+        let entry = self.last_entry(id, account.as_deref(), unsaved).unwrap_or(entry);
+        self.books.finish(&entry, entry.size.max(size), reason);
+        unsaved.forget(id);
+    }
+
+    /// What is known of a file now, or was before it was let go. None: it is forgotten.
+    fn last_entry(
+        &self,
+        id: FileId,
+        account: Option<&FileAccount>,
+        unsaved: &Unsaved,
+    ) -> Option<FileEntry> {
+        let stored =
+            self.store.state().entries.get(&id).filter(|_| !unsaved.forgotten.contains(&id));
+        match account {
+            Some(account) => Some(account.entry(&self.books.sinks)),
+            None => stored.map(|entry| (**entry).clone()),
         }
     }
 
     fn commit(&mut self, unsaved: &mut Unsaved) {
-        unsaved.totals.extend(self.accounts.take_unsaved());
+        unsaved.totals.extend(self.books.accounts.take_unsaved());
         let changes = self.changes(unsaved);
         let began = Instant::now();
         let committed = match changes.is_empty() {
@@ -220,7 +264,7 @@ impl Settler {
         };
         match committed {
             Ok(()) => {
-                self.metrics.checkpoint_fsync_seconds.observe(began.elapsed().as_secs_f64());
+                self.metrics().checkpoint_fsync_seconds.observe(began.elapsed().as_secs_f64());
                 self.last_commit_ms.store(ledger::now_ms(), Ordering::Release);
                 if unsaved.failing {
                     tracing::info!("The checkpoint is durable again.");
@@ -245,11 +289,11 @@ impl Settler {
             unsaved.forgotten.iter().copied().map(Change::Forget).collect();
         for account in unsaved.files.values() {
             if account.stale.swap(false, Ordering::AcqRel) {
-                changes.push(Change::File(Box::new(account.entry(&self.sinks))));
+                changes.push(Change::File(Box::new(account.entry(&self.books.sinks))));
                 continue;
             }
             let size = account.seen.load(Ordering::Acquire);
-            for (name, sink) in self.sinks.iter().zip(&account.sinks) {
+            for (name, sink) in self.books.sinks.iter().zip(&account.sinks) {
                 let (file, sink, offset) = (account.id, Arc::clone(name), sink.offset());
                 changes.push(Change::Offset { file, sink, offset, size });
             }

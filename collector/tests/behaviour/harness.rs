@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{Read, Write},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
@@ -36,6 +37,11 @@ pub fn has_kernel_watch() -> bool {
     why.is_none()
 }
 
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// One test's directories and configuration.
 pub struct World {
     pub dir: tempfile::TempDir,
@@ -48,6 +54,8 @@ pub struct World {
     pub sweep_interval: &'static str,
     /// How long records wait for company.
     pub max_age: &'static str,
+    /// The admin port; none unless a test asks for one.
+    pub admin: Option<u16>,
     /// Appended to the configuration, top level.
     pub extra: String,
     /// The `sinks:` section; the default is one exactly-once file.
@@ -65,8 +73,8 @@ impl World {
             format!("  out:\n    type: file\n    path: {}\n    rotate_size: 1GiB\n", out.display());
         let (sweep_interval, max_age) = ("5s", "50ms");
         let files = format!("    - paths: [\"{}/plain/*.log\"]\n", dir.path().display());
-        let extra = String::new();
-        Self { dir, watch, slots: 512, files, sweep_interval, max_age, extra, sinks }
+        let (admin, extra) = (None, String::new());
+        Self { dir, watch, slots: 512, files, sweep_interval, max_age, admin, extra, sinks }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -81,8 +89,12 @@ impl World {
     pub fn write_config(&self) {
         let dir = self.dir.path().display();
         let Self { watch, slots, files, sweep_interval, max_age, extra, sinks, .. } = self;
+        let admin = match self.admin {
+            Some(port) => format!("listen: 127.0.0.1:{port}"),
+            None => "enabled: false".to_owned(),
+        };
         let text = format!(
-            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n  docker:\n    containers_dir: {dir}/docker\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  enabled: false\n{extra}sinks:\n{sinks}"
+            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n  docker:\n    containers_dir: {dir}/docker\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  {admin}\n{extra}sinks:\n{sinks}"
         );
         // In one step: an agent may be reading it at this moment.
         let temporary = self.path("everyline.yaml.new");
@@ -120,6 +132,27 @@ impl World {
             .arg(self.config_path())
             .output()
             .unwrap()
+    }
+
+    /// What the running agent's admin port serves at `path`.
+    pub fn ask(&self, path: &str) -> String {
+        let deadline = Instant::now() + patience();
+        loop {
+            if let Some(body) = self.try_ask(path) {
+                return body;
+            }
+            assert!(Instant::now() < deadline, "no answer\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn try_ask(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin.unwrap())).ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).ok()?;
+        reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
     }
 
     /// Every record in the output file, in its order.

@@ -9,6 +9,7 @@ mod identity;
 mod input;
 mod isolation;
 mod kernel;
+mod ledger;
 mod receiver;
 mod reload;
 mod rotation;

@@ -35,6 +35,7 @@ struct State {
     requests: usize,
     faults: Vec<(usize, Fault)>,
     every: Vec<Fault>,
+    refused: Option<String>,
 }
 
 impl Receiver {
@@ -120,6 +121,11 @@ impl Receiver {
                 let _gone = stream.write_all(reply.as_bytes());
                 continue;
             }
+            if self.refuses(&body, &encoding) {
+                let reply = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+                let _gone = stream.write_all(reply.as_bytes());
+                continue;
+            }
             self.take(&body, &encoding);
             if fault == Some(Fault::ReplyLost) {
                 return;
@@ -143,24 +149,38 @@ impl Receiver {
         })
     }
 
+    /// From now on a request that holds this text is refused.
+    pub fn refuse(&self, text: &str) {
+        self.state.lock().unwrap().refused = Some(text.to_owned());
+    }
+
+    fn refuses(&self, body: &[u8], encoding: &str) -> bool {
+        let refused = self.state.lock().unwrap().refused.clone();
+        refused.is_some_and(|text| unpacked(body, encoding).contains(&text))
+    }
+
     /// From now on every request meets this fault (or none).
     pub fn always(&self, fault: Option<Fault>) {
         self.state.lock().unwrap().every = fault.into_iter().collect();
     }
 
     fn take(&self, body: &[u8], encoding: &str) {
-        let text = match encoding {
-            "zstd" => zstd::decode_all(body).unwrap(),
-            "gzip" => {
-                let mut text = Vec::new();
-                flate2::read::MultiGzDecoder::new(body).read_to_end(&mut text).unwrap();
-                text
-            }
-            _ => body.to_vec(),
-        };
-        let text = String::from_utf8(text).unwrap();
+        let text = unpacked(body, encoding);
         let records = text.lines().map(|line| serde_json::from_str(line).expect(line));
         let records: Vec<Value> = records.collect();
         self.state.lock().unwrap().records.extend(records);
     }
+}
+
+fn unpacked(body: &[u8], encoding: &str) -> String {
+    let text = match encoding {
+        "zstd" => zstd::decode_all(body).unwrap(),
+        "gzip" => {
+            let mut text = Vec::new();
+            flate2::read::MultiGzDecoder::new(body).read_to_end(&mut text).unwrap();
+            text
+        }
+        _ => body.to_vec(),
+    };
+    String::from_utf8(text).unwrap()
 }

@@ -36,6 +36,7 @@ fn batch(number: usize, receipts: &Sender<Receipt>) -> Batch {
         sources: vec![Arc::new(source)],
         ranges: Vec::new(),
         sealed_at: Instant::now(),
+        begun: None,
         permit: None,
         sink: 3,
         receipts: receipts.clone(),

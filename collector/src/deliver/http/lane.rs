@@ -8,7 +8,7 @@ use super::{
     backoff::Backoff,
     split::{Piece, Split},
 };
-use crate::{batch::Batch, config::OnReject};
+use crate::{batch::Batch, config::OnReject, reason::Reason};
 
 /// Delivers the batch, however long that takes, and settles it once all of it is dealt with.
 pub(super) async fn deliver(sink: &Sink, batch: Batch) {
@@ -36,14 +36,14 @@ pub(super) async fn deliver(sink: &Sink, batch: Batch) {
                     pieces.extend([second, first]);
                     continue;
                 }
-                if give_up(sink, &piece, "too_large", &said) {
-                    dropped.push((piece.records, "too_large"));
+                if give_up(sink, &piece, Reason::TooLarge, &said) {
+                    dropped.push((piece.records, Reason::TooLarge));
                     continue;
                 }
             }
             Verdict::Refused(said) => {
-                if give_up(sink, &piece, "rejected", &said) {
-                    dropped.push((piece.records, "rejected"));
+                if give_up(sink, &piece, Reason::Rejected, &said) {
+                    dropped.push((piece.records, Reason::Rejected));
                     continue;
                 }
             }
@@ -65,7 +65,7 @@ pub(super) async fn deliver(sink: &Sink, batch: Batch) {
 }
 
 /// Whether the operator lets the piece go.
-fn give_up(sink: &Sink, piece: &Piece, reason: &'static str, said: &str) -> bool {
+fn give_up(sink: &Sink, piece: &Piece, reason: Reason, said: &str) -> bool {
     match sink.on_reject {
         OnReject::Drop => {
             let lines = u32::try_from(piece.records.len()).unwrap_or(u32::MAX);
@@ -109,11 +109,11 @@ fn settle(
     sink: &Sink,
     batch: Batch,
     split: Option<Split>,
-    dropped: &[(std::ops::Range<usize>, &'static str)],
+    dropped: &[(std::ops::Range<usize>, Reason)],
 ) {
     match (dropped, split) {
         ([], _) => batch.delivered(None),
-        ([(_, reason), ..], None) => batch.dropped(reason),
+        ([(_, reason), ..], None) => batch.dropped(*reason),
         (dropped, Some(split)) => {
             tracing::debug!(sink = sink.name, pieces = dropped.len(), "Dropped part of a batch.");
             split.settle_in_part(batch, dropped);

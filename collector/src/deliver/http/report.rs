@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::reason::Reason;
+
 const INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Report {
@@ -44,11 +46,11 @@ impl Report {
     }
 
     /// Data is given up: never held back.
-    pub(super) fn dropped(&self, lines: u32, reason: &'static str, text: &str) {
+    pub(super) fn dropped(&self, lines: u32, reason: Reason, text: &str) {
         tracing::error!(
             sink = self.sink,
             lines,
-            reason,
+            %reason,
             "Dropped, as `on_reject: drop` says: {text}"
         );
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::{
     batch::{self, Batch, Compression, Framing, Outcome, Receipt},
     deliver::payload,
+    reason::{ByReason, Reason},
 };
 
 /// Consecutive records of a batch, encoded as the batch is.
@@ -53,14 +54,10 @@ impl Split {
     /// Settles a batch of which `dropped` records were given up and all others delivered: a receipt
     /// for what was dropped, then one for the rest. Together they carry every line and byte once;
     /// both carry the files' final offsets, which is right, for all of it is settled by now.
-    pub(super) fn settle_in_part(
-        &self,
-        mut batch: Batch,
-        dropped: &[(Range<usize>, &'static str)],
-    ) {
-        let mut by_reason: BTreeMap<&'static str, Vec<batch::Range>> = BTreeMap::new();
+    pub(super) fn settle_in_part(&self, mut batch: Batch, dropped: &[(Range<usize>, Reason)]) {
+        let mut by_reason: BTreeMap<Reason, Vec<batch::Range>> = BTreeMap::new();
         for (records, reason) in dropped {
-            let ranges = by_reason.entry(reason).or_default();
+            let ranges = by_reason.entry(*reason).or_default();
             for record in records.clone() {
                 self.take_out(record, &mut batch.ranges, ranges);
             }
@@ -87,7 +84,9 @@ impl Split {
                     .filter(|&(other, from)| other == file && from > offset)
                     .map(|(_, from)| from)
                     .min();
-                next.unwrap_or(kept[at].end).saturating_sub(offset).min(kept[at].bytes)
+                let all = next.unwrap_or(kept[at].end).saturating_sub(offset);
+                // What was cut off it is given up already, under a reason of its own.
+                all.saturating_sub(self.cut(record)).min(kept[at].bytes)
             }
             // It begins in an earlier file of the source: its bytes there are settled long since.
             _ => 0,
@@ -101,9 +100,22 @@ impl Split {
                 other.lines += 1;
             }
             None => {
-                dropped.push(batch::Range { bytes, dropped: 0, lost: 0, lines: 1, ..range.clone() })
+                let given_up = ByReason::default();
+                dropped.push(batch::Range { bytes, given_up, lines: 1, ..range.clone() });
             }
         }
+    }
+
+    /// How many bytes were cut off a record. No tenant can write the mark: in what he writes, a quote
+    /// is escaped.
+    fn cut(&self, record: usize) -> u64 {
+        const KEY: &[u8] = b",\"everyline.cut_bytes\":";
+        let record = &self.raw[self.records[record].clone()];
+        let Some(at) = memchr::memmem::rfind(record, KEY) else { return 0 };
+        let digits = record[at + KEY.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |cut: u64, digit| {
+            cut.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+        })
     }
 
     /// The file and offset in a record's `log.record.uid`, which stands before anything a tenant
@@ -166,7 +178,7 @@ mod tests {
             let dropped: Vec<_> = picks
                 .into_iter()
                 .filter(|&n| n < lines as usize)
-                .map(|n| (n..n + 1, if n % 2 == 0 { "too_large" } else { "rejected" }))
+                .map(|n| (n..n + 1, if n % 2 == 0 { Reason::TooLarge } else { Reason::Rejected }))
                 .collect();
             let count = dropped.len() as u32;
             Split::open(&batch, 1).unwrap().settle_in_part(batch, &dropped);

@@ -27,7 +27,14 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         lanes: 1,
     };
     let receipts = unbounded().0;
-    let outlet = Outlet { sink: 0, encoding, budget: budget.clone(), queue, receipts };
+    let outlet = Outlet {
+        sink: 0,
+        encoding,
+        budget: budget.clone(),
+        ages: Default::default(),
+        queue,
+        receipts,
+    };
     let mut reader = Reader::new(Setup {
         inbox,
         own_address,

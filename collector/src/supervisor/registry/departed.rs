@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Inode, Registry};
-use crate::{read::identity::FileId, watch::Departed};
+use crate::{read::identity::FileId, reason::Reason, supervisor::settle::Command, watch::Departed};
 
 /// What the kernel saw while no agent ran.
 #[derive(Default)]
@@ -41,7 +41,7 @@ impl Registry {
     /// Counts what was born, written and deleted while no agent ran.
     pub(super) fn count_strangers(&mut self) {
         for gone in std::mem::take(&mut self.while_down).strangers {
-            self.count_stranger(&gone, "deleted_while_down");
+            self.count_stranger(&gone, Reason::DeletedWhileDown);
         }
         self.setup.watcher.forget_strangers();
     }
@@ -55,12 +55,12 @@ impl Registry {
                     self.while_down.sizes.insert(id, gone.size);
                 }
                 Some(_) => {}
-                None => self.count_stranger(&gone, "deleted_unseen"),
+                None => self.count_stranger(&gone, Reason::DeletedUnseen),
             }
         }
     }
 
-    fn count_stranger(&self, gone: &Departed, reason: &'static str) {
+    fn count_stranger(&self, gone: &Departed, reason: Reason) {
         // One that was recognised and needed no watch: a compressed copy, a hard link.
         let held = self.held.values().map(|held| &held.key);
         if self.inodes.keys().chain(held).any(|key| key.inode == gone.inode) {
@@ -69,7 +69,7 @@ impl Registry {
         let Some(path) = &gone.path else { return };
         let Some(found) = self.setup.discovery.would_find(path) else { return };
         if !found.gzip && !found.only_if_known && !self.lives_on_compressed(path) {
-            self.count_lost(path, reason, gone.size);
+            self.tell(Command::LoseUnseen(path.clone(), gone.size, reason));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Files that the checkpoint knows and no listing shows: found again elsewhere, remembered, or lost.
 //!
-//! Only here are bytes of a file that is gone counted as lost.
+//! Only here files that are gone are given up for lost.
 
 use std::{
     collections::HashSet,
@@ -14,8 +14,8 @@ use crate::{
     checkpoint::FileEntry,
     discover::Source,
     ledger::FileAccount,
-    metrics::ReasonLabel,
     read::{content::Content, identity::InodeKey, reader::Message},
+    reason::Reason,
     supervisor::{recovery, settle::Command},
 };
 
@@ -104,26 +104,11 @@ impl Registry {
     fn lose(&mut self, mut entry: FileEntry) {
         // What was written after the last look at it, the kernel may know.
         entry.size = entry.size.max(self.final_size(entry.id).unwrap_or(0));
-        let lost = recovery::unsettled(&entry);
-        self.count_lost(&entry.source, "deleted_while_down", lost);
-        self.forget_lives(vec![entry]);
+        self.tell(Command::Lose(Box::new(entry), Reason::DeletedWhileDown));
     }
 
-    pub(super) fn count_lost(&self, path: &Path, reason: &'static str, bytes: u64) {
-        if bytes == 0 {
-            return;
-        }
-        let label = ReasonLabel { reason };
-        self.setup.metrics.lost_bytes.get_or_create(&label).inc_by(bytes);
-        self.setup.metrics.files_lost.get_or_create(&label).inc();
-        self.setup.accounts.add(&format!("lost.{reason}"), bytes);
-        tracing::error!(path = %path.display(), bytes, reason, "Bytes of a log file were lost before they could be read.");
-    }
-
-    pub(super) fn forget_lives(&self, entries: Vec<FileEntry>) {
-        if !entries.is_empty() {
-            let ids = entries.into_iter().map(|entry| entry.id).collect();
-            let _going_down = self.setup.settler.send(Command::Forget(ids));
-        }
+    /// Tells the settling thread, which is gone only when the agent is going down.
+    pub(super) fn tell(&self, command: Command) {
+        let _going_down = self.setup.settler.send(command);
     }
 }

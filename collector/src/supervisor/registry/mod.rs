@@ -37,6 +37,7 @@ use crate::{
         reader::{Feedback, Message, TailId},
         tail::LogFile,
     },
+    reason::Reason,
     watch::{Event, FileToken, Watcher},
 };
 use directories::Directories;
@@ -203,7 +204,10 @@ impl Registry {
             give_up_at: None,
             while_down: departed::WhileDown::default(),
         };
-        registry.forget_lives(former);
+        for entry in former {
+            // The inode was truncated and lives on: what this life had is not to be read any more.
+            registry.tell(Command::Lose(Box::new(entry), Reason::Truncated));
+        }
         registry
     }
 

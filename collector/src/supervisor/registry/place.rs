@@ -22,7 +22,8 @@ use crate::{
         reader::Message,
         tail::{LogFile, Tail},
     },
-    supervisor::recovery,
+    reason::Reason,
+    supervisor::{recovery, settle::Command},
     watch::{Bell, FileToken},
 };
 
@@ -168,8 +169,7 @@ impl Registry {
             account.rename(&found.path);
             return Arc::new(account);
         }
-        self.count_lost(&found.path, "truncated", recovery::unsettled(entry));
-        self.forget_lives(vec![entry.clone()]);
+        self.tell(Command::Lose(Box::new(entry.clone()), Reason::Truncated));
         let sinks = self.setup.sinks.len();
         let epoch = self.setup.accounts.free_epoch(identity, entry.epoch + 1);
         Arc::new(FileAccount::new(identity.clone(), epoch, source, &found.path, sinks))
@@ -194,7 +194,6 @@ impl Registry {
             for sink in &account.sinks {
                 sink.start_at(offset);
             }
-            self.setup.accounts.add("dropped.before_start", offset);
         } else if self.scanning && self.setup.fresh && self.setup.start == Start::End {
             account.registered.store(true, Ordering::Release);
         }

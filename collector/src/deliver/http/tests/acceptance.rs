@@ -1,6 +1,7 @@
 //! What a well-behaved server gets, and what a server may refuse.
 
 use super::*;
+use crate::reason::Reason;
 
 #[tokio::test]
 async fn a_batch_arrives_with_everything_a_server_needs_to_know() {
@@ -110,7 +111,7 @@ async fn a_record_too_large_by_itself_is_dropped_only_with_leave() {
     running.send(first);
     assert_eq!(
         running.finish().await,
-        [Outcome::Dropped("too_large"), Outcome::Delivered],
+        [Outcome::Dropped(Reason::TooLarge), Outcome::Delivered],
         "one receipt for the line given up, one for the rest"
     );
     assert_eq!(server.sequences(), [(0, 0), (0, 2)]);
@@ -132,7 +133,7 @@ async fn a_record_too_large_by_itself_is_dropped_only_with_leave() {
 async fn a_refused_batch_is_dropped_only_with_leave() {
     let server = Server::always(400);
     let drop_it = config(&server.url(), json!({"on_reject": "drop"}));
-    assert_eq!(deliver_one(&drop_it, 2).await, [Outcome::Dropped("rejected")]);
+    assert_eq!(deliver_one(&drop_it, 2).await, [Outcome::Dropped(Reason::Rejected)]);
     assert_eq!(server.heads().len(), 1);
 
     let server = Server::first((0..5).map(|_| Reply::Status(400)).collect());

@@ -1,0 +1,142 @@
+//! The ledger's bookings: what becomes of a file's bytes, by sink and reason.
+//!
+//! Only the settling thread books. So a byte is booked once, under one reason, and account, totals
+//! and metric move together; what is booked goes into the same record of the journal as the offset
+//! that it belongs to, and a file's sums into the same as its forgetting.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::{
+    batch::{Outcome, Range},
+    checkpoint::{FileEntry, Offset},
+    ledger::{
+        Accounts, FileAccount, SinkAccount,
+        report::{Finished, Totals},
+    },
+    metrics::Metrics,
+    reason::{Kind, Reason},
+};
+
+/// Where is booked.
+pub struct Books {
+    /// All accounts, and the totals.
+    pub accounts: Arc<Accounts>,
+    /// Counts since the agent's start.
+    pub metrics: Arc<Metrics>,
+    /// The sinks' names, in order.
+    pub sinks: Vec<Arc<str>>,
+}
+
+impl Books {
+    /// Books what became of a range of a file that one sink has settled.
+    pub fn settle(&self, sink: u16, range: &Range, outcome: Outcome) {
+        let file = &range.file;
+        let account = &file.sinks[usize::from(sink)];
+        account.settle(range.end, range.resume);
+        let mut by_reason = range.given_up.clone();
+        if let Outcome::Dropped(reason) = outcome {
+            by_reason.add(reason, range.bytes.saturating_sub(range.given_up.sum()));
+        }
+        if by_reason.is_empty() || file.is_forgotten() {
+            return;
+        }
+        // A cut message may have begun in an earlier file: no more than this one has.
+        let offset = account.offset();
+        let mut room = offset.settled.saturating_sub(offset.dropped).saturating_sub(offset.lost);
+        let first = file.sinks.iter().all(|sink| sink.lost.load(Ordering::Acquire) == 0);
+        let mut files = first;
+        for (reason, bytes) in by_reason.iter() {
+            let bytes = bytes.min(room);
+            room -= bytes;
+            self.give_up(&self.sinks[usize::from(sink)], reason, bytes);
+            account.give_up(reason.kind(), bytes);
+            if bytes > 0 && reason.kind() == Kind::Lost && std::mem::take(&mut files) {
+                self.metrics.files_lost(reason);
+            }
+        }
+    }
+
+    /// Books, once, what was skipped of a file before anything of it was read.
+    pub fn begin(&self, file: &FileAccount) {
+        if !file.begin() {
+            return;
+        }
+        for (name, sink) in self.sinks.iter().zip(&file.sinks) {
+            self.give_up(name, Reason::BeforeStart, sink.dropped.load(Ordering::Acquire));
+        }
+    }
+
+    /// Books the sums of a file of which nothing more will come, as they are in its last `entry`.
+    /// What is open counts under `reason`.
+    pub fn finish(&self, entry: &FileEntry, size: u64, reason: Reason) {
+        let mut totals = Totals::default();
+        let mut most = 0;
+        for (name, offset) in entry.sinks.iter() {
+            let (finished, open) = finished(*offset, size, reason.kind());
+            most = most.max(open);
+            totals.finished.insert(name.to_string(), finished);
+            totals.give_up(name, reason, open);
+            self.metrics.given_up(reason, open);
+        }
+        self.accounts.close(entry.id, &totals);
+        let path = entry.source.with_file_name(&*entry.name);
+        self.say_lost(&path, reason, most);
+    }
+
+    /// Books a file that is gone and that no account was ever opened for.
+    pub fn lose_unseen(&self, path: &Path, bytes: u64, reason: Reason) {
+        let mut totals = Totals::default();
+        for name in &self.sinks {
+            let (finished, _) = finished(Offset::default(), bytes, reason.kind());
+            totals.finished.insert(name.to_string(), finished);
+            totals.give_up(name, reason, bytes);
+            self.metrics.given_up(reason, bytes);
+        }
+        self.accounts.add(&totals);
+        self.say_lost(path, reason, bytes);
+    }
+
+    fn give_up(&self, sink: &str, reason: Reason, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let mut totals = Totals::default();
+        totals.give_up(sink, reason, bytes);
+        self.accounts.add(&totals);
+        self.metrics.given_up(reason, bytes);
+    }
+
+    fn say_lost(&self, path: &Path, reason: Reason, bytes: u64) {
+        if bytes > 0 && reason.kind() == Kind::Lost {
+            self.metrics.files_lost(reason);
+            tracing::error!(path = %path.display(), bytes, %reason, "Bytes of a log file were lost before they could be read.");
+        }
+    }
+}
+
+/// The sums of a sink with a file of `size` bytes that ended at `offset`, and what was open.
+fn finished(offset: Offset, size: u64, kind: Kind) -> (Finished, u64) {
+    let Offset { settled, resume, mut dropped, mut lost, .. } = offset;
+    // What waits in a decoder is in no record.
+    let done = settled.min(resume).max(dropped.saturating_add(lost));
+    let seen = size.max(done);
+    let (acknowledged, open) = (done - dropped - lost, seen - done);
+    match kind {
+        Kind::Dropped => dropped += open,
+        Kind::Lost => lost += open,
+    }
+    (Finished { files: 1, seen, acknowledged, dropped, lost }, open)
+}
+
+impl SinkAccount {
+    fn give_up(&self, kind: Kind, bytes: u64) {
+        let sum = match kind {
+            Kind::Dropped => &self.dropped,
+            Kind::Lost => &self.lost,
+        };
+        sum.fetch_add(bytes, Ordering::AcqRel);
+    }
+}
