@@ -480,10 +480,12 @@ mod tests {
         everyline_delivered_bytes_total{sink="out"} 3
         everyline_delivered_lines_total{sink="out"} 0
         everyline_dropped_bytes_total{reason="before_start"} 0
+        everyline_dropped_bytes_total{reason="hole"} 0
         everyline_dropped_bytes_total{reason="line_too_long"} 0
         everyline_dropped_bytes_total{reason="rejected"} 0
         everyline_dropped_bytes_total{reason="too_large"} 0
         everyline_dropped_lines_total{reason="before_start"} 0
+        everyline_dropped_lines_total{reason="hole"} 0
         everyline_dropped_lines_total{reason="line_too_long"} 0
         everyline_dropped_lines_total{reason="rejected"} 0
         everyline_dropped_lines_total{reason="too_large"} 0

@@ -53,6 +53,8 @@ reasons! {
         "a single record larger than a sink with `on_reject: drop` takes";
     BeforeStart, Dropped, "before_start",
         "there before the agent's first start, with `read.start: end`";
+    Hole, Dropped, "hole",
+        "NULs that are no text: a hole in a file, or what a power cut left of data that was not written yet";
     Truncated, Lost, "truncated",
         "truncated under the reader, or while no agent ran";
     DeletedWhileDown, Lost, "deleted_while_down",

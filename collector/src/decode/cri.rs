@@ -3,13 +3,15 @@
 //! `P` is part of a message that the stream's next line continues, `F` its end. Written by
 //! containerd and CRI-O, read by the kubelet (pkg/kubelet/kuberuntime/logs of Kubernetes), whose
 //! idea of a valid line this follows, but for a stricter look at the timestamp: it is passed on as
-//! it stands. Tags after the first are reserved by the format and have no meaning yet.
+//! it stands. Tags after the first are reserved by the format and have no meaning yet. An empty message
+//! may be without the space before it.
 
 use memchr::memchr;
 
 use super::{
     Body, Limits, Marks, Origin, Record, Step, Stream,
     join::{End, Joiner, Line, Opening, Part},
+    nuls,
     timestamp::Recognizer,
 };
 use crate::read::identity::FileId;
@@ -39,7 +41,7 @@ impl Cri {
     #[inline]
     pub(super) fn next<'a>(&'a mut self, file: FileId, offset: u64, input: &'a [u8]) -> Step<'a> {
         if self.joiner.is_idle()
-            && let Some(header) = parse(&mut self.times, input)
+            && let Some(header) = parse(&mut self.times, input, End::Open)
             && header.last
         {
             let rest = &input[header.len..];
@@ -70,7 +72,10 @@ impl Cri {
         if let Some(part) = self.joiner.inside() {
             return self.joiner.take(part, Line { file, offset, header: 0, rest: input, end });
         }
-        let header = parse(&mut self.times, input);
+        if let Some(step) = nuls::skip(input, nuls::FORMATTED, end) {
+            return step;
+        }
+        let header = parse(&mut self.times, input, end);
         if header.is_none() && end == End::Open && may_become_header(input) {
             return Step::NeedMore;
         }
@@ -90,7 +95,7 @@ impl Cri {
 
 /// The header that `input` begins with, if it is whole and right.
 #[inline]
-fn parse(times: &mut Recognizer, input: &[u8]) -> Option<Header> {
+fn parse(times: &mut Recognizer, input: &[u8], end: End) -> Option<Header> {
     let timestamp = times.prefix(input)?;
     let (stream, rest) = input[timestamp..].split_first_chunk::<8>()?;
     let stream = match stream {
@@ -103,12 +108,16 @@ fn parse(times: &mut Recognizer, input: &[u8]) -> Option<Header> {
         b'P' => false,
         _ => return None,
     };
-    let tags = match rest.get(1)? {
-        b' ' => 1,
-        b':' => further_tags(rest)?,
-        _ => return None,
+    let tags = match rest.get(1) {
+        Some(b' ') => 2,
+        Some(b':') => further_tags(rest)? + 1,
+        // conmon ends what a container left unfinished with a line that has no message, and no space
+        // before it.
+        Some(b'\n') => 1,
+        None if end == End::File => 1,
+        Some(_) | None => return None,
     };
-    Some(Header { timestamp, stream, last, len: timestamp + 8 + tags + 1 })
+    Some(Header { timestamp, stream, last, len: timestamp + 8 + tags })
 }
 
 /// The length of `F:tag:…`, up to the space.

@@ -9,6 +9,7 @@ mod cri;
 mod docker;
 mod join;
 mod json_string;
+mod nuls;
 mod plain;
 pub mod timestamp;
 
@@ -88,6 +89,8 @@ pub enum Step<'a> {
     },
     /// Input was used up without completing a record (a partial, the rest of a cut line).
     Consumed(usize),
+    /// NULs before a line were used up: no text, but what a power cut leaves.
+    Skipped(usize),
     /// No whole line in the input: call again with more bytes from the same offset on.
     NeedMore,
 }

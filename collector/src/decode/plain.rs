@@ -5,6 +5,7 @@ use memchr::memchr;
 use super::{
     Body, Limits, Marks, Origin, Record, Step, Stream,
     join::{End, Joiner, Line, Opening, Part},
+    nuls,
 };
 use crate::read::identity::FileId;
 
@@ -21,7 +22,7 @@ impl Plain {
 
     #[inline]
     pub(super) fn next<'a>(&'a mut self, file: FileId, offset: u64, input: &'a [u8]) -> Step<'a> {
-        if self.joiner.is_idle() {
+        if self.joiner.is_idle() && input.first() != Some(&0) {
             let window = &input[..input.len().min(self.joiner.bound() + 1)];
             if let Some(len) = memchr(b'\n', window) {
                 let record = Record {
@@ -46,6 +47,11 @@ impl Plain {
         end: End,
     ) -> Step<'a> {
         self.joiner.settle();
+        if self.joiner.inside().is_none()
+            && let Some(step) = nuls::skip(input, nuls::PLAIN, end)
+        {
+            return step;
+        }
         let origin = Origin { file, offset };
         let whole = Part {
             stream: Stream::None,

@@ -21,7 +21,10 @@ use self::report::Totals;
 use crate::{
     checkpoint::{FileEntry, Offset},
     discover::Source,
-    read::identity::{FileId, Fingerprint, Identity},
+    read::{
+        identity::{FileId, Fingerprint, Identity},
+        zeros,
+    },
 };
 
 /// What was skipped of the file before anything was read is booked.
@@ -166,10 +169,12 @@ impl FileAccount {
         self.seen.fetch_max(size, Ordering::AcqRel);
     }
 
-    /// Looks at the file's size, if it is held open and plain.
+    /// Looks at the file's size, if it is held open and plain. A run of NULs at its end is not part of
+    /// it yet: whether it ever is, what is written behind it decides.
     pub fn refresh(&self) {
         let file = self.changing().file.upgrade();
-        if let Some(size) = file.and_then(|file| file.metadata().ok()).map(|meta| meta.len()) {
+        let known = self.seen.load(Ordering::Acquire);
+        if let Some(size) = file.and_then(|file| zeros::length(&file, known).ok()) {
             self.see(size);
         }
     }

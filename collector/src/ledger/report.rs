@@ -174,8 +174,9 @@ impl SinkFileReport {
     /// One sink's side of a file of `seen` bytes. All three only grow: load `offset` before `read`
     /// and `read` before `seen`, or a writer in between makes the sum look wrong.
     pub fn new(seen: u64, read: u64, offset: Offset) -> Self {
-        let Offset { settled, resume: _, dropped, lost } = offset;
-        Self { read, settled, account: Account::new(seen, read, settled, dropped, lost) }
+        let Offset { settled, resume, dropped, lost } = offset;
+        let account = Account::new(seen, read, settled, dropped, lost);
+        Self { read, settled, account: account.with_unfinished(settled.saturating_sub(resume)) }
     }
 }
 
@@ -189,6 +190,21 @@ impl Account {
             dropped,
             lost,
         }
+    }
+
+    /// The last `bytes` settled ones belong to a message whose end is not there yet: it waits in the
+    /// agent, whatever was sent around it, and no sink holds it.
+    fn with_unfinished(mut self, bytes: u64) -> Self {
+        let waiting = bytes.min(self.acknowledged);
+        self.acknowledged -= waiting;
+        self.in_flight += waiting;
+        self
+    }
+
+    /// The agent stopped: what was on the way is read again.
+    fn stopped(mut self) -> Self {
+        self.unread += std::mem::take(&mut self.in_flight);
+        self
     }
 
     /// The parts' sum; equals the bytes seen where the account balances.
@@ -353,6 +369,19 @@ mod tests {
             } else {
                 proptest::prop_assert!(account.sum() > seen);
             }
+        }
+
+        #[test]
+        fn bytes_of_an_unfinished_message_are_acknowledged_nowhere(
+            seen in 40u64..50, settled in 0u64..40, back in 0u64..40, dropped in 0u64..9,
+        ) {
+            let (resume, dropped) = (settled.saturating_sub(back), dropped.min(settled));
+            let offset = Offset { settled, resume, dropped, lost: 0 };
+            let account = SinkFileReport::new(seen, settled, offset).account;
+            proptest::prop_assert_eq!(account.sum(), seen);
+            proptest::prop_assert!(account.acknowledged <= resume);
+            let stopped = account.stopped();
+            proptest::prop_assert_eq!((stopped.sum(), stopped.in_flight), (seen, 0));
         }
 
         #[test]

@@ -127,6 +127,17 @@ impl Cursor {
         self.given_up.add(reason, bytes);
     }
 
+    /// NULs that no record will carry: those that were not counted before.
+    pub fn skip(&mut self, start: u64, end: u64) {
+        self.give_up(Reason::Hole, end.saturating_sub(start.max(self.covered)));
+    }
+
+    /// Goes on at another offset of the same file, behind what was skipped.
+    pub fn jump(&mut self, offset: u64) {
+        self.offset = offset;
+        self.forget_guard();
+    }
+
     /// Tells the lane how far it now covers the file: up to `end`, with `lines` more records.
     pub fn cover(
         &mut self,

@@ -14,3 +14,4 @@ pub mod reader;
 pub mod sys;
 pub mod tail;
 pub mod traceless;
+pub mod zeros;

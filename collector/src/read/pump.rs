@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{cursor::Cursor, reader::SinkLanes};
+use super::{
+    cursor::Cursor,
+    reader::SinkLanes,
+    zeros::{self, Then},
+};
 use crate::{
     batch::{encode::SourceEncoding, lane::Lane},
     decode::{Record, Step},
@@ -25,6 +29,8 @@ pub(super) struct Pumped {
     pub(super) consumed: usize,
     /// Why it stopped before the last whole line, if it did.
     pub(super) stop: Option<Stop>,
+    /// Bytes of an unfinished line behind those.
+    pub(super) rest: usize,
 }
 
 /// Why a chunk was not used up.
@@ -34,6 +40,8 @@ pub(super) enum Stop {
     Budget,
     /// A batch could not be sealed.
     Failed,
+    /// A run of NULs follows the rest, and where it ends is not to be seen here.
+    Zeros,
 }
 
 /// Counts of one call, added to the metrics at its end: not an atomic per line.
@@ -46,18 +54,72 @@ struct Tally {
     cut: u64,
 }
 
-/// Decodes and encodes every whole line of `input`, which begins at the cursor's offset.
+/// Decodes and encodes every whole line of `input`, which begins at the cursor's offset. A run of NULs
+/// ends the line before it, and is skipped.
 pub(super) fn pump(
-    target: Target<'_>,
+    mut target: Target<'_>,
     cursor: &mut Cursor,
     encoding: &SourceEncoding,
     account: &Arc<FileAccount>,
     input: &[u8],
 ) -> Pumped {
-    let Target { lanes, lane, metrics } = target;
-    let SinkLanes { outlet, lanes, compressor, .. } = lanes;
-    let lane = &mut lanes[lane as usize];
     let base = cursor.offset;
+    let mut done = 0;
+    loop {
+        let segment = zeros::segment(&input[done..]);
+        let text = &input[done..done + segment.text];
+        let (consumed, stop) =
+            pump_lines(&mut target, cursor, encoding, account, base + done as u64, text);
+        let rest = &text[consumed..];
+        done += consumed;
+        let pumped = |stop| Pumped { consumed: done, stop, rest: rest.len() };
+        match segment.then {
+            _ if stop.is_some() => return pumped(stop),
+            Then::End => return Pumped { rest: input.len() - done, ..pumped(None) },
+            Then::Open => return pumped(Some(Stop::Zeros)),
+            Then::Run(zeros) => {
+                let from = base + done as u64;
+                let run = (from + rest.len() as u64, zeros as u64);
+                let ended = end_lines(&mut target, cursor, encoding, account, (from, rest), false)
+                    .is_some();
+                if !ended {
+                    return pumped(Some(Stop::Budget));
+                }
+                skip(&mut target, cursor, account, run);
+                done += rest.len() + zeros;
+            }
+        }
+    }
+}
+
+/// Steps over a run of NULs: where it begins, and how long it is.
+pub(super) fn skip(
+    target: &mut Target<'_>,
+    cursor: &mut Cursor,
+    account: &Arc<FileAccount>,
+    (start, len): (u64, u64),
+) {
+    let SinkLanes { outlet, lanes, .. } = &mut *target.lanes;
+    let lane = &mut lanes[target.lane as usize];
+    cursor.skip(start, start + len);
+    if start + len > cursor.replay_until {
+        cursor.cover((outlet, lane), account, start + len, 0);
+    }
+}
+
+/// Decodes and encodes every whole line of `input`, which begins at `base`. How much of it is used
+/// up, and why not all whole lines are.
+fn pump_lines(
+    target: &mut Target<'_>,
+    cursor: &mut Cursor,
+    encoding: &SourceEncoding,
+    account: &Arc<FileAccount>,
+    base: u64,
+    input: &[u8],
+) -> (usize, Option<Stop>) {
+    let Target { lanes, lane, metrics } = target;
+    let SinkLanes { outlet, lanes, compressor, .. } = &mut **lanes;
+    let lane = &mut lanes[*lane as usize];
     let observed = Observed::now();
     let mut tally = Tally::default();
     let mut at = 0;
@@ -70,6 +132,11 @@ pub(super) fn pump(
         match cursor.decoder.next(account.id, base + at as u64, &input[at..]) {
             Step::NeedMore => break,
             Step::Consumed(consumed) => at += consumed,
+            Step::Skipped(consumed) => {
+                let start = base + at as u64;
+                at += consumed;
+                cursor.skip(start, base + at as u64);
+            }
             Step::Record { record, consumed } => {
                 at += consumed;
                 let end = base + at as u64;
@@ -97,26 +164,44 @@ pub(super) fn pump(
     }
     lane.release_if_empty();
     tally.publish(metrics);
-    Pumped { consumed: at, stop }
+    (at, stop)
 }
 
 /// Delivers what stands behind the last newline of a file that has ended; `last`: and the messages
 /// that wait for a part that will not come. False: no room.
 pub(super) fn flush(
-    target: Target<'_>,
+    target: &mut Target<'_>,
     cursor: &mut Cursor,
     encoding: &SourceEncoding,
     account: &Arc<FileAccount>,
     rest: &[u8],
     last: bool,
 ) -> bool {
-    let Target { lanes, lane, metrics } = target;
-    let SinkLanes { outlet, lanes, .. } = lanes;
-    let lane: &mut Lane = &mut lanes[lane as usize];
-    if !lane.reserve(outlet) {
+    let from = cursor.offset;
+    let Some(end) = end_lines(target, cursor, encoding, account, (from, rest), last) else {
         return false;
+    };
+    cursor.offset = end;
+    cursor.forget_guard();
+    true
+}
+
+/// As [`flush`], of bytes at an offset, and leaving the cursor where it is. Where they end; None: no
+/// room.
+fn end_lines(
+    target: &mut Target<'_>,
+    cursor: &mut Cursor,
+    encoding: &SourceEncoding,
+    account: &Arc<FileAccount>,
+    (base, rest): (u64, &[u8]),
+    last: bool,
+) -> Option<u64> {
+    let Target { lanes, lane, metrics } = target;
+    let SinkLanes { outlet, lanes, .. } = &mut **lanes;
+    let lane: &mut Lane = &mut lanes[*lane as usize];
+    if !lane.reserve(outlet) {
+        return None;
     }
-    let base = cursor.offset;
     let observed = Observed::now();
     let mut tally = Tally::default();
     let mut at = 0;
@@ -130,6 +215,11 @@ pub(super) fn flush(
         match step {
             None | Some(Step::NeedMore) => break,
             Some(Step::Consumed(consumed)) => at += consumed,
+            Some(Step::Skipped(consumed)) => {
+                let start = base + at as u64;
+                at += consumed;
+                cursor.skip(start, base + at as u64);
+            }
             Some(Step::Record { record, consumed }) => {
                 at += consumed;
                 // A message that waited for more ends with the bytes that are there: it was not
@@ -143,12 +233,13 @@ pub(super) fn flush(
             }
         }
     }
-    cursor.offset = base + at as u64;
-    cursor.forget_guard();
-    cursor.cover((outlet, lane), account, cursor.offset, tally.take_lines());
+    let end = base + at as u64;
+    if end >= cursor.replay_until {
+        cursor.cover((outlet, lane), account, end, tally.take_lines());
+    }
     lane.release_if_empty();
     tally.publish(metrics);
-    true
+    Some(end)
 }
 
 impl Tally {

@@ -7,12 +7,14 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     io,
+    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender};
 
+use self::ahead::{Ahead, LookedThrough};
 use super::{
     content::Piece,
     cursor::{Cursor, GUARD_BYTES},
@@ -20,6 +22,7 @@ use super::{
     identity::{self, FINGERPRINT_BYTES, Fingerprint},
     pump::{self, Pumped, Stop},
     tail::{AtEnd, LINGER, LogFile, Tail},
+    zeros,
 };
 use crate::{
     batch::{
@@ -118,6 +121,7 @@ pub struct Reader {
     buffer: Vec<u8>,
     unregistered: Vec<(TailId, Arc<FileAccount>)>,
     complained: HashMap<TailId, Instant, foldhash::fast::RandomState>,
+    looked_through: LookedThrough,
 }
 
 /// One sink's side of a reader.
@@ -169,6 +173,7 @@ impl Reader {
             buffer: vec![0; CHUNK + GUARD_BYTES],
             unregistered: Vec::new(),
             complained: HashMap::default(),
+            looked_through: HashMap::default(),
         })
     }
 
@@ -306,6 +311,7 @@ impl Reader {
         self.let_go(id, &mut tail);
         if tail.closed && tail.is_empty() {
             self.complained.remove(&id);
+            self.looked_through.retain(|(tail, _), _| *tail != id);
             self.tell(Feedback::Closed(id));
             return;
         }
@@ -353,18 +359,32 @@ impl Reader {
                 continue;
             }
             let fresh = piece.bytes - cursor.guard_len();
-            file.account.see(cursor.offset + fresh as u64);
+            let certain = zeros::certain(&self.buffer[cursor.guard_len()..piece.bytes]);
+            file.account.see(cursor.offset + certain as u64);
             if fresh > 0 && !self.is_known(&file, cursor.offset) {
                 return Turn::Unregistered(file.account);
             }
             let pumped = self.pump(id, tail, sink, &file, piece);
+            left = left.saturating_sub(pumped.consumed);
+            let mut at_end = piece.at_end;
+            let line = piece.bytes - fresh + pumped.consumed;
+            let line = line..line + pumped.rest;
+            let mut size = tail.cursors[sink].offset + line.len() as u64;
             match pumped.stop {
                 None => {}
                 Some(Stop::Budget) => return Turn::Stalled,
                 Some(Stop::Failed) => return Turn::Later(Instant::now() + Duration::from_secs(1)),
+                Some(Stop::Zeros) => {
+                    match self.past_zeros(id, tail, sink, &file, (piece, line.clone())) {
+                        Ok(Ahead::Skipped) if left == 0 => return Turn::More,
+                        Ok(Ahead::Skipped) => continue,
+                        Ok(Ahead::Nothing(end)) => (size, at_end) = (end, true),
+                        Ok(Ahead::Over(turn)) => return turn,
+                        Err(error) => return self.unreadable(id, &file, &error),
+                    }
+                }
             }
-            left = left.saturating_sub(pumped.consumed);
-            if !piece.at_end {
+            if !at_end {
                 if pumped.consumed == 0 {
                     // The longest line with its frame fits: see `Decoder::next`.
                     let longest = self.setup.max_line_bytes + LINE_OVERHEAD + GUARD_BYTES;
@@ -375,8 +395,7 @@ impl Reader {
                 }
                 continue;
             }
-            let unread = (piece.bytes, fresh - pumped.consumed);
-            match heard(&file, tail.cursors[sink].offset + unread.1 as u64) {
+            match heard(&file, size) {
                 Heard::Nothing => {}
                 Heard::More => {
                     // The size follows within microseconds; the writer may need this core.
@@ -385,7 +404,7 @@ impl Reader {
                 }
                 Heard::Soon => return Turn::Later(Instant::now() + Duration::from_millis(1)),
             }
-            match self.at_end(id, tail, sink, &file, unread) {
+            match self.at_end(id, tail, sink, &file, line) {
                 Some(turn) => return turn,
                 None if left == 0 => return Turn::More,
                 None => {}
@@ -441,24 +460,26 @@ impl Reader {
         tail: &mut Tail,
         sink: usize,
         file: &LogFile,
-        (end, rest): (usize, usize),
+        line: Range<usize>,
     ) -> Option<Turn> {
         let cursor = &tail.cursors[sink];
         let (index, offset) = (cursor.index, cursor.offset);
-        match tail.at_end(index, offset + rest as u64, Instant::now()) {
+        match tail.at_end(index, offset + line.len() as u64, Instant::now()) {
             AtEnd::Stay => Some(Turn::Idle),
             AtEnd::Later(at) => Some(Turn::Later(at)),
             AtEnd::Next => {
-                if !self.flush(id, tail, sink, file, Flush { end, rest, last: false }) {
+                if !self.flush(id, tail, sink, file, (line, false)) {
                     return Some(Turn::Stalled);
                 }
+                self.skip_last(id, tail, sink, file);
                 self.next_file(id, tail, sink, file);
                 None
             }
             AtEnd::Finish => {
-                if !self.flush(id, tail, sink, file, Flush { end, rest, last: true }) {
+                if !self.flush(id, tail, sink, file, (line, true)) {
                     return Some(Turn::Stalled);
                 }
+                self.skip_last(id, tail, sink, file);
                 if let Some(slot) = tail.slot(index) {
                     slot.finished = true;
                 }
@@ -468,23 +489,23 @@ impl Reader {
         }
     }
 
-    /// Delivers what stands behind the last newline (`rest` bytes, the buffer's last of `end`);
-    /// `last`: and messages that wait for more. False: the sink's budget is used up.
+    /// Delivers what stands behind the last newline (where in the buffer); `last`: and messages that
+    /// wait for more. False: the sink's budget is used up.
     fn flush(
         &mut self,
         id: TailId,
         tail: &mut Tail,
         sink: usize,
         file: &LogFile,
-        flush: Flush,
+        (line, last): (Range<usize>, bool),
     ) -> bool {
         let Self { sinks, encodings, buffer, setup, .. } = self;
         let lanes = &mut sinks[sink];
         let lane = lane_of(id.0, lanes.lanes.len() as u32);
-        let rest = &buffer[flush.end - flush.rest..flush.end];
+        let rest = &buffer[line];
         let encoding = encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
-        let target = pump::Target { lanes, lane, metrics: &setup.metrics };
-        pump::flush(target, &mut tail.cursors[sink], encoding, &file.account, rest, flush.last)
+        let mut target = pump::Target { lanes, lane, metrics: &setup.metrics };
+        pump::flush(&mut target, &mut tail.cursors[sink], encoding, &file.account, rest, last)
     }
 
     /// Leaves a file for the next one.
@@ -499,8 +520,7 @@ impl Reader {
     /// The file is not the one that was read before: its inode was truncated. What was not read
     /// by then is lost; the inode's next life begins behind it. False: no room for what is left.
     fn truncated(&mut self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile) -> bool {
-        let nothing = Flush { end: 0, rest: 0, last: true };
-        if !self.flush(id, tail, sink, file, nothing) {
+        if !self.flush(id, tail, sink, file, (0..0, true)) {
             return false;
         }
         let index = tail.cursors[sink].index;
@@ -541,42 +561,6 @@ impl Reader {
         self.setup.accounts.insert(Arc::clone(&account));
         self.tell(Feedback::Truncated(file.token, Arc::clone(&account)));
         LogFile { account, ..file.clone() }
-    }
-
-    /// A compressed file could not be unpacked to its end: what was seen of it before it was
-    /// compressed, and is not there, is lost.
-    fn damaged(&mut self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile, why: &str) {
-        let lanes = &mut self.sinks[sink];
-        let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
-        let seen = file.account.seen.load(Ordering::Acquire);
-        let first = tail.cursors.iter().all(|cursor| cursor.index <= tail.cursors[sink].index);
-        let cursor = &mut tail.cursors[sink];
-        let lost = seen.saturating_sub(cursor.offset);
-        if lost > 0 {
-            cursor.give_up(Reason::DamagedGzip, lost);
-            cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, seen, 0);
-        }
-        if !first {
-            return;
-        }
-        if lost == 0 {
-            // How much is missing nobody knows; that something is, is counted.
-            self.setup.metrics.files_lost(Reason::DamagedGzip);
-        }
-        let path = file.account.path();
-        tracing::error!(path = %path.display(), why, lost, "A compressed log file is damaged; everything before the damage was collected.");
-    }
-
-    /// A read failed: say so (once a minute and source) and try again in a second.
-    fn unreadable(&mut self, id: TailId, file: &LogFile, error: &io::Error) -> Turn {
-        let now = Instant::now();
-        let said = self.complained.get(&id).copied();
-        if said.is_none_or(|said| now.saturating_duration_since(said) > Duration::from_secs(60)) {
-            self.complained.insert(id, now);
-            let path = file.account.path();
-            tracing::error!(path = %path.display(), %error, "Reading a log file failed; it is tried again every second.");
-        }
-        Turn::Later(now + Duration::from_secs(1))
     }
 
     /// Lets go of the files that nobody needs any more.
@@ -684,15 +668,7 @@ fn heard(file: &LogFile, size: u64) -> Heard {
     file.bell.as_ref().map_or(Heard::Nothing, |bell| bell.set(size))
 }
 
-/// What is to be flushed.
-struct Flush {
-    /// Where the buffer's bytes end.
-    end: usize,
-    /// How many of them stand behind the last newline.
-    rest: usize,
-    /// Whether nothing will follow.
-    last: bool,
-}
-
+mod ahead;
 #[cfg(test)]
 mod tests;
+mod trouble;

@@ -5,6 +5,7 @@
 mod crash;
 mod doctor;
 mod harness;
+mod holes;
 mod identity;
 mod input;
 mod isolation;
@@ -15,4 +16,5 @@ mod reload;
 mod rotation;
 mod seccomp;
 mod state;
+mod unfinished;
 mod wakeups;

@@ -15,6 +15,7 @@ use self::{parse::Parser, scan::Scanned};
 use super::{
     Body, Limits, Marks, Origin, Record, Step, Stream,
     join::{End, Joiner, Line, Opening, Part},
+    nuls,
     timestamp::{Recognizer, Stamp},
 };
 use crate::read::identity::FileId;
@@ -102,6 +103,9 @@ impl Docker {
         }
         if let Some(part) = self.joiner.inside() {
             return self.joiner.take(part, Line { file, offset, header: 0, rest: input, end });
+        }
+        if let Some(step) = nuls::skip(input, nuls::FORMATTED, end) {
+            return step;
         }
         if let Some(scanned) = scan::scan(&mut self.times, input) {
             if scanned.complete

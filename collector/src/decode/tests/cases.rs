@@ -34,6 +34,17 @@ fn a_cri_line() {
 }
 
 #[test]
+fn a_line_without_a_message_ends_what_was_unfinished() {
+    let ended = run(Format::Cri, 100, &["@ stdout P last words\n@ stdout F\n@ stderr F x\n"]);
+    assert_eq!(bodies(&ended), ["last words", "x"]);
+    assert!(ended.iter().all(|record| record.marks == Marks::default()), "{ended:?}");
+    let at_the_end = run(Format::Cri, 100, &["@ stdout P last words\n@ stdout F"]);
+    assert_eq!(bodies(&at_the_end), ["last words"]);
+    let alone = run(Format::Cri, 100, &["@ stdout F\n@ stderr F:tag\n"]);
+    assert_eq!((alone[0].marks.unparsed, alone[1].marks.unparsed), (false, true));
+}
+
+#[test]
 fn empty_messages_carriage_returns_and_nuls_are_kept() {
     let all = run(Format::Cri, 100, &["@ stdout F \n@ stdout F a\r\n@ stdout F \0\n"]);
     assert_eq!(bodies(&all), ["", "a\r", "\0"]);
@@ -89,7 +100,8 @@ fn lines_that_are_no_cri_lines_pass_whole() {
         " ",
         "hello",
         "@",
-        "@ stdout F",
+        "@ stdout F:x",
+        "@ stdout",
         "@ stdout X m",
         "@ stdin F m",
         "@  stdout F m",
@@ -177,7 +189,7 @@ fn a_gibibyte_without_a_newline_takes_no_more_memory_than_the_bound() {
                     assert_eq!(record.marks.split, pieces);
                     offset += consumed as u64;
                 }
-                Step::Consumed(consumed) => offset += consumed as u64,
+                Step::Consumed(consumed) | Step::Skipped(consumed) => offset += consumed as u64,
                 Step::NeedMore => panic!("a full buffer is not enough"),
             }
             assert!(decoder.pending_bytes() <= held);

@@ -95,7 +95,7 @@ fn trace(setup: Setup, files: &[Vec<u8>], from: (usize, usize), chunks: &[usize]
 fn own(step: Step<'_>, file: usize, at: usize) -> Option<(Option<Owned>, usize)> {
     match step {
         Step::NeedMore => None,
-        Step::Consumed(consumed) => Some((None, consumed)),
+        Step::Consumed(consumed) | Step::Skipped(consumed) => Some((None, consumed)),
         Step::Record { record, consumed } => {
             let body = match record.body {
                 Body::Raw(bytes) => bytes.to_vec(),
@@ -140,6 +140,7 @@ fn messages() -> impl Strategy<Value = Vec<u8>> {
         4 => "[ -~]{0,40}".prop_map(String::into_bytes),
         2 => "[a\"\\\\\t\r\0é€😀]{0,30}".prop_map(String::into_bytes),
         1 => "[a-z]{100,300}".prop_map(String::into_bytes),
+        1 => "\0{1,40}[a-z]{0,9}".prop_map(String::into_bytes),
         1 => proptest::collection::vec(any::<u8>().prop_filter("newline", |b| *b != b'\n'), 0..40),
     ]
 }
@@ -169,6 +170,8 @@ fn cri_lines() -> impl Strategy<Value = Vec<u8>> {
         });
     let broken =
         (timestamps(), "[ FP]{0,3}").prop_map(|(time, rest)| format!("{time} stdout{rest}"));
+    let line = (prop_oneof![9 => Just(0), 1 => 1_usize..40], line)
+        .prop_map(|(nuls, line)| [vec![0; nuls], line].concat());
     prop_oneof![12 => line, 1 => broken.prop_map(String::into_bytes), 1 => messages()]
 }
 
@@ -205,7 +208,9 @@ fn docker_lines() -> impl Strategy<Value = Vec<u8>> {
             bytes
         },
     );
-    prop_oneof![8 => line.prop_map(String::into_bytes), 3 => mutated, 1 => messages()]
+    let behind_nuls = (1_usize..40, line.clone())
+        .prop_map(|(nuls, line)| [vec![0; nuls], line.into_bytes()].concat());
+    prop_oneof![8 => line.prop_map(String::into_bytes), 3 => mutated, 1 => behind_nuls, 1 => messages()]
 }
 
 fn file(format: Format) -> BoxedStrategy<Vec<u8>> {

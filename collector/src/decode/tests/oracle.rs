@@ -18,6 +18,15 @@ pub(super) fn records(setup: Setup, files: &[Vec<u8>]) -> Vec<Owned> {
             let newline = bytes[start..].iter().position(|byte| *byte == b'\n');
             let len = newline.unwrap_or(bytes.len() - start);
             let end = start + len + usize::from(newline.is_some());
+            let nuls = bytes[start..start + len].iter().take_while(|byte| **byte == 0).count();
+            let least = if setup.format == Format::Plain { 16 } else { 1 };
+            if nuls >= least {
+                start += nuls;
+                if start == bytes.len() {
+                    break;
+                }
+                continue;
+            }
             oracle.line(&bytes[start..start + len], Place { file, start, end });
             start = end;
         }
@@ -176,7 +185,10 @@ fn keep(bytes: &[((usize, usize), u8)]) -> usize {
 fn cri(line: &[u8]) -> Option<Parsed> {
     let mut fields = line.splitn(4, |byte| *byte == b' ');
     let (time, stream, tags) = (fields.next()?, fields.next()?, fields.next()?);
-    let message = fields.next()?;
+    let message = match fields.next() {
+        None if matches!(tags, b"F" | b"P") => b"",
+        message => message?,
+    };
     if Recognizer::default().prefix(time) != Some(time.len()) || tags.len() >= 192 {
         return None;
     }

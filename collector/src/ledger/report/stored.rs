@@ -1,6 +1,6 @@
 //! The report while no agent runs: what the checkpoint holds, and what the files have grown to.
 //!
-//! Reads sizes only, no log file's contents.
+//! Reads sizes only, and of a log file's contents no more than tells whether it ends in a hole.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{FileReport, Report, SinkFileReport, SinkReport, Totals};
-use crate::checkpoint::FileEntry;
+use crate::{checkpoint::FileEntry, read::zeros};
 
 /// The report of a stopped agent from its checkpoint. What was in flight when it stopped counts as
 /// unread: it will be read again.
@@ -33,7 +33,9 @@ fn file(entry: &FileEntry) -> FileReport {
     let path = entry.source.with_file_name(&*entry.name);
     let seen = entry.size.max(size_now(entry, &path).unwrap_or(0));
     let sinks = entry.sinks.iter().map(|(name, offset)| {
-        (name.to_string(), SinkFileReport::new(seen, offset.settled, *offset))
+        let mut sink = SinkFileReport::new(seen, offset.settled, *offset);
+        sink.account = sink.account.stopped();
+        (name.to_string(), sink)
     });
     let (namespace, pod, container) = kubernetes(&entry.source);
     FileReport {
@@ -58,7 +60,11 @@ fn size_now(entry: &FileEntry, path: &Path) -> Option<u64> {
     }
     let metadata = fs::symlink_metadata(path).ok()?;
     let same = metadata.dev() == entry.device && metadata.ino() == entry.inode;
-    (same && metadata.is_file()).then_some(metadata.len())
+    if !same || !metadata.is_file() {
+        return None;
+    }
+    let without_zeros = fs::File::open(path).and_then(|file| zeros::length(&file, entry.size));
+    Some(without_zeros.unwrap_or(metadata.len()))
 }
 
 /// Namespace, pod and container from `…/NAMESPACE_POD_UID/CONTAINER/N.log`.
@@ -121,6 +127,12 @@ mod tests {
         assert_eq!(file.pod.as_deref(), Some("web-1"));
         assert_eq!(file.container.as_deref(), Some("nginx"));
         assert_eq!(report.totals.lost["deleted"], 5);
+
+        let offset = Offset { settled: 3, resume: 1, dropped: 1, lost: 0 };
+        let sinks = [("a".into(), offset)].into_iter().collect();
+        let unfinished = FileEntry { sinks, ..living.clone() };
+        let account = from_checkpoint(&[unfinished], &BTreeMap::new()).files[0].sinks["a"].account;
+        assert_eq!((account.acknowledged, account.unread, account.sum()), (0, 9, 10));
 
         let stranger = FileEntry { inode: living.inode + 1, ..living.clone() };
         assert_eq!(from_checkpoint(&[stranger], &BTreeMap::new()).files[0].seen, 4);

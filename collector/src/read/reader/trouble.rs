@@ -1,0 +1,55 @@
+//! What a reader says of files that it cannot read, or not to their end.
+
+use std::{
+    io,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::{LogFile, Reader, Tail, TailId, Turn, lane_of};
+use crate::reason::Reason;
+
+impl Reader {
+    /// A compressed file could not be unpacked to its end: what was seen of it before it was
+    /// compressed, and is not there, is lost.
+    pub(super) fn damaged(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+        why: &str,
+    ) {
+        let lanes = &mut self.sinks[sink];
+        let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
+        let seen = file.account.seen.load(Ordering::Acquire);
+        let first = tail.cursors.iter().all(|cursor| cursor.index <= tail.cursors[sink].index);
+        let cursor = &mut tail.cursors[sink];
+        let lost = seen.saturating_sub(cursor.offset);
+        if lost > 0 {
+            cursor.give_up(Reason::DamagedGzip, lost);
+            cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, seen, 0);
+        }
+        if !first {
+            return;
+        }
+        if lost == 0 {
+            // How much is missing nobody knows; that something is, is counted.
+            self.setup.metrics.files_lost(Reason::DamagedGzip);
+        }
+        let path = file.account.path();
+        tracing::error!(path = %path.display(), why, lost, "A compressed log file is damaged; everything before the damage was collected.");
+    }
+
+    /// A read failed: say so (once a minute and source) and try again in a second.
+    pub(super) fn unreadable(&mut self, id: TailId, file: &LogFile, error: &io::Error) -> Turn {
+        let now = Instant::now();
+        let said = self.complained.get(&id).copied();
+        if said.is_none_or(|said| now.saturating_duration_since(said) > Duration::from_secs(60)) {
+            self.complained.insert(id, now);
+            let path = file.account.path();
+            tracing::error!(path = %path.display(), %error, "Reading a log file failed; it is tried again every second.");
+        }
+        Turn::Later(now + Duration::from_secs(1))
+    }
+}

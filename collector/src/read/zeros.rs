@@ -1,0 +1,268 @@
+//! Runs of NULs: what a hole reads as, and what a power cut leaves where data was not written yet.
+//!
+//! A run of at least [`RUN`] ends the line before it, as the end of a file would, and is skipped; the
+//! line behind it begins there. Shorter ones are text, but for those at the start of a line, which
+//! decoders know. A run that reaches to the end of what is there is left alone: a writer that
+//! allocates ahead may still fill it. Where a run ends is asked of the filesystem, which steps over
+//! a hole at once; one that knows no holes costs the time to read them, and gives the same records.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+};
+
+use rustix::{
+    fs::{SeekFrom, seek},
+    io::Errno,
+};
+
+use super::content::Content;
+
+/// A run of so many NULs is no text, wherever it stands: the least that a disk writes.
+pub const RUN: usize = 512;
+
+/// Bytes looked through at once beyond a chunk.
+const STEP: usize = 64 << 10;
+/// Of a file that knows no holes, so much is looked through in one turn.
+const AT_ONCE: u64 = 16 << 20;
+/// Stretches of data looked at to find a file's last one.
+const STRETCHES: u32 = 64;
+
+/// What a chunk begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// Bytes without a run, and without NULs at their end that may become one.
+    pub(super) text: usize,
+    /// What follows them.
+    pub(super) then: Then,
+}
+
+/// What follows a chunk's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The chunk's end, or less than a run before it.
+    End,
+    /// A run of this length, and other bytes behind it.
+    Run(usize),
+    /// A run up to the chunk's end.
+    Open,
+}
+
+/// What lies behind a run that reached to the end of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Other bytes, from this offset on.
+    Data(u64),
+    /// Nothing: the file ends here.
+    Nothing(u64),
+    /// Looked through up to here; there is more to look through.
+    NotYet(u64),
+}
+
+/// Finds the first run. One byte in [`RUN`] is looked at where there is none.
+#[inline]
+pub(super) fn segment(bytes: &[u8]) -> Segment {
+    let mut at = RUN - 1;
+    while let Some(byte) = bytes.get(at) {
+        if *byte == 0 {
+            let (start, end) = around(bytes, at);
+            if end == bytes.len() {
+                break;
+            }
+            if end - start >= RUN {
+                return Segment { text: start, then: Then::Run(end - start) };
+            }
+        }
+        at += RUN;
+    }
+    let text = text_len(bytes);
+    let then = if bytes.len() - text >= RUN { Then::Open } else { Then::End };
+    Segment { text, then }
+}
+
+/// The run of NULs that the one at `at` belongs to.
+#[cold]
+fn around(bytes: &[u8], at: usize) -> (usize, usize) {
+    let behind = bytes[at..].iter().position(|byte| *byte != 0);
+    (text_len(&bytes[..at]), behind.map_or(bytes.len(), |len| at + len))
+}
+
+/// How many bytes are left without the NULs at the end.
+#[inline]
+fn text_len(bytes: &[u8]) -> usize {
+    match bytes.last() {
+        Some(0) => bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1),
+        _ => bytes.len(),
+    }
+}
+
+/// How much of a chunk is there for certain: all but a run at its end.
+pub(super) fn certain(bytes: &[u8]) -> usize {
+    let text = text_len(bytes);
+    if bytes.len() - text >= RUN { text } else { bytes.len() }
+}
+
+/// Where the run ends that has reached `from`.
+pub(super) fn behind(content: &Content, from: u64) -> io::Result<Behind> {
+    let mut buffer = vec![0; STEP];
+    let (mut at, mut read) = (from, 0);
+    while read < AT_ONCE {
+        if let Some(file) = content.plain() {
+            match data_from(file, at)? {
+                Some(data) => at = data,
+                None => return Ok(Behind::Nothing(file.metadata()?.len().max(at))),
+            }
+        }
+        let piece = content.read_at(&mut buffer, at)?;
+        if let Some(data) = buffer[..piece.bytes].iter().position(|byte| *byte != 0) {
+            return Ok(Behind::Data(at + data as u64));
+        }
+        (at, read) = (at + piece.bytes as u64, read + piece.bytes as u64);
+        if piece.at_end {
+            return Ok(Behind::Nothing(at));
+        }
+    }
+    Ok(Behind::NotYet(at))
+}
+
+/// The first byte at or behind `from` that is not in a hole; `from` itself where the filesystem knows
+/// no holes. None: there is none.
+fn data_from(file: &File, from: u64) -> io::Result<Option<u64>> {
+    match seek(file, SeekFrom::Data(from)) {
+        Ok(data) => Ok(Some(data.max(from))),
+        Err(Errno::NXIO) => Ok(None),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(from)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How long a file is without a run of NULs at its end, if it was `known` bytes long before.
+pub fn length(file: &File, known: u64) -> io::Result<u64> {
+    let about = file.metadata()?;
+    let size = about.len();
+    let mut last = [1; RUN];
+    if size < known + RUN as u64 || file.read_exact_at(&mut last, size - RUN as u64).is_err() {
+        return Ok(size);
+    }
+    if last != [0; RUN] {
+        return Ok(size);
+    }
+    let mut end = known;
+    let sparse = about.blocks() * 512 < size;
+    for _ in 0..if sparse { STRETCHES } else { 1 } {
+        let Some(data) = data_from(file, end)? else { return trim(file, known, end) };
+        match seek(file, SeekFrom::Hole(data)) {
+            Ok(hole) if hole < size => end = hole,
+            Ok(_) | Err(_) => return trim(file, known, size),
+        }
+    }
+    Ok(size)
+}
+
+/// Takes a run of NULs off the end of a stretch of data, as far as one look shows it.
+fn trim(file: &File, known: u64, end: u64) -> io::Result<u64> {
+    let from = known.max(end.saturating_sub(STEP as u64));
+    let mut bytes = vec![0; (end - from) as usize];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(from + text_len(&bytes) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A byte at a time.
+    fn naive(bytes: &[u8]) -> Segment {
+        let mut run = 0;
+        for (at, byte) in bytes.iter().enumerate() {
+            if *byte == 0 {
+                run += 1;
+                continue;
+            }
+            if run >= RUN {
+                return Segment { text: at - run, then: Then::Run(run) };
+            }
+            run = 0;
+        }
+        let then = if run >= RUN { Then::Open } else { Then::End };
+        Segment { text: bytes.len() - run, then }
+    }
+
+    fn stretches() -> impl Strategy<Value = Vec<u8>> {
+        let stretch = prop_oneof![
+            (1_usize..3 * RUN).prop_map(|len| vec![0; len]),
+            (RUN - 2..RUN + 3).prop_map(|len| vec![0; len]),
+            (1_usize..3 * RUN).prop_map(|len| vec![b'x'; len]),
+            Just(b"\n".to_vec()),
+        ];
+        prop::collection::vec(stretch, 0..6).prop_map(|stretches| stretches.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_run_is_overlooked_and_none_made_up(bytes in stretches()) {
+            prop_assert_eq!(segment(&bytes), naive(&bytes));
+            let open = naive(&bytes).then == Then::Open;
+            let trailing = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+            prop_assert!(!open || certain(&bytes) == bytes.len() - trailing);
+            prop_assert!(trailing >= RUN || certain(&bytes) == bytes.len());
+        }
+    }
+
+    fn sparse(parts: &[(u64, &[u8])], size: u64) -> (tempfile::TempDir, Content) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::options()
+            .create(true)
+            .truncate(true)
+            .read(true)
+            .write(true)
+            .open(dir.path().join("a.log"))
+            .unwrap();
+        for (at, bytes) in parts {
+            file.write_all_at(bytes, *at).unwrap();
+        }
+        file.set_len(size).unwrap();
+        (dir, Content::Plain(file.into()))
+    }
+
+    #[test]
+    fn a_hole_of_a_tebibyte_is_stepped_over_at_once() {
+        let size = 1 << 40;
+        let (_dir, content) = sparse(&[(0, b"a\n"), (size - 2, b"b\n")], size);
+        let began = std::time::Instant::now();
+        assert_eq!(behind(&content, 2).unwrap(), Behind::Data(size - 2));
+        assert_eq!(length(content.plain().unwrap(), 0).unwrap(), size);
+        assert!(began.elapsed().as_secs() < 5);
+    }
+
+    #[test]
+    fn a_hole_at_the_end_is_not_counted_and_nothing_lies_behind_it() {
+        let size = 1 << 40;
+        let (_dir, content) = sparse(&[(0, b"a\n"), (1 << 30, b"b\n")], size);
+        let file = content.plain().unwrap();
+        assert_eq!(behind(&content, (1 << 30) + 2).unwrap(), Behind::Nothing(size));
+        assert_eq!(length(file, 2).unwrap(), (1 << 30) + 2);
+        assert_eq!(length(file, (1 << 30) + 2).unwrap(), (1 << 30) + 2);
+    }
+
+    #[test]
+    fn zeros_that_were_written_are_read_through() {
+        let (_dir, content) =
+            sparse(&[(0, b"a\n"), (2, &[0; 300_000]), (300_002, b"b\n")], 300_004);
+        assert_eq!(behind(&content, 2).unwrap(), Behind::Data(300_002));
+        let (_dir, content) = sparse(&[(0, b"a\n"), (2, &[0; 30_000])], 30_002);
+        assert_eq!(behind(&content, 2).unwrap(), Behind::Nothing(30_002));
+        assert_eq!(length(content.plain().unwrap(), 0).unwrap(), 2);
+        let (_dir, content) = sparse(&[(0, b"a\n"), (2, &vec![0; 20 << 20])], (20 << 20) + 2);
+        assert!(matches!(behind(&content, 2).unwrap(), Behind::NotYet(at) if at > 16 << 20));
+    }
+
+    #[test]
+    fn few_zeros_at_the_end_are_bytes_like_others() {
+        let (_dir, content) = sparse(&[(0, b"a\n"), (2, &[0; RUN - 1])], 2 + RUN as u64 - 1);
+        assert_eq!(length(content.plain().unwrap(), 0).unwrap(), 2 + RUN as u64 - 1);
+    }
+}
