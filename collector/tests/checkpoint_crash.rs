@@ -39,7 +39,7 @@ fn file(number: u64) -> FileEntry {
 
 /// Every file moved to `round`, and the sink's position with them.
 fn round(round: u64) -> Vec<Change> {
-    let offset = Offset { settled: round, resume: round, dropped: 0, lost: 0 };
+    let offset = Offset { settled: round, resume: round, dropped: 0, lost: 0, ..Offset::default() };
     let moved = |n| Change::Offset { file: FileId(n), sink: "file".into(), offset, size: round };
     let position = Change::Position { sink: "file".into(), position: round.to_string() };
     (0..FILES).map(moved).chain([position]).collect()

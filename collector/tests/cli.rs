@@ -144,7 +144,7 @@ fn agent(report: Report) -> Agent {
 }
 
 fn report(path: &Path, seen: u64, settled: u64) -> Report {
-    let offset = Offset { settled, resume: settled, dropped: 0, lost: 0 };
+    let offset = Offset { settled, resume: settled, dropped: 0, lost: 0, ..Offset::default() };
     Report {
         node: "node-1".to_owned(),
         started: "2026-01-31T10:11:12Z".to_owned(),
@@ -232,9 +232,12 @@ fn checkpoint(state: &Path, log: &Path) {
         fingerprint_len: 0,
         size: 4,
         ended: false,
-        sinks: [("out".into(), Offset { settled: 4, resume: 4, dropped: 0, lost: 0 })]
-            .into_iter()
-            .collect(),
+        sinks: [(
+            "out".into(),
+            Offset { settled: 4, resume: 4, dropped: 0, lost: 0, ..Offset::default() },
+        )]
+        .into_iter()
+        .collect(),
     };
     store.commit(vec![Change::File(Box::new(entry))]).unwrap();
 }

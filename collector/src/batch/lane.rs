@@ -19,7 +19,8 @@ use super::{
     times::TimeTracker,
 };
 use crate::{
-    decode::Record, deliver::Encoding, discover::Source, ledger::FileAccount, reason::ByReason,
+    decode::Record, deliver::Encoding, discover::Source, ledger::FileAccount, read::guard::Guard,
+    reason::ByReason,
 };
 
 /// Where a thread's lanes of one sink get their memory and send their batches.
@@ -80,6 +81,8 @@ pub struct Advance {
     pub end: u64,
     /// Where decoding restarts to rebuild the state at `end`.
     pub resume: u64,
+    /// The guard of `end`.
+    pub guard: Guard,
     /// File bytes added.
     pub bytes: u64,
     /// Bytes that no record carries (see [`Range::given_up`]).
@@ -162,13 +165,14 @@ impl Lane {
         file: &Arc<FileAccount>,
         advance: Advance,
     ) {
-        let Advance { end, resume, bytes, given_up, lines } = advance;
+        let Advance { end, resume, guard, bytes, given_up, lines } = advance;
         if slot.serial == self.serial
             && let Some(range) = self.ranges.get_mut(slot.index as usize)
             && Arc::ptr_eq(&range.file, file)
         {
             range.end = end;
             range.resume = resume;
+            range.guard = guard;
             range.bytes += bytes;
             range.given_up.merge(&given_up);
             range.lines += lines;
@@ -180,7 +184,7 @@ impl Lane {
             self.sources.push(Arc::clone(&file.source));
         }
         let file = Arc::clone(file);
-        self.ranges.push(Range { file, end, resume, bytes, given_up, lines });
+        self.ranges.push(Range { file, end, resume, guard, bytes, given_up, lines });
     }
 
     /// When the batch must be sealed, if it holds anything.

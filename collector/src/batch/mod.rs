@@ -19,6 +19,7 @@ use crossbeam_channel::Sender;
 use crate::{
     discover::Source,
     ledger::FileAccount,
+    read::guard::Guard,
     reason::{ByReason, Reason},
 };
 
@@ -65,6 +66,8 @@ pub struct Range {
     /// Where to start decoding again, after a crash, to rebuild the state at `end`
     /// (`resume <= end`; smaller only inside a joined or split message).
     pub resume: u64,
+    /// The guard of `end`, which is made durable together with it.
+    pub guard: Guard,
     /// File bytes that this batch adds to the prefix.
     pub bytes: u64,
     /// Of those, and of bytes before them that waited for their message's end, bytes that no record

@@ -16,7 +16,8 @@
 //! never contains a raw LF, so a reader finds the next record after a damaged one. The first record
 //! is the header, `{"everyline":"checkpoint","version":1}`; every other is an array of [`Change`]s
 //! that hold together or not at all. An offset is written short, with the file's id as it appears in
-//! `log.record.uid`: `{"offset":[FILE,SINK,SETTLED,RESUME,DROPPED,LOST,SIZE]}`.
+//! `log.record.uid`: `{"offset":[FILE,SINK,SETTLED,RESUME,DROPPED,LOST,SIZE,GUARD]}`, the last only
+//! where there is one.
 //!
 //! When the journal is over 1 MiB and four times what the bare state needs, the state is written to
 //! `checkpoint.new`, made durable and renamed over `checkpoint`. The state is split into records of
@@ -68,7 +69,7 @@ use std::{path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::read::identity::FileId;
+use crate::read::{guard::Guard, identity::FileId};
 
 /// What is known of one file's life. One is kept for every file, so all in it is no larger than it
 /// must be, and shared where somebody has it already.
@@ -118,6 +119,9 @@ pub struct Offset {
     /// Bytes known to be lost.
     #[serde(default, skip_serializing_if = "wire::is_zero")]
     pub lost: u64,
+    /// Of the bytes before `settled`: a file that differs in them is not the one that was read.
+    #[serde(default, skip_serializing_if = "Guard::is_none")]
+    pub guard: Guard,
 }
 
 /// One change; a commit applies a list of them in one step or not at all.

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn offset(settled: u64) -> Offset {
-        Offset { settled, resume: settled / 2, dropped: settled % 3, lost: 0 }
+        Offset { settled, resume: settled / 2, dropped: settled % 3, lost: 0, ..Offset::default() }
     }
 
     proptest! {

@@ -108,13 +108,20 @@ pub(super) mod handle {
     }
 }
 
-/// `Change::Offset` as `[FILE,SINK,SETTLED,RESUME,DROPPED,LOST,SIZE]`.
+/// `Change::Offset` as `[FILE,SINK,SETTLED,RESUME,DROPPED,LOST,SIZE]`, and `GUARD` where there is one. What
+/// a later version puts behind these is ignored.
 pub(super) mod offset {
-    use std::sync::Arc;
+    use std::{fmt, sync::Arc};
 
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{Error, IgnoredAny, SeqAccess, Visitor},
+    };
 
-    use crate::{checkpoint::Offset, read::identity::FileId};
+    use crate::{
+        checkpoint::Offset,
+        read::{guard::Guard, identity::FileId},
+    };
 
     /// A file's id, written by [`super::hex_id`].
     #[derive(Serialize, Deserialize)]
@@ -127,15 +134,49 @@ pub(super) mod offset {
         size: &u64,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let Offset { settled, resume, dropped, lost } = offset;
-        (Hex(*file), sink, settled, resume, dropped, lost, size).serialize(serializer)
+        let Offset { settled, resume, dropped, lost, guard } = offset;
+        let file = Hex(*file);
+        if guard.is_none() {
+            return (file, sink, settled, resume, dropped, lost, size).serialize(serializer);
+        }
+        (file, sink, settled, resume, dropped, lost, size, guard).serialize(serializer)
     }
+
+    type Moved = (FileId, Arc<str>, Offset, u64);
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<(FileId, Arc<str>, Offset, u64), D::Error> {
-        let (Hex(file), sink, settled, resume, dropped, lost, size) =
-            <(Hex, String, u64, u64, u64, u64, u64)>::deserialize(deserializer)?;
-        Ok((file, sink.into(), Offset { settled, resume, dropped, lost }, size))
+    ) -> Result<Moved, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Moved;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("[FILE,SINK,SETTLED,RESUME,DROPPED,LOST,SIZE,GUARD]")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Moved, A::Error> {
+                let Hex(file) = next(&mut list)?;
+                let sink: String = next(&mut list)?;
+                let [settled, resume, dropped, lost, size] = [
+                    next(&mut list)?,
+                    next(&mut list)?,
+                    next(&mut list)?,
+                    next(&mut list)?,
+                    next(&mut list)?,
+                ];
+                let guard: Guard = list.next_element()?.unwrap_or_default();
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                let offset = Offset { settled, resume, dropped, lost, guard };
+                Ok((file, sink.into(), offset, size))
+            }
+        }
+
+        fn next<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(list: &mut A) -> Result<T, A::Error> {
+            list.next_element()?.ok_or_else(|| A::Error::custom("an offset is cut short"))
+        }
+
+        deserializer.deserialize_seq(List)
     }
 }

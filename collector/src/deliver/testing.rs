@@ -10,7 +10,10 @@ use crate::{
     discover::{Format, Source},
     ledger::FileAccount,
     metrics::{Metrics, SinkMetrics},
-    read::identity::{Identity, InodeKey},
+    read::{
+        guard::Guard,
+        identity::{Identity, InodeKey},
+    },
     reason::ByReason,
 };
 
@@ -103,6 +106,7 @@ impl TestFile {
                 file: self.account.clone(),
                 end: self.offset,
                 resume: self.offset,
+                guard: Guard::NONE,
                 bytes: self.offset - start,
                 given_up: ByReason::default(),
                 lines,

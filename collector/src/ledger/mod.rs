@@ -22,6 +22,7 @@ use crate::{
     checkpoint::{FileEntry, Offset},
     discover::Source,
     read::{
+        guard::Guard,
         identity::{FileId, Fingerprint, Identity},
         zeros,
     },
@@ -82,6 +83,10 @@ pub struct SinkAccount {
     pub lost: AtomicU64,
     /// True once this run's cursor has been in the file.
     pub entered: AtomicBool,
+    /// The guard of `read`, as bits. The reader's alone.
+    read_guard: AtomicU64,
+    /// The guard of `settled`, as bits. Whoever moves `settled` moves it too.
+    settled_guard: AtomicU64,
 }
 
 impl FileAccount {
@@ -133,6 +138,8 @@ impl FileAccount {
             sink.resume.store(offset.resume, Ordering::Relaxed);
             sink.dropped.store(offset.dropped, Ordering::Relaxed);
             sink.lost.store(offset.lost, Ordering::Relaxed);
+            sink.read_guard.store(offset.guard.to_bits(), Ordering::Relaxed);
+            sink.settled_guard.store(offset.guard.to_bits(), Ordering::Relaxed);
         }
         let fingerprint =
             Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() };
@@ -270,25 +277,39 @@ impl SinkAccount {
             resume: self.resume.load(Ordering::Acquire),
             dropped: self.dropped.load(Ordering::Acquire),
             lost: self.lost.load(Ordering::Acquire),
+            guard: Guard::from_bits(self.settled_guard.load(Ordering::Acquire)),
         }
     }
 
+    /// The guard of what was read.
+    pub fn read_guard(&self) -> Guard {
+        Guard::from_bits(self.read_guard.load(Ordering::Acquire))
+    }
+
     /// Skips to `offset` before anything was read: those bytes count as dropped.
-    pub fn start_at(&self, offset: u64) {
+    pub fn start_at(&self, offset: u64, guard: Guard) {
         for place in [&self.read, &self.settled, &self.resume, &self.dropped] {
             place.store(offset, Ordering::Release);
+        }
+        for place in [&self.read_guard, &self.settled_guard] {
+            place.store(guard.to_bits(), Ordering::Release);
         }
     }
 
     /// Bytes up to `end` were handed on.
-    pub fn read_to(&self, end: u64) {
+    pub fn read_to(&self, end: u64, guard: Guard) {
+        self.read_guard.store(guard.to_bits(), Ordering::Release);
         self.read.store(end, Ordering::Release);
     }
 
-    /// Bytes up to `end` are settled.
-    pub fn settle(&self, end: u64, resume: u64) {
-        self.settled.fetch_max(end, Ordering::AcqRel);
-        self.resume.store(resume, Ordering::Release);
+    /// Bytes up to `end` are settled. One thread settles, so the three move together; an end that
+    /// others have passed already says nothing new.
+    pub fn settle(&self, end: u64, resume: u64, guard: Guard) {
+        if end >= self.settled.load(Ordering::Acquire) {
+            self.settled_guard.store(guard.to_bits(), Ordering::Release);
+            self.resume.store(resume, Ordering::Release);
+            self.settled.store(end, Ordering::Release);
+        }
     }
 }
 

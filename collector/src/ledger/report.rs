@@ -174,7 +174,7 @@ impl SinkFileReport {
     /// One sink's side of a file of `seen` bytes. All three only grow: load `offset` before `read`
     /// and `read` before `seen`, or a writer in between makes the sum look wrong.
     pub fn new(seen: u64, read: u64, offset: Offset) -> Self {
-        let Offset { settled, resume, dropped, lost } = offset;
+        let Offset { settled, resume, dropped, lost, guard: _ } = offset;
         let account = Account::new(seen, read, settled, dropped, lost);
         Self { read, settled, account: account.with_unfinished(settled.saturating_sub(resume)) }
     }
@@ -376,7 +376,7 @@ mod tests {
             seen in 40u64..50, settled in 0u64..40, back in 0u64..40, dropped in 0u64..9,
         ) {
             let (resume, dropped) = (settled.saturating_sub(back), dropped.min(settled));
-            let offset = Offset { settled, resume, dropped, lost: 0 };
+            let offset = Offset { settled, resume, dropped, lost: 0, ..Offset::default() };
             let account = SinkFileReport::new(seen, settled, offset).account;
             proptest::prop_assert_eq!(account.sum(), seen);
             proptest::prop_assert!(account.acknowledged <= resume);

@@ -1,22 +1,17 @@
 //! One sink's place in one source: which file, which byte, and the decoder's state there.
 
 use std::{
-    hash::BuildHasher,
+    io,
     sync::{Arc, atomic::Ordering},
 };
 
-use foldhash::fast::FixedState;
-
+use super::{content::Content, guard::Guard};
 use crate::{
     batch::lane::{Advance, Lane, Outlet, RangeSlot},
     decode::Decoder,
     ledger::FileAccount,
     reason::{ByReason, Reason},
 };
-
-/// Bytes before the offset that are read again at the next read, and compared by their hash: a file
-/// that was truncated and written anew past the offset differs in them.
-pub const GUARD_BYTES: usize = 64;
 
 /// One sink's place in one source. Sources are many and mostly quiet: it is kept small.
 pub struct Cursor {
@@ -34,8 +29,8 @@ pub struct Cursor {
     pub entered: bool,
     /// Waits for the sink's budget, and is in the reader's list of those that do.
     pub stalled: bool,
-    guard_len: u8,
-    guard: u64,
+    /// Of the bytes before `offset`, which are read again at every read.
+    guard: Guard,
     covered: u64,
     slot: RangeSlot,
     /// Earlier files of the source that ended inside a message that is not complete yet.
@@ -55,8 +50,7 @@ impl Cursor {
             replay_until: 0,
             entered: false,
             stalled: false,
-            guard_len: 0,
-            guard: 0,
+            guard: Guard::NONE,
             covered: 0,
             slot: RangeSlot::default(),
             carried: Vec::new(),
@@ -64,22 +58,32 @@ impl Cursor {
         }
     }
 
-    /// Takes up a file where its account says that this sink stopped.
-    pub fn enter(&mut self, account: &FileAccount) {
+    /// Takes up a file where its account says that this sink stopped. False: the file does not hold
+    /// what was read of it by then, so it was truncated. `content`: none where that is known already.
+    ///
+    /// # Errors
+    /// The file cannot be read; nothing has changed.
+    pub fn enter(&mut self, account: &FileAccount, content: Option<&Content>) -> io::Result<bool> {
         let place = &account.sinks[usize::from(self.sink)];
-        let offset = place.offset();
-        let (from, covered) = if place.entered.swap(true, Ordering::AcqRel) {
+        let (from, covered, guard) = if place.entered.load(Ordering::Acquire) {
             // This run was here before and holds the state that belongs to what it read.
             let read = place.read.load(Ordering::Acquire);
-            (read, read)
+            (read, read, place.read_guard())
         } else {
-            (offset.resume, offset.settled)
+            let offset = place.offset();
+            (offset.resume, offset.settled, offset.guard)
         };
+        let (same, guard) = match content {
+            Some(content) => guard_at(content, guard, from, covered)?,
+            None => (true, Guard::NONE),
+        };
+        place.entered.store(true, Ordering::Release);
         self.offset = from;
         self.replay_until = covered;
         self.covered = covered;
-        self.guard_len = 0;
+        self.guard = guard;
         self.entered = true;
+        Ok(same)
     }
 
     /// Goes on to the next file of the source.
@@ -94,32 +98,24 @@ impl Cursor {
 
     /// How many bytes before `offset` are known.
     pub fn guard_len(&self) -> usize {
-        usize::from(self.guard_len)
+        self.guard.length()
     }
 
     /// Whether what was read, from `guard_len()` bytes before the offset on, still is the file that
     /// was read before.
     pub fn is_continued_by(&self, bytes: &[u8]) -> bool {
-        self.guard_len == 0
-            || bytes.get(..self.guard_len()).is_some_and(|guard| hash(guard) == self.guard)
+        self.guard.matches(bytes)
     }
 
-    /// Moves on by `consumed` bytes of `input` (which begins with the guard). `keep`: false for
-    /// contents that cannot change.
-    pub fn consume(&mut self, input: &[u8], consumed: usize, keep: bool) {
-        let end = self.guard_len() + consumed;
-        self.offset += consumed as u64;
-        if !keep {
-            return;
-        }
-        let start = end.saturating_sub(GUARD_BYTES);
-        self.guard = hash(&input[start..end]);
-        self.guard_len = (end - start) as u8;
+    /// Moves on by `consumed` bytes of `input`, which begins with the guard.
+    pub fn consume(&mut self, input: &[u8], consumed: usize) {
+        let guard = Guard::of(&input[..self.guard_len() + consumed]);
+        self.move_to(self.offset + consumed as u64, guard);
     }
 
-    /// Forgets the bytes before the offset (the file is read anew at some other place).
-    pub fn forget_guard(&mut self) {
-        self.guard_len = 0;
+    /// Moves on to an offset whose guard this is.
+    pub fn move_to(&mut self, offset: u64, guard: Guard) {
+        (self.offset, self.guard) = (offset, guard);
     }
 
     /// Bytes that no record will carry; they are booked with what is covered next.
@@ -132,23 +128,39 @@ impl Cursor {
         self.give_up(Reason::Hole, end.saturating_sub(start.max(self.covered)));
     }
 
-    /// Goes on at another offset of the same file, behind what was skipped.
-    pub fn jump(&mut self, offset: u64) {
-        self.offset = offset;
-        self.forget_guard();
-    }
-
-    /// Tells the lane how far it now covers the file: up to `end`, with `lines` more records.
+    /// Tells the lane how far it now covers the file: up to `end` (whose guard this is), with `lines`
+    /// more records.
     pub fn cover(
         &mut self,
         (outlet, lane): (&Outlet, &mut Lane),
         account: &Arc<FileAccount>,
-        end: u64,
+        (end, guard): (u64, Guard),
         lines: u32,
     ) {
         if end < self.covered || (end == self.covered && lines == 0 && self.carried.is_empty()) {
             return;
         }
+        self.advance((outlet, lane), account, (end, guard), lines);
+    }
+
+    /// The file's life ends at `end`. Its entry is written even where no offset moves: it says that
+    /// the life is over.
+    pub fn end_life(
+        &mut self,
+        lane: (&Outlet, &mut Lane),
+        account: &Arc<FileAccount>,
+        (end, guard): (u64, Guard),
+    ) {
+        self.advance(lane, account, (end.max(self.covered), guard), 0);
+    }
+
+    fn advance(
+        &mut self,
+        (outlet, lane): (&Outlet, &mut Lane),
+        account: &Arc<FileAccount>,
+        (end, guard): (u64, Guard),
+        lines: u32,
+    ) {
         let origin = self.decoder.resume();
         let resume = match origin {
             None => end,
@@ -157,9 +169,9 @@ impl Cursor {
         };
         let bytes = end - self.covered;
         let given_up = std::mem::take(&mut self.given_up);
-        let advance = Advance { end, resume, bytes, given_up, lines };
+        let advance = Advance { end, resume, guard, bytes, given_up, lines };
         lane.cover(outlet, &mut self.slot, account, advance);
-        account.sinks[usize::from(self.sink)].read_to(end);
+        account.sinks[usize::from(self.sink)].read_to(end, guard);
         self.covered = end;
         self.release_carried((outlet, lane), account);
     }
@@ -181,10 +193,11 @@ impl Cursor {
         };
         let done = self.carried.len() - keep;
         for file in self.carried.drain(..done) {
-            let end = file.sinks[usize::from(self.sink)].read.load(Ordering::Acquire);
+            let place = &file.sinks[usize::from(self.sink)];
+            let (end, guard) = (place.read.load(Ordering::Acquire), place.read_guard());
             let mut slot = RangeSlot::default();
             let given_up = ByReason::default();
-            let advance = Advance { end, resume: end, bytes: 0, given_up, lines: 0 };
+            let advance = Advance { end, resume: end, guard, bytes: 0, given_up, lines: 0 };
             lane.cover(outlet, &mut slot, &file, advance);
         }
     }
@@ -193,16 +206,40 @@ impl Cursor {
     pub fn covered(&self) -> u64 {
         self.covered
     }
+
+    /// The guard of `offset`.
+    pub fn guard(&self) -> Guard {
+        self.guard
+    }
 }
 
-fn hash(guard: &[u8]) -> u64 {
-    FixedState::default().hash_one(guard)
+/// Whether a file holds what was read of it up to `covered`, and the guard of `from`, where it is read
+/// on. `guard` is `covered`'s. Where the two are one place, the next read compares it.
+fn guard_at(content: &Content, guard: Guard, from: u64, covered: u64) -> io::Result<(bool, Guard)> {
+    if covered == 0 || from == covered && !guard.is_none() {
+        return Ok((true, guard));
+    }
+    let same = match content.plain() {
+        // Nothing but the size can tell: a state of a version that kept no guards.
+        Some(file) if guard.is_none() => file.metadata()?.len() >= covered,
+        None if guard.is_none() => return Ok((true, Guard::NONE)),
+        Some(_) | None => guard.holds_in(content, covered)?,
+    };
+    let guard = if same { Guard::at(content, from)? } else { Guard::NONE };
+    Ok((same, guard))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{decode::Limits, discover::Format};
+    use crate::{
+        decode::Limits,
+        discover::{Format, Source},
+        read::{
+            guard::GUARD_BYTES,
+            identity::{self, Identity},
+        },
+    };
 
     fn cursor(format: Format) -> Cursor {
         let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
@@ -218,16 +255,72 @@ mod tests {
     fn a_file_is_continued_by_the_bytes_that_were_read_before() {
         let mut cursor = cursor(Format::Plain);
         assert!(cursor.is_continued_by(b""), "nothing was read yet");
-        cursor.consume(b"one\ntwo", 4, true);
+        cursor.consume(b"one\ntwo", 4);
         assert_eq!((cursor.offset, cursor.guard_len()), (4, 4));
         assert!(cursor.is_continued_by(b"one\n") && cursor.is_continued_by(b"one\ntwo\n"));
         assert!(!cursor.is_continued_by(b"one") && !cursor.is_continued_by(b"eno\ntwo\n"));
         let long = [b"one\n".to_vec(), vec![b'x'; 2 * GUARD_BYTES]].concat();
-        cursor.consume(&long, 2 * GUARD_BYTES, true);
+        cursor.consume(&long, 2 * GUARD_BYTES);
         assert_eq!(cursor.guard_len(), GUARD_BYTES);
         assert!(cursor.is_continued_by(&[b'x'; GUARD_BYTES + 1]));
         assert!(!cursor.is_continued_by(&[b'x'; GUARD_BYTES - 1]));
-        cursor.forget_guard();
-        assert!(cursor.is_continued_by(b"anything"));
+    }
+
+    /// A file that held `before`, of which `settled` bytes are settled (and `resume` is where to begin
+    /// again), holds `now`: whether a cursor that enters it takes it for the same.
+    fn enters(before: &[u8], settled: u64, resume: u64, guarded: bool, now: &[u8]) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        std::fs::write(&path, now).unwrap();
+        let (file, look) = identity::open(&path).unwrap();
+        let source = Arc::new(Source::anonymous(path.clone(), Format::Plain));
+        let identity = Identity { key: look.key, handle: None };
+        let account = FileAccount::new(identity, 0, source, &path, 1);
+        let guard = if guarded { Guard::of(&before[..settled as usize]) } else { Guard::NONE };
+        account.sinks[0].settle(settled, resume, guard);
+        let content = Content::Plain(Arc::new(file));
+        let mut cursor = cursor(Format::Plain);
+        if !cursor.enter(&account, Some(&content)).unwrap() {
+            return false;
+        }
+        assert_eq!((cursor.offset, cursor.covered()), (resume, settled));
+        // As a reader does: the first read begins with the guard.
+        let start = cursor.offset as usize - cursor.guard_len();
+        cursor.is_continued_by(now.get(start..).unwrap_or_default())
+    }
+
+    #[test]
+    fn a_cursor_that_enters_a_file_compares_what_was_settled_of_it() {
+        let before: Vec<u8> = (0..200_u8).collect();
+        let grown = [&before[..], b"more"].concat();
+        let anew: Vec<u8> = (0..250_u8).rev().collect();
+        for (settled, resume) in [(200, 200), (200, 120), (200, 0), (3, 3), (150, 149)] {
+            let enters = |guarded, now: &[u8]| enters(&before, settled, resume, guarded, now);
+            assert!(enters(true, &before) && enters(true, &grown), "{settled} {resume}");
+            assert!(!enters(true, &anew), "written anew past {settled}, from {resume}");
+            assert!(!enters(true, &[]) && !enters(true, &before[..settled as usize - 1]));
+            // What a version without guards left: only the size tells.
+            assert!(enters(false, &before) && !enters(false, &before[..settled as usize - 1]));
+        }
+        assert!(enters(&before, 0, 0, true, &anew) && enters(&before, 0, 0, true, b""));
+    }
+
+    #[test]
+    fn a_cursor_that_comes_back_to_a_file_compares_what_it_read_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        let (file, look) = identity::open(&path).unwrap();
+        let source = Arc::new(Source::anonymous(path.clone(), Format::Plain));
+        let identity = Identity { key: look.key, handle: None };
+        let account = FileAccount::new(identity, 0, source, &path, 1);
+        let content = Content::Plain(Arc::new(file));
+        let mut cursor = cursor(Format::Plain);
+        assert!(cursor.enter(&account, Some(&content)).unwrap());
+        account.sinks[0].read_to(8, Guard::of(b"one\ntwo\n"));
+        assert!(cursor.enter(&account, Some(&content)).unwrap());
+        assert_eq!((cursor.offset, cursor.guard_len()), (8, 8));
+        assert!(!cursor.is_continued_by(b"eno\nowt\nthree\n"));
+        assert!(cursor.is_continued_by(b"one\ntwo\nthree\n"));
     }
 }

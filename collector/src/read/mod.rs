@@ -8,6 +8,7 @@
 pub mod content;
 pub mod cursor;
 mod encodings;
+pub mod guard;
 pub mod identity;
 pub mod pump;
 pub mod reader;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     cursor::Cursor,
+    guard::{AtHand, Guard},
     reader::SinkLanes,
     zeros::{self, Then},
 };
@@ -54,22 +55,24 @@ struct Tally {
     cut: u64,
 }
 
-/// Decodes and encodes every whole line of `input`, which begins at the cursor's offset. A run of NULs
+/// Decodes and encodes every whole line of `read`, which begins with the cursor's guard. A run of NULs
 /// ends the line before it, and is skipped.
 pub(super) fn pump(
     mut target: Target<'_>,
     cursor: &mut Cursor,
     encoding: &SourceEncoding,
     account: &Arc<FileAccount>,
-    input: &[u8],
+    read: &[u8],
 ) -> Pumped {
     let base = cursor.offset;
+    let input = &read[cursor.guard_len()..];
+    let at_hand = AtHand::before(read, base + input.len() as u64);
     let mut done = 0;
     loop {
         let segment = zeros::segment(&input[done..]);
         let text = &input[done..done + segment.text];
-        let (consumed, stop) =
-            pump_lines(&mut target, cursor, encoding, account, base + done as u64, text);
+        let lines = (base + done as u64, text, at_hand);
+        let (consumed, stop) = pump_lines(&mut target, cursor, encoding, account, lines);
         let rest = &text[consumed..];
         done += consumed;
         let pumped = |stop| Pumped { consumed: done, stop, rest: rest.len() };
@@ -80,30 +83,30 @@ pub(super) fn pump(
             Then::Run(zeros) => {
                 let from = base + done as u64;
                 let run = (from + rest.len() as u64, zeros as u64);
-                let ended = end_lines(&mut target, cursor, encoding, account, (from, rest), false)
-                    .is_some();
-                if !ended {
+                let line = (from, rest, at_hand);
+                if end_lines(&mut target, cursor, encoding, account, line, false).is_none() {
                     return pumped(Some(Stop::Budget));
                 }
-                skip(&mut target, cursor, account, run);
+                skip(&mut target, cursor, account, run, at_hand.guard(run.0 + run.1));
                 done += rest.len() + zeros;
             }
         }
     }
 }
 
-/// Steps over a run of NULs: where it begins, and how long it is.
+/// Steps over a run of NULs: where it begins, and how long it is. `guard` is its end's.
 pub(super) fn skip(
     target: &mut Target<'_>,
     cursor: &mut Cursor,
     account: &Arc<FileAccount>,
     (start, len): (u64, u64),
+    guard: Guard,
 ) {
     let SinkLanes { outlet, lanes, .. } = &mut *target.lanes;
     let lane = &mut lanes[target.lane as usize];
     cursor.skip(start, start + len);
     if start + len > cursor.replay_until {
-        cursor.cover((outlet, lane), account, start + len, 0);
+        cursor.cover((outlet, lane), account, (start + len, guard), 0);
     }
 }
 
@@ -114,8 +117,7 @@ fn pump_lines(
     cursor: &mut Cursor,
     encoding: &SourceEncoding,
     account: &Arc<FileAccount>,
-    base: u64,
-    input: &[u8],
+    (base, input, at_hand): (u64, &[u8], AtHand<'_>),
 ) -> (usize, Option<Stop>) {
     let Target { lanes, lane, metrics } = target;
     let SinkLanes { outlet, lanes, compressor, .. } = &mut **lanes;
@@ -149,6 +151,7 @@ fn pump_lines(
                     cursor.give_up(Reason::LineTooLong, cut);
                 }
                 if lane.is_full(outlet) {
+                    let end = (end, at_hand.guard(end));
                     cursor.cover((outlet, lane), account, end, tally.take_lines());
                     if let Err(error) = lane.seal(outlet, compressor) {
                         tracing::error!(%error, "Compressing a batch failed; it is tried again.");
@@ -160,29 +163,33 @@ fn pump_lines(
         }
     }
     if at > 0 && base + at as u64 > cursor.replay_until {
-        cursor.cover((outlet, lane), account, base + at as u64, tally.take_lines());
+        let end = base + at as u64;
+        cursor.cover((outlet, lane), account, (end, at_hand.guard(end)), tally.take_lines());
     }
     lane.release_if_empty();
     tally.publish(metrics);
     (at, stop)
 }
 
-/// Delivers what stands behind the last newline of a file that has ended; `last`: and the messages
-/// that wait for a part that will not come. False: no room.
+/// Delivers what stands behind the last newline of a file that has ended (`rest` bytes, the last of
+/// `read`); `last`: and the messages that wait for a part that will not come. False: no room.
 pub(super) fn flush(
     target: &mut Target<'_>,
     cursor: &mut Cursor,
     encoding: &SourceEncoding,
     account: &Arc<FileAccount>,
-    rest: &[u8],
+    (read, rest): (&[u8], usize),
     last: bool,
 ) -> bool {
     let from = cursor.offset;
-    let Some(end) = end_lines(target, cursor, encoding, account, (from, rest), last) else {
+    let at_hand = AtHand::before(read, from + rest as u64);
+    let line = (from, &read[read.len() - rest..], at_hand);
+    let Some(end) = end_lines(target, cursor, encoding, account, line, last) else {
         return false;
     };
-    cursor.offset = end;
-    cursor.forget_guard();
+    if end > from {
+        cursor.move_to(end, at_hand.guard(end));
+    }
     true
 }
 
@@ -193,7 +200,7 @@ fn end_lines(
     cursor: &mut Cursor,
     encoding: &SourceEncoding,
     account: &Arc<FileAccount>,
-    (base, rest): (u64, &[u8]),
+    (base, rest, at_hand): (u64, &[u8], AtHand<'_>),
     last: bool,
 ) -> Option<u64> {
     let Target { lanes, lane, metrics } = target;
@@ -235,7 +242,8 @@ fn end_lines(
     }
     let end = base + at as u64;
     if end >= cursor.replay_until {
-        cursor.cover((outlet, lane), account, end, tally.take_lines());
+        let guard = if end == cursor.offset { cursor.guard() } else { at_hand.guard(end) };
+        cursor.cover((outlet, lane), account, (end, guard), tally.take_lines());
     }
     lane.release_if_empty();
     tally.publish(metrics);

@@ -17,8 +17,9 @@ use crossbeam_channel::{Receiver, Sender};
 use self::ahead::{Ahead, LookedThrough};
 use super::{
     content::Piece,
-    cursor::{Cursor, GUARD_BYTES},
+    cursor::Cursor,
     encodings::Encodings,
+    guard::{GUARD_BYTES, Guard},
     identity::{self, FINGERPRINT_BYTES, Fingerprint},
     pump::{self, Pumped, Stop},
     tail::{AtEnd, LINGER, LogFile, Tail},
@@ -338,11 +339,21 @@ impl Reader {
             let index = tail.cursors[sink].index;
             let Some(slot) = tail.slot(index) else { return Turn::Idle };
             let (file, truncated) = (slot.file.clone(), slot.truncated);
-            if !tail.cursors[sink].entered {
-                tail.cursors[sink].enter(&file.account);
-            }
-            if truncated {
+            let entered = match tail.cursors[sink].entered {
+                true => Ok(true),
+                false => {
+                    let content = (!truncated).then_some(&file.content);
+                    tail.cursors[sink].enter(&file.account, content)
+                }
+            };
+            let same = match entered {
+                Ok(same) => same,
+                Err(error) => return self.unreadable(id, &file, &error),
+            };
+            if truncated || !same {
                 if !self.truncated(id, tail, sink, &file) {
+                    // It is entered, and compared, once more.
+                    tail.cursors[sink].entered = same;
                     return Turn::Stalled;
                 }
                 continue;
@@ -351,6 +362,19 @@ impl Reader {
                 Ok(piece) => piece,
                 Err(error) => return self.unreadable(id, &file, &error),
             };
+            if piece.bytes < tail.cursors[sink].guard_len() {
+                if !piece.at_end {
+                    // A compressed file that is not unpacked up to the offset yet.
+                    return Turn::More;
+                }
+                if file.content.damage().is_some() {
+                    // It ends before the offset: nothing to compare, and nothing to read.
+                    match self.at_end(id, tail, sink, &file, 0..0) {
+                        Some(turn) => return turn,
+                        None => continue,
+                    }
+                }
+            }
             let cursor = &tail.cursors[sink];
             if !cursor.is_continued_by(&self.buffer[..piece.bytes]) {
                 if !self.truncated(id, tail, sink, &file) {
@@ -385,6 +409,9 @@ impl Reader {
                 }
             }
             if !at_end {
+                if pumped.consumed == 0 && piece.bytes < self.buffer.len() {
+                    return Turn::More;
+                }
                 if pumped.consumed == 0 {
                     // The longest line with its frame fits: see `Decoder::next`.
                     let longest = self.setup.max_line_bytes + LINE_OVERHEAD + GUARD_BYTES;
@@ -444,11 +471,10 @@ impl Reader {
         let lane = lane_of(id.0, lanes.lanes.len() as u32);
         let encoding = self.encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
         let cursor = &mut tail.cursors[sink];
-        let input = &self.buffer[cursor.guard_len()..piece.bytes];
+        let read = &self.buffer[..piece.bytes];
         let target = pump::Target { lanes, lane, metrics: &self.setup.metrics };
-        let pumped = pump::pump(target, cursor, encoding, &file.account, input);
-        let keep = file.content.plain().is_some();
-        cursor.consume(&self.buffer[..piece.bytes], pumped.consumed, keep);
+        let pumped = pump::pump(target, cursor, encoding, &file.account, read);
+        cursor.consume(read, pumped.consumed);
         self.setup.metrics.read_bytes.inc_by(pumped.consumed as u64);
         pumped
     }
@@ -502,10 +528,10 @@ impl Reader {
         let Self { sinks, encodings, buffer, setup, .. } = self;
         let lanes = &mut sinks[sink];
         let lane = lane_of(id.0, lanes.lanes.len() as u32);
-        let rest = &buffer[line];
+        let read = (&buffer[..line.end], line.len());
         let encoding = encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
         let mut target = pump::Target { lanes, lane, metrics: &setup.metrics };
-        pump::flush(&mut target, &mut tail.cursors[sink], encoding, &file.account, rest, last)
+        pump::flush(&mut target, &mut tail.cursors[sink], encoding, &file.account, read, last)
     }
 
     /// Leaves a file for the next one.
@@ -534,7 +560,10 @@ impl Reader {
         let cursor = &mut tail.cursors[sink];
         let lost = seen.saturating_sub(cursor.offset);
         cursor.give_up(Reason::Truncated, lost);
-        cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, seen, 0);
+        // What a copy holds is compared with the bytes that were read.
+        let guard = if lost == 0 { cursor.guard() } else { Guard::NONE };
+        let lane = (&lanes.outlet, &mut lanes.lanes[lane]);
+        cursor.end_life(lane, &file.account, (seen, guard));
         say_lost(file, Reason::Truncated, lost);
         self.next_file(id, tail, sink, file);
         true

@@ -227,8 +227,10 @@ impl Tail {
             };
             // Not the size seen: others look at it too, and a slower sink may have read further.
             let reads =
-                slot.file.account.sinks.iter().map(|sink| sink.read.load(Ordering::Acquire));
-            if reads.min().is_some_and(|read| look.size > read) {
+                || slot.file.account.sinks.iter().map(|sink| sink.read.load(Ordering::Acquire));
+            // Shorter than what was read of it: it was truncated, and may be written anew.
+            let shorter = reads().max().is_some_and(|read| look.size < read);
+            if shorter || reads().min().is_some_and(|read| look.size > read) {
                 slot.file.account.ended.store(false, Ordering::Release);
                 slot.file.account.see(look.size);
                 // This place is done with; the file gets another one.
@@ -283,7 +285,7 @@ mod tests {
     use crate::{
         decode::{Decoder, Limits},
         discover::Format,
-        read::{content::gzip_bytes, identity::Identity},
+        read::{content::gzip_bytes, guard::Guard, identity::Identity},
     };
 
     fn tail(dir: &std::path::Path) -> Tail {
@@ -363,7 +365,7 @@ mod tests {
         let first = tail.files().next().cloned().unwrap();
         let size = fs::metadata(dir.path().join("file-1")).unwrap().len();
         first.account.see(size);
-        first.account.sinks[0].read_to(size);
+        first.account.sinks[0].read_to(size, Guard::NONE);
         tail.cursors[0].index = 1;
         assert!(tail.late_writes().is_empty());
         let path = dir.path().join("file-1");

@@ -35,7 +35,7 @@ impl Books {
     pub fn settle(&self, sink: u16, range: &Range, outcome: Outcome) {
         let file = &range.file;
         let account = &file.sinks[usize::from(sink)];
-        account.settle(range.end, range.resume);
+        account.settle(range.end, range.resume, range.guard);
         let mut by_reason = range.given_up.clone();
         if let Outcome::Dropped(reason) = outcome {
             by_reason.add(reason, range.bytes.saturating_sub(range.given_up.sum()));

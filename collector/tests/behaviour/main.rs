@@ -16,5 +16,6 @@ mod reload;
 mod rotation;
 mod seccomp;
 mod state;
+mod truncation;
 mod unfinished;
 mod wakeups;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     checkpoint::{Change, FileEntry, Offset, Offsets, journal},
-    read::identity::FileId,
+    read::{guard::Guard, identity::FileId},
 };
 
 /// Byte for byte what the first release with this format wrote.
@@ -22,8 +22,8 @@ fn journal_of_a_former_build_is_read_and_written_alike() {
     assert_eq!(*log.source, *Path::new("/var/log/pods/shop_web-1_0d7e/app/0.log"));
     assert_eq!(log.handle, Some((1, [0xd2, 0xe2, 0x10, 0, 0x62, 0x12, 0x13, 0x46].into())));
     assert_eq!((log.size, log.fingerprint_len, log.ended), (60, 54, false));
-    let central = Offset { settled: 40, resume: 38, dropped: 2, lost: 0 };
-    let out = Offset { settled: 54, resume: 50, dropped: 4, lost: 1 };
+    let central = Offset { settled: 40, resume: 38, dropped: 2, lost: 0, ..Offset::default() };
+    let out = Offset { settled: 54, resume: 50, dropped: 4, lost: 1, ..Offset::default() };
     assert!(log.sinks.iter().eq([(&"central".into(), &central), (&"out".into(), &out)]));
     let rotated = &state.entries[&FileId(0x002d_d861_302b_5ff8)];
     assert_eq!((&*rotated.name, rotated.epoch, rotated.ended), ("caf\u{fffd}.log.1", 3, true));
@@ -42,6 +42,24 @@ fn journal_of_a_former_build_is_read_and_written_alike() {
         );
     }
     assert_eq!(String::from_utf8(again).unwrap(), AS_WRITTEN_BEFORE);
+}
+
+#[test]
+fn offset_and_guard_belong_together() {
+    let guard = Guard::of(b"the bytes before it");
+    let offset = Offset { settled: 40, resume: 38, dropped: 2, lost: 0, guard };
+    let moved = |offset| Change::Offset { file: FileId(255), sink: "out".into(), offset, size: 60 };
+    let json = serde_json::to_string(&moved(offset)).unwrap();
+    let bits = guard.to_bits();
+    assert_eq!(json, format!(r#"{{"offset":["00000000000000ff","out",40,38,2,0,60,{bits}]}}"#));
+    assert_eq!(serde_json::from_str::<Change>(&json).unwrap(), moved(offset));
+    let later = json.replace("]}", r#","more",[1]]}"#);
+    assert_eq!(serde_json::from_str::<Change>(&later).unwrap(), moved(offset));
+    let without = Offset { guard: Guard::NONE, ..offset };
+    let former = json.replace(&format!(",{bits}]"), "]");
+    assert_eq!(serde_json::from_str::<Change>(&former).unwrap(), moved(without));
+    assert_eq!(serde_json::to_string(&moved(without)).unwrap(), former);
+    serde_json::from_str::<Change>(&former.replace(",60]", "]")).unwrap_err();
 }
 
 #[test]

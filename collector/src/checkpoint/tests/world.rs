@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::{
     checkpoint::{Change, FileEntry, Offset, Offsets, State},
-    read::identity::FileId,
+    read::{guard::Guard, identity::FileId},
 };
 
 /// The sink with a position: the number of bytes acknowledged to it, over all files.
@@ -110,6 +110,7 @@ impl World {
         let mut offset = entry.sinks.get(sink).copied().unwrap_or_default();
         offset.settled += bytes;
         offset.resume = offset.settled - bytes % 3;
+        offset.guard = guard_of(offset.settled);
         entry.sinks.insert(sink.into(), offset);
         entry.size = entry.size.max(offset.settled);
         let (file, size) = (entry.id, entry.size);
@@ -139,6 +140,9 @@ impl World {
                 let truth = self.acknowledged.get(&(*id, sink)).copied().unwrap_or(0);
                 if offset.settled > truth || offset.resume > offset.settled {
                     return Err(format!("{id} {sink}: {offset:?} where {truth} is acknowledged"));
+                }
+                if offset.guard != guard_of(offset.settled) {
+                    return Err(format!("{id} {sink}: {offset:?} has another offset's guard"));
                 }
                 let needed = self.position_at.get(&(*id, offset.settled)).copied().unwrap_or(0);
                 if sink == POSITIONED && needed > position {
@@ -175,12 +179,17 @@ pub(super) fn entry(number: u64) -> FileEntry {
     }
 }
 
+/// The guard of an offset: another for each, so that a pair that does not belong together is seen.
+pub(super) fn guard_of(settled: u64) -> Guard {
+    if settled == 0 { Guard::NONE } else { Guard::of(&settled.to_le_bytes()) }
+}
+
 /// A change that moves one file's offset.
 pub(super) fn moved(number: u64, sink: &str, settled: u64) -> Change {
     Change::Offset {
         file: entry(number).id,
         sink: sink.into(),
-        offset: Offset { settled, resume: settled, dropped: 0, lost: 0 },
+        offset: Offset { settled, resume: settled, dropped: 0, lost: 0, guard: guard_of(settled) },
         size: settled,
     }
 }

@@ -102,9 +102,12 @@ mod tests {
             fingerprint_len: 0,
             size: 4,
             ended: false,
-            sinks: [("a".into(), Offset { settled: 3, resume: 3, dropped: 1, lost: 0 })]
-                .into_iter()
-                .collect(),
+            sinks: [(
+                "a".into(),
+                Offset { settled: 3, resume: 3, dropped: 1, lost: 0, ..Offset::default() },
+            )]
+            .into_iter()
+            .collect(),
         }
     }
 
@@ -128,7 +131,7 @@ mod tests {
         assert_eq!(file.container.as_deref(), Some("nginx"));
         assert_eq!(report.totals.lost["deleted"], 5);
 
-        let offset = Offset { settled: 3, resume: 1, dropped: 1, lost: 0 };
+        let offset = Offset { settled: 3, resume: 1, dropped: 1, lost: 0, ..Offset::default() };
         let sinks = [("a".into(), offset)].into_iter().collect();
         let unfinished = FileEntry { sinks, ..living.clone() };
         let account = from_checkpoint(&[unfinished], &BTreeMap::new()).files[0].sinks["a"].account;

@@ -7,6 +7,7 @@ use std::{collections::HashMap, io, ops::Range};
 use super::{LogFile, Reader, Tail, TailId, Turn, lane_of, pump};
 use crate::read::{
     content::Piece,
+    guard::Guard,
     identity::FileId,
     zeros::{self, Behind, RUN},
 };
@@ -82,15 +83,16 @@ impl Reader {
         let encoding = encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
         let cursor = &mut tail.cursors[sink];
         let mut target = pump::Target { lanes, lane, metrics: &setup.metrics };
-        let line = &buffer[line];
+        let read = (&buffer[..line.end], line.len());
         if !line.is_empty()
-            && !pump::flush(&mut target, cursor, encoding, &file.account, line, false)
+            && !pump::flush(&mut target, cursor, encoding, &file.account, read, false)
         {
             return Ahead::Over(Turn::Stalled);
         }
         file.account.see(end);
-        pump::skip(&mut target, cursor, &file.account, (start, end - start));
-        cursor.jump(end);
+        let guard = Guard::behind_zeros(&file.content, end, end - start);
+        pump::skip(&mut target, cursor, &file.account, (start, end - start), guard);
+        cursor.move_to(end, guard);
         Ahead::Skipped
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{LogFile, Reader, Tail, TailId, Turn, lane_of};
-use crate::reason::Reason;
+use crate::{read::guard::Guard, reason::Reason};
 
 impl Reader {
     /// A compressed file could not be unpacked to its end: what was seen of it before it was
@@ -28,7 +28,8 @@ impl Reader {
         let lost = seen.saturating_sub(cursor.offset);
         if lost > 0 {
             cursor.give_up(Reason::DamagedGzip, lost);
-            cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, seen, 0);
+            let lane = (&lanes.outlet, &mut lanes.lanes[lane]);
+            cursor.cover(lane, &file.account, (seen, Guard::NONE), 0);
         }
         if !first {
             return;

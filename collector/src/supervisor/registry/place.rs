@@ -12,12 +12,13 @@ use std::{
 
 use super::{Inode, RETRY, Recognised, Registry, SourceState, Still, held::Held};
 use crate::{
-    checkpoint::FileEntry,
+    checkpoint::{FileEntry, Offset},
     config::Start,
     discover::{Found, Role, Source},
     ledger::FileAccount,
     read::{
         content::Content,
+        guard::Guard,
         identity::{Fingerprint, Identity, InodeKey, Look},
         reader::Message,
         tail::{LogFile, Tail},
@@ -79,7 +80,7 @@ impl Registry {
         let source = &found.source;
         let was_final = entry.as_ref().is_some_and(|entry| entry.ended);
         let account = match entry {
-            Some(entry) => self.resume(&entry, &identity, &found, &look, &head),
+            Some(entry) => self.resume(&entry, &identity, &found, (&file, &look), &head),
             None => self.begin(&identity, &found, &file, &look),
         };
         if found.gzip {
@@ -150,13 +151,17 @@ impl Registry {
         entry: &FileEntry,
         identity: &Identity,
         found: &Found,
-        look: &Look,
+        (file, look): (&File, &Look),
         head: &[u8],
     ) -> Arc<FileAccount> {
         let fingerprint =
             Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() };
-        let read = entry.sinks.values().map(|offset| offset.settled).max().unwrap_or(0);
-        let same = fingerprint.matches(head) && (found.gzip || look.size >= read);
+        // What the reader cannot read either, it says.
+        let holds = |offset: &Offset| {
+            look.size >= offset.settled
+                && offset.guard.holds_in_file(file, offset.settled).unwrap_or(true)
+        };
+        let same = fingerprint.matches(head) && (found.gzip || entry.sinks.values().all(holds));
         let source = Arc::clone(&found.source);
         if same {
             // A compressed copy keeps the identity of what it is a copy of. The handle is kept
@@ -191,8 +196,9 @@ impl Registry {
         if self.scanning && self.setup.fresh && self.setup.start == Start::End && !found.gzip {
             let offset = last_line_end(file, look.size);
             account.see(look.size);
+            let guard = Guard::in_file(file, offset).unwrap_or_default();
             for sink in &account.sinks {
-                sink.start_at(offset);
+                sink.start_at(offset, guard);
             }
         } else if self.scanning && self.setup.fresh && self.setup.start == Start::End {
             account.registered.store(true, Ordering::Release);
