@@ -11,6 +11,7 @@ mod e2e;
 mod http;
 mod packages;
 mod process;
+mod soak;
 mod summary;
 mod test;
 mod tidy;
@@ -36,6 +37,8 @@ enum Task {
     /// Run the agent end to end against real writers and a failing sink
     #[command(subcommand)]
     E2e(e2e::Scenario),
+    /// Let everything happen to an agent for minutes, all from a seed, and account for every line
+    Soak(soak::Args),
     /// Hold the repository to its own law
     Tidy,
     /// Run the tests that depend on the kernel inside Debian's 6.1 and 6.12, in QEMU (installs what it needs)
@@ -51,6 +54,7 @@ fn main() -> Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::E2e(scenario) => e2e::run(&scenario),
+        Task::Soak(args) => soak::run(&args),
         Task::Tidy => tidy::run(),
         Task::Vm(args) => vm::run(&args),
     }

@@ -48,6 +48,9 @@ struct Verify {
     /// What was written.
     #[arg(long)]
     manifest: Option<PathBuf>,
+    /// Report writer by writer too.
+    #[arg(long, requires = "manifest")]
+    each: bool,
 }
 
 fn main() -> Result<ExitCode> {
@@ -86,5 +89,9 @@ fn check(options: &Verify) -> Result<Report> {
         }
         None => None,
     };
-    Ok(oracle.report(manifest.as_ref()))
+    let mut report = oracle.report(manifest.as_ref());
+    if let (true, Some(manifest)) = (options.each, &manifest) {
+        report.writers = oracle.each(manifest);
+    }
+    Ok(report)
 }

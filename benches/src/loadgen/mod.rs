@@ -26,6 +26,7 @@ use self::writer::LogWriter;
 pub use self::{
     manifest::{Manifest, Written},
     messages::Messages,
+    rotate::{Rotator, compress},
     runtime::{Logged, log_command},
 };
 use crate::framing::Format;

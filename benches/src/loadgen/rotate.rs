@@ -18,7 +18,7 @@ use crate::framing::Format;
 
 /// Rotates one log.
 #[derive(Debug)]
-pub(super) struct Rotator {
+pub struct Rotator {
     live: PathBuf,
     format: Format,
     /// Rotated files to keep; 0: all.
@@ -30,17 +30,17 @@ pub(super) struct Rotator {
 
 impl Rotator {
     /// For the log whose live file is `live`.
-    pub(super) fn new(live: PathBuf, format: Format, keep: usize, compress: bool) -> Self {
+    pub fn new(live: PathBuf, format: Format, keep: usize, compress: bool) -> Self {
         Self { live, format, keep, compress, last: 0 }
     }
 
     /// The live file's path.
-    pub(super) fn live(&self) -> &Path {
+    pub fn live(&self) -> &Path {
         &self.live
     }
 
     /// Moves the live file away. The writer's descriptor still points at it.
-    pub(super) fn rotate(&mut self) -> Result<()> {
+    pub fn rotate(&mut self) -> Result<()> {
         let rotated = match self.format {
             Format::Cri => self.by_date(),
             Format::Docker => self.by_number(),
@@ -106,7 +106,7 @@ impl Rotator {
 }
 
 /// `PATH` to `PATH.gz`, never half visible under that name.
-fn compress(path: &Path) -> io::Result<()> {
+pub fn compress(path: &Path) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     let temporary = PathBuf::from(&name);

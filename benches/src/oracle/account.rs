@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
+    ops::Range,
     time::{Duration, Instant},
 };
 
 use super::{
     ranges::Ranges,
     record::{Record, for_each},
-    report::Report,
+    report::{Report, WriterReport},
 };
 use crate::{
     loadgen::Manifest,
@@ -68,6 +69,8 @@ struct Account {
     container: String,
     container_id: String,
     streams: [StreamAccount; 3],
+    doubled: u64,
+    doubled_same_uid: u64,
 }
 
 /// What is known of one sequence.
@@ -136,7 +139,13 @@ impl Oracle {
     /// The agent has been killed: what arrived just before may come again.
     pub fn killed(&mut self) {
         self.kills += 1;
-        let since = self.start.elapsed().saturating_sub(self.limits.kill_window).as_secs();
+        self.excuse_since(self.limits.kill_window);
+    }
+
+    /// What arrived within `window`, at most the kill window, may come again: its sender was stopped
+    /// before it could note that it had arrived.
+    pub fn excuse_since(&mut self, window: Duration) {
+        let since = self.start.elapsed().saturating_sub(window).as_secs();
         for stream in self.writers.values_mut().flat_map(|account| &mut account.streams) {
             let recent = stream.recent.iter().filter(|(second, _)| *second >= since);
             if let (Some(low), Some(high)) = (recent.map(|&(_, low)| low).min(), stream.highest()) {
@@ -148,6 +157,15 @@ impl Oracle {
     /// How often the agent has been killed.
     pub fn kills(&self) -> u64 {
         self.kills
+    }
+
+    /// The numbers below `count` that were never received of one stream, as ranges.
+    pub fn missing(&self, writer: Writer, stream: Stream, count: u64) -> Vec<Range<u64>> {
+        let Some(account) = self.writers.get(&writer) else {
+            return if count > 0 { vec![0..count] } else { Vec::new() };
+        };
+        let seen = &account.streams[stream.index()];
+        seen.ahead.gaps(seen.next..count)
     }
 
     /// The account so far, against what was written.
@@ -170,6 +188,22 @@ impl Oracle {
         }
         report.judge();
         report
+    }
+
+    /// What became of each writer's messages.
+    pub fn each(&self, manifest: &Manifest) -> Vec<WriterReport> {
+        let each = manifest.writers.iter().map(|written| {
+            let writer = Writer(written.writer);
+            let account = self.writers.get(&writer);
+            WriterReport {
+                writer: writer.0,
+                missing: Stream::ALL
+                    .map(|stream| self.missing(writer, stream, written.messages[stream.index()])),
+                doubled: account.map_or(0, |account| account.doubled),
+                doubled_same_uid: account.map_or(0, |account| account.doubled_same_uid),
+            }
+        });
+        each.collect()
     }
 
     fn compare(&self, manifest: &Manifest, report: &mut Report) {
@@ -252,6 +286,8 @@ impl Oracle {
         let stream = &mut account.streams[tag.stream.index()];
         if stream.has(tag.number) {
             self.counts.doubled += 1;
+            account.doubled += 1;
+            account.doubled_same_uid += u64::from(stream.uid(tag.number) == Some(hash));
             if !stream.excused.contains(tag.number) {
                 self.counts.doubled_unexplained += 1;
                 let text = format!("{tag:?} came again, unexplained, uid {uid}");
@@ -340,11 +376,18 @@ impl Account {
             container: writer.container(),
             container_id: writer.container_id(),
             streams: Default::default(),
+            doubled: 0,
+            doubled_same_uid: 0,
         }
     }
 
-    /// Whether a record's metadata is this writer's. Docker's logs know only the container's id.
+    /// Whether a record's metadata is this writer's. Docker's logs know only the container's id, and
+    /// plain files only their path.
     fn labels(&self, record: &Record<'_>, stream: Stream) -> bool {
+        if record.pod.is_empty() && record.container_id.is_empty() {
+            let directory = format!("/{}/", self.pod);
+            return record.path.contains(&directory) && record.stream.is_empty();
+        }
         let source = if record.pod.is_empty() {
             record.container_id == self.container_id
         } else {

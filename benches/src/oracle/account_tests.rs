@@ -75,6 +75,23 @@ fn a_missing_end_and_a_missing_writer_are_lost() {
 }
 
 #[test]
+fn each_writer_has_its_own_account() {
+    let mut all = records(20);
+    all.remove(7);
+    all.push(all[3].clone());
+    let other_uid = all[4].replace("-190", "-191");
+    assert_ne!(other_uid, all[4]);
+    all.push(other_uid);
+    let mut oracle = Oracle::new(Limits::default());
+    oracle.accept(all.concat().as_bytes(), false);
+    let both = [(Writer(3), [22, 0, 0]), (Writer(4), [0, 9, 0])];
+    let each = oracle.each(&Manifest::of(Format::Cri, both));
+    assert_eq!(each[0].missing, [vec![7..8, 20..22], Vec::new(), Vec::new()]);
+    assert_eq!((each[0].doubled, each[0].doubled_same_uid), (2, 1));
+    assert_eq!(each[1].missing, [Vec::new(), vec![0..9], Vec::new()]);
+}
+
+#[test]
 fn a_doubled_line_is_unexplained() {
     let mut all = records(100);
     all.insert(50, all[49].clone());

@@ -15,7 +15,7 @@ mod verify;
 pub use self::{
     account::{Limits, Oracle},
     faults::{Fault, Faults},
-    report::Report,
+    report::{Report, WriterReport},
     server::{Server, serve},
     verify::verify_files,
 };

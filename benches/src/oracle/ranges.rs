@@ -1,6 +1,9 @@
 //! A set of numbers, kept as the ranges it is made of.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{
+    collections::BTreeMap,
+    ops::{Range, RangeInclusive},
+};
 
 /// Start to end, both included; neither overlapping nor adjoining.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +44,24 @@ impl Ranges {
         self.0.range(..bound).map(|(&start, &end)| end.min(bound - 1) - start + 1).sum()
     }
 
+    /// The numbers of `within` that are not in the set.
+    pub(super) fn gaps(&self, within: Range<u64>) -> Vec<Range<u64>> {
+        let (mut gaps, mut from) = (Vec::new(), within.start);
+        for (&start, &end) in self.0.range(..within.end) {
+            if end < from {
+                continue;
+            }
+            if start > from {
+                gaps.push(from..start);
+            }
+            from = end + 1;
+        }
+        if from < within.end {
+            gaps.push(from..within.end);
+        }
+        gaps
+    }
+
     /// How many numbers are in the set.
     pub(super) fn count(&self) -> u64 {
         self.0.iter().map(|(start, end)| end - start + 1).sum()
@@ -71,6 +92,9 @@ mod tests {
                 let below = model.range(..number).count() as u64;
                 assert_eq!(ranges.count_below(number), below);
             }
+            let absent: Vec<_> = ranges.gaps(5..60).into_iter().flatten().collect();
+            let expected: Vec<_> = (5..60).filter(|number| !model.contains(number)).collect();
+            assert_eq!(absent, expected);
             assert_eq!(ranges.count(), model.len() as u64);
             assert_eq!(ranges.last(), model.last().copied());
             let starts: Vec<_> = ranges.0.iter().collect();

@@ -34,6 +34,8 @@ pub(super) struct Record<'a> {
     pub(super) container: Cow<'a, str>,
     #[serde(rename = "container.id", borrow, default)]
     pub(super) container_id: Cow<'a, str>,
+    #[serde(rename = "log.file.path", borrow, default)]
+    pub(super) path: Cow<'a, str>,
 }
 
 impl Record<'_> {

@@ -1,6 +1,6 @@
 //! What the oracle has to say.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,22 @@ pub struct Report {
     pub kills: u64,
     /// The first few things found wrong.
     pub examples: Vec<String>,
+    /// Writer by writer, if asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writers: Vec<WriterReport>,
+}
+
+/// The account of one writer's messages.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WriterReport {
+    /// Its number.
+    pub writer: u32,
+    /// Numbers that never arrived, per stream.
+    pub missing: [Vec<Range<u64>>; 3],
+    /// Messages received again.
+    pub doubled: u64,
+    /// Of these, the ones that bore the uid of the first time.
+    pub doubled_same_uid: u64,
 }
 
 impl Report {

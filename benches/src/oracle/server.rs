@@ -35,6 +35,7 @@ pub struct Server {
     faults: Faults,
     manifest: Option<PathBuf>,
     calm: AtomicBool,
+    dead: AtomicBool,
     requests: AtomicU64,
 }
 
@@ -51,6 +52,7 @@ impl Server {
             faults,
             manifest,
             calm: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
             requests: AtomicU64::new(0),
         })
     }
@@ -61,7 +63,18 @@ impl Server {
         self.oracle().report(manifest.as_ref())
     }
 
-    fn oracle(&self) -> MutexGuard<'_, Oracle> {
+    /// No more faults.
+    pub fn calm(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// While dead, it answers no delivery.
+    pub fn set_dead(&self, dead: bool) {
+        self.dead.store(dead, Ordering::Relaxed);
+    }
+
+    /// What has been received.
+    pub fn oracle(&self) -> MutexGuard<'_, Oracle> {
         self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -76,7 +89,7 @@ impl Server {
                 Ok(reply(StatusCode::OK))
             }
             (&Method::POST, "/calm") => {
-                self.calm.store(true, Ordering::Relaxed);
+                self.calm();
                 Ok(reply(StatusCode::OK))
             }
             (&Method::POST, _) => self.deliver(request).await,
@@ -85,6 +98,15 @@ impl Server {
     }
 
     async fn deliver(self: Arc<Self>, request: Request<Incoming>) -> io::Result<Reply> {
+        let mut unanswered = false;
+        while self.dead.load(Ordering::Relaxed) {
+            unanswered = true;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if unanswered {
+            self.oracle().request("unanswered");
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let calm = self.calm.load(Ordering::Relaxed);
         let fault = if calm { Fault::None } else { self.faults.decide(number) };

@@ -1,0 +1,149 @@
+//! The agent's process: started, signalled, and looked at from outside.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Preloaded, it makes the clock what a file says.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+/// An installation of the agent, running or not.
+#[derive(Debug)]
+pub struct Agent {
+    binary: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+    /// Says how far off the agent's clock is; None: it cannot be set.
+    clock: Option<PathBuf>,
+    child: Option<Child>,
+}
+
+impl Agent {
+    /// Not started yet. Its log and its clock lie in `dir`.
+    pub fn new(binary: PathBuf, config: &Path, dir: &Path) -> Result<Self> {
+        let clock = Path::new(FAKETIME).exists().then(|| dir.join("clock"));
+        let agent = Self {
+            binary,
+            config: config.to_owned(),
+            log: dir.join("everyline.log"),
+            clock,
+            child: None,
+        };
+        agent.set_clock(0)?;
+        Ok(agent)
+    }
+
+    /// Whether its clock can be set.
+    pub fn has_clock(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    /// Sets its clock off by so many seconds; what it measures intervals with stays right.
+    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+        if let Some(clock) = &self.clock {
+            fs::write(clock, format!("{seconds:+}")).context("Setting the agent's clock")?;
+        }
+        Ok(())
+    }
+
+    /// Starts it.
+    pub fn start(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(&self.binary);
+        command.args(["run", "--config"]).arg(&self.config);
+        if let Some(clock) = &self.clock {
+            command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_TIMESTAMP_FILE", clock);
+            command.env("FAKETIME_CACHE_DURATION", "1").env("NO_FAKE_STAT", "1");
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        }
+        let child = command.stdout(log.try_clone()?).stderr(log).spawn();
+        self.child = Some(child.context("Starting the agent")?);
+        Ok(())
+    }
+
+    /// Its process, if it runs; an error if it has ended by itself.
+    pub fn running(&mut self) -> Result<Option<u32>> {
+        let Some(child) = &mut self.child else { return Ok(None) };
+        if let Some(status) = child.try_wait()? {
+            self.child = None;
+            bail!("The agent ended by itself ({status}).\n{}", self.log_tail());
+        }
+        Ok(Some(child.id()))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("The agent does not run")?;
+        let pid = Pid::from_child(child);
+        kill_process(pid, signal).with_context(|| format!("Sending {signal:?} to the agent"))
+    }
+
+    /// SIGKILL, and gone.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub fn stop(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        let end = Instant::now() + patience;
+        let child = self.child.as_mut().context("The agent does not run")?;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                return Ok(status);
+            }
+            ensure!(
+                Instant::now() < end,
+                "The agent did not end within {patience:?} of a SIGTERM.\n{}",
+                self.log_tail()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What it (or its checkpoint) accounts for.
+    pub fn audit(&self) -> Result<Value> {
+        let mut command = Command::new(&self.binary);
+        let output =
+            command.args(["audit", "-o", "json", "--config"]).arg(&self.config).output()?;
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            format!("everyline audit printed no JSON: {errors}")
+        })
+    }
+
+    /// Every record of an archive, one JSON object a line.
+    pub fn archived(&self, archive: &Path) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(["search", "-o", "json", "--archive-dir"]).arg(archive);
+        command.arg("--config").arg(&self.config);
+        command
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("The agent could not be killed: {error:#}.");
+        }
+    }
+}

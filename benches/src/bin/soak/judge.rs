@@ -1,0 +1,219 @@
+//! What was lost and doubled into one sink, and whether the audit had stated it.
+
+use std::fmt;
+
+use benches::{
+    loadgen::Manifest,
+    oracle::{Oracle, Report},
+    tag::Stream,
+};
+use serde_json::Value;
+
+use super::logs::Written;
+
+/// Lost ranges that are told one by one.
+const TOLD: usize = 12;
+
+/// What became of everything in one sink.
+#[derive(Debug)]
+pub struct Verdict {
+    pub sink: &'static str,
+    pub report: Report,
+    /// Bytes of the lost messages.
+    pub lost_bytes: u64,
+    /// Bytes that the audit states as lost.
+    pub stated: u64,
+    /// Whether doubles are allowed that a kill or a lost reply explains.
+    doubles: bool,
+    /// Where something is missing.
+    pub gaps: Vec<String>,
+}
+
+/// Everything written, as the oracle counts it.
+pub fn manifest(written: &[Written]) -> Manifest {
+    let counts = written.iter().map(|log| {
+        let counts = log.lengths.each_ref().map(|lengths| lengths.len() as u64);
+        (log.writer, counts)
+    });
+    let mut manifest = Manifest::of(benches::framing::Format::Cri, counts);
+    manifest.writers.sort_by_key(|entry| entry.writer);
+    manifest
+}
+
+impl Verdict {
+    /// Judges what `sink` received.
+    pub fn of(
+        sink: &'static str,
+        oracle: &Oracle,
+        written: &[Written],
+        audit: &Value,
+        doubles: bool,
+    ) -> Self {
+        let report = oracle.report(Some(&manifest(written)));
+        let (mut lost_bytes, mut gaps) = (0, Vec::new());
+        for log in written {
+            for stream in Stream::ALL {
+                let lengths = &log.lengths[stream.index()];
+                for gap in oracle.missing(log.writer, stream, lengths.len() as u64) {
+                    let (from, to) = (gap.start as usize, gap.end as usize);
+                    let bytes = lengths[from..to].iter().map(|&length| u64::from(length)).sum();
+                    lost_bytes += bytes;
+                    if gaps.len() < TOLD {
+                        gaps.push(tell(log, stream, from, to, bytes));
+                    }
+                }
+            }
+        }
+        Self { sink, report, lost_bytes, stated: stated(audit, sink), doubles, gaps }
+    }
+
+    /// What is wrong, in a few words each.
+    pub fn faults(&self) -> Vec<String> {
+        let Self { sink, report, .. } = self;
+        let mut faults = Vec::new();
+        if self.lost_bytes > self.stated {
+            let unstated = self.lost_bytes - self.stated;
+            faults.push(format!("{sink}: {unstated} bytes are lost that the audit does not state"));
+        }
+        let doubled = if self.doubles { report.doubled_unexplained } else { report.doubled };
+        for (count, what) in [
+            (doubled, "doubled"),
+            (report.uid_changed, "doubled with another uid"),
+            (report.reordered, "out of order"),
+            (report.damaged, "damaged"),
+            (report.wrong_metadata, "with wrong metadata"),
+            (report.invented, "that nobody wrote"),
+            (report.unreadable, "unreadable"),
+        ] {
+            if count > 0 {
+                faults.push(format!("{sink}: {count} lines {what}"));
+            }
+        }
+        faults
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sink, report, lost_bytes, stated, .. } = self;
+        write!(
+            f,
+            "into {sink:7}: {} lines written, lost {} ({lost_bytes} bytes; stated {stated}), doubled {} \
+             (unexplained {}), out of order {}, damaged {}",
+            report.expected,
+            report.lost,
+            report.doubled,
+            report.doubled_unexplained,
+            report.reordered,
+            report.damaged,
+        )
+    }
+}
+
+/// Bytes that the audit states as lost to one sink: in its sums, or, of files that no sink ever saw, by
+/// reason alone.
+fn stated(audit: &Value, sink: &str) -> u64 {
+    let sums = audit["sinks"][sink]["lost"].as_u64().unwrap_or(0);
+    let reasons = audit["lost"].as_object().into_iter().flat_map(|reasons| reasons.values());
+    sums.max(reasons.filter_map(Value::as_u64).sum())
+}
+
+/// Which messages are missing, and what was done to their log around then.
+fn tell(log: &Written, stream: Stream, from: usize, to: usize, bytes: u64) -> String {
+    let index = stream.index();
+    let (pod, habits) = (log.writer.pod(), log.habits);
+    let before = log.marks.iter().rev().find(|mark| mark.2[index] <= from);
+    let mut text = format!(
+        "{pod} ({:?}, {:?}) {} {from}..{to} of {}, {bytes} bytes",
+        habits.layout,
+        habits.style,
+        stream.name(),
+        log.lengths[index].len(),
+    );
+    let after = log.marks.iter().filter(|mark| mark.2[index] >= from).take(4);
+    for (at, what, numbers) in before.into_iter().chain(after) {
+        text += &format!("; {what} at {:.2} s before {}", at.as_secs_f64(), numbers[index]);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use benches::{
+        loadgen::Messages,
+        oracle::Limits,
+        tag::{Stream, Writer},
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::logs::{Habits, Layout, Style};
+
+    /// Writer 4 wrote ten messages of 100, 101, … bytes.
+    fn written() -> Written {
+        let habits = Habits {
+            layout: Layout::Kubernetes,
+            style: Style::Kubelet,
+            rate: 1.0,
+            rotate_bytes: 1,
+            life: Duration::from_secs(9),
+            stays: Duration::ZERO,
+            unfinished: false,
+        };
+        let lengths = [(100..110).collect(), Vec::new(), Vec::new()];
+        let marks = vec![(Duration::from_secs(1), "rotating", [3, 0, 0])];
+        Written { writer: Writer(4), habits, lengths, marks }
+    }
+
+    fn received(numbers: &[usize]) -> Oracle {
+        let (mut messages, mut message) = (Messages::new(Writer(4), 1), Vec::new());
+        let mut records = Vec::new();
+        for number in 0..10 {
+            messages.next(Stream::Stdout, &mut message);
+            records.push(json!({
+                "log.record.uid": format!("1-{number:x}"),
+                "body": String::from_utf8_lossy(&message),
+                "log.iostream": "stdout",
+                "k8s.namespace.name": Writer(4).namespace(),
+                "k8s.pod.name": Writer(4).pod(),
+                "k8s.container.name": Writer(4).container(),
+            }));
+        }
+        let mut oracle = Oracle::new(Limits::default());
+        for &number in numbers {
+            oracle.accept(format!("{}\n", records[number]).as_bytes(), false);
+        }
+        oracle
+    }
+
+    fn judge(numbers: &[usize], audit: &Value) -> Verdict {
+        Verdict::of("file", &received(numbers), &[written()], audit, false)
+    }
+
+    #[test]
+    fn lost_bytes_are_those_of_the_missing_messages() {
+        let audit = json!({"sinks": {"file": {"lost": 204}}, "lost": {}});
+        let verdict = judge(&[0, 1, 2, 4, 5, 6, 7, 8, 9], &audit);
+        assert_eq!((verdict.lost_bytes, verdict.report.lost), (103, 1));
+        assert!(verdict.faults().is_empty(), "stated: {:?}", verdict.faults());
+        assert!(verdict.gaps[0].contains("3..4 of 10, 103 bytes; rotating at 1.00 s before 3"));
+        let verdict = judge(&[0, 1, 2, 4, 5, 6, 8, 9], &audit);
+        let unstated = ["file: 6 bytes are lost that the audit does not state"];
+        assert_eq!(verdict.faults(), unstated, "3 and 7 are 103 and 107 bytes");
+    }
+
+    #[test]
+    fn what_no_sink_saw_is_stated_by_reason() {
+        let audit = json!({"sinks": {"file": {"lost": 1}}, "lost": {"deleted": 100, "other": 3}});
+        assert!(judge(&[0, 1, 2, 4, 5, 6, 7, 8, 9], &audit).faults().is_empty());
+    }
+
+    #[test]
+    fn a_double_is_a_fault_where_lines_come_once() {
+        let all: Vec<_> = (0..10).chain([5]).collect();
+        let audit = json!({"sinks": {}, "lost": {}});
+        assert_eq!(judge(&all, &audit).faults(), ["file: 1 lines doubled"]);
+    }
+}
