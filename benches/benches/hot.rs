@@ -130,7 +130,7 @@ fn decode(format: Format, corpus: &[u8], mut each: impl FnMut(&collector::decode
                 each(black_box(&record));
                 at += consumed;
             }
-            Step::Consumed(consumed) => at += consumed,
+            Step::Consumed(consumed) | Step::Skipped(consumed) => at += consumed,
             Step::NeedMore => return,
         }
     }
