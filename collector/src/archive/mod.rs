@@ -48,6 +48,7 @@ pub fn encoding(archive: &config::Archive, batch: &config::Batch) -> Encoding {
         max_lines: batch.max_lines,
         max_age: batch.max_age.0,
         lanes: 1,
+        apart: false,
     }
 }
 

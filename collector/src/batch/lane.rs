@@ -1,8 +1,8 @@
 //! A lane: the batch being filled for one sink by one reader thread.
 //!
 //! Every source has one lane per sink, so a file's records travel in order however many batches
-//! are on the way. A lane takes its memory from the sink's budget before its first record; refused,
-//! the reader leaves the rest in the file.
+//! are on the way. A lane takes its memory from its share of the sink's budget before its first record;
+//! refused, the reader leaves the rest in the file.
 
 use std::{collections::HashSet, io, sync::Arc, time::Instant};
 
@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     Batch, Range, Receipt, TimeBounds,
     age::{Ages, Begun},
-    budget::{Budget, Permit},
+    budget::{Budget, Permit, Share},
     compress::Compressor,
     encode::{self, SourceEncoding, UidPrefix},
     times::TimeTracker,
@@ -49,6 +49,7 @@ const USUAL_SOURCES: usize = 256;
 /// The batch being filled.
 pub struct Lane {
     number: u32,
+    share: Share,
     payload: Vec<u8>,
     permit: Option<Permit>,
     lines: u32,
@@ -97,6 +98,7 @@ impl Lane {
         let max = outlet.encoding.max_bytes;
         Self {
             number,
+            share: outlet.budget.share(number),
             payload: Vec::new(),
             permit: None,
             lines: 0,
@@ -113,10 +115,15 @@ impl Lane {
         }
     }
 
-    /// Makes sure that records can be appended: takes memory from the budget if need be.
+    /// Its number, which no other lane of the sink has.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Makes sure that records can be appended: takes memory from its share if need be.
     pub fn reserve(&mut self, outlet: &Outlet) -> bool {
         if self.permit.is_none() {
-            self.permit = outlet.budget.try_take(outlet.encoding.max_bytes);
+            self.permit = self.share.try_take(outlet.encoding.max_bytes);
         }
         self.permit.is_some()
     }

@@ -137,6 +137,23 @@ fn encodings_follow_the_configuration() {
     assert_eq!((console.lanes, console.compression), (1, Compression::None));
 }
 
+#[test]
+fn memory_is_shared_out_so_that_no_lane_can_take_anothers() {
+    let mut http = encoding(
+        &parse(json!({"type": "http", "url": "http://x/"})),
+        &config::Batch::default(),
+        2,
+    );
+    let roomy = http.fit(16 << 20, 2);
+    assert_eq!((http.lanes, http.max_bytes, roomy), (4, 1 << 20, 2 << 20));
+    // Where not even one lane a thread has room for two batches, batches are smaller.
+    let tight = http.fit(2 << 20, 4);
+    assert_eq!((http.lanes, http.max_bytes, tight), (1, 256 << 10, 512 << 10));
+    let mut file =
+        encoding(&parse(json!({"type": "file", "path": "/x"})), &config::Batch::default(), 4);
+    assert_eq!((file.fit(2 << 20, 4), file.max_bytes), (2 << 20, 1 << 20));
+}
+
 /// A writer that can be looked at.
 #[derive(Clone, Default)]
 struct Buffer(Arc<Mutex<Vec<u8>>>);

@@ -102,6 +102,7 @@ pub fn encoding(config: &config::Sink, batch: &config::Batch, threads: usize) ->
         max_lines: batch.max_lines,
         max_age: batch.max_age.0,
         lanes,
+        apart: matches!(config, config::Sink::Http(_)),
     }
 }
 
@@ -123,7 +124,29 @@ pub struct Encoding {
     /// Batches each reader thread fills side by side, so that as many can be on the way at once
     /// without two of them holding the same file. 1 for a sink that writes in order.
     pub lanes: u32,
+    /// Whether lanes wait for nothing but themselves, so that each has to have memory of its own.
+    /// Not so where one writer serves all in turn.
+    pub apart: bool,
 }
+
+impl Encoding {
+    /// Fits the batches into `memory` bytes that `threads` reader threads share, and says how much of
+    /// it one lane may hold. Open batches may take half of it at most; the rest is for those on the way.
+    pub fn fit(&mut self, memory: usize, threads: usize) -> usize {
+        let affordable = memory / (2 * self.max_bytes.max(1) * threads.max(1));
+        self.lanes = self.lanes.min(u32::try_from(affordable).unwrap_or(u32::MAX)).max(1);
+        if !self.apart {
+            return memory;
+        }
+        let share = memory / (self.lanes as usize * threads.max(1));
+        // A lane needs one batch to fill while another is on its way.
+        self.max_bytes = self.max_bytes.min(share / 2).max(SMALLEST_BATCH);
+        share
+    }
+}
+
+/// However little memory there is, a batch is at least this large.
+const SMALLEST_BATCH: usize = 16 << 10;
 
 /// What a sink is given when it starts.
 #[derive(Debug)]

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     batch::{
+        budget::Freed,
         compress::Compressor,
         lane::{Lane, Outlet, lane_of},
     },
@@ -61,8 +62,8 @@ pub enum Message {
     Close(TailId),
     /// The checkpoint knows these tails' files now.
     Registered(Vec<TailId>),
-    /// A sink's budget has room again.
-    Freed(u16),
+    /// A sink's budget has room again, for one lane or for any.
+    Freed(u16, Freed),
     /// Seal everything, read no more, hand back the files, end.
     Stop,
 }
@@ -130,8 +131,17 @@ pub(super) struct SinkLanes {
     pub(super) outlet: Outlet,
     pub(super) lanes: Vec<Lane>,
     pub(super) compressor: Compressor,
-    /// Tails that wait for the sink's budget.
-    pub(super) stalled: Vec<TailId>,
+    /// Tails that wait for the sink's budget, by lane.
+    pub(super) stalled: Box<[Vec<TailId>]>,
+}
+
+impl SinkLanes {
+    /// The tails that can go on; they wait no more.
+    fn take_stalled(&mut self, freed: Freed) -> Vec<TailId> {
+        let freed = |lane: &Lane| freed == Freed::All || freed == Freed::Lane(lane.number());
+        let lanes = self.lanes.iter().zip(&mut self.stalled).filter(|(lane, _)| freed(lane));
+        lanes.flat_map(|(_, stalled)| std::mem::take(stalled)).collect()
+    }
 }
 
 /// What one cursor's turn came to.
@@ -140,7 +150,7 @@ enum Turn {
     Idle,
     /// The quantum is used up.
     More,
-    /// The sink's budget is used up.
+    /// The lane's share of the sink's budget is used up.
     Stalled,
     /// The file must be registered first.
     Unregistered(Arc<FileAccount>),
@@ -157,11 +167,12 @@ impl Reader {
         let mut sinks = Vec::new();
         for outlet in &setup.outlets {
             let encoding = &outlet.encoding;
+            let count = encoding.lanes.max(1);
             sinks.push(SinkLanes {
-                lanes: (0..encoding.lanes.max(1)).map(|n| Lane::new(n, outlet)).collect(),
+                lanes: (0..count).map(|n| Lane::new(n, outlet)).collect(),
                 compressor: Compressor::new(encoding.compression, encoding.level)?,
                 outlet: outlet.clone(),
-                stalled: Vec::new(),
+                stalled: (0..count).map(|_| Vec::new()).collect(),
             });
         }
         Ok(Self {
@@ -254,9 +265,9 @@ impl Reader {
                 self.with_tail(id, |tail| tail.closed = true);
                 self.enqueue(id);
             }
-            Message::Freed(sink) => {
+            Message::Freed(sink, freed) => {
                 let sink = usize::from(sink);
-                for id in std::mem::take(&mut self.sinks[sink].stalled) {
+                for id in self.sinks[sink].take_stalled(freed) {
                     self.with_tail(id, |tail| tail.cursors[sink].stalled = false);
                     self.enqueue(id);
                 }
@@ -300,7 +311,9 @@ impl Reader {
                 Turn::More => again = true,
                 Turn::Stalled => {
                     tail.cursors[sink].stalled = true;
-                    self.sinks[sink].stalled.push(id);
+                    let lanes = &mut self.sinks[sink];
+                    let lane = lane_of(id.0, lanes.lanes.len() as u32);
+                    lanes.stalled[lane as usize].push(id);
                 }
                 Turn::Unregistered(account) => {
                     self.unregistered.push((id, account));

@@ -22,7 +22,11 @@ use super::{
 };
 use crate::{
     archive,
-    batch::{age::Ages, budget::Budget, lane::Outlet},
+    batch::{
+        age::Ages,
+        budget::{Budget, Freed},
+        lane::Outlet,
+    },
     checkpoint::{Change, Recovered, Store},
     config::{self, Config},
     decode::{Decoder, Limits},
@@ -239,19 +243,24 @@ fn start_sinks(
         let number = number as u16;
         let readers = readers.to_vec();
         let count = readers.len();
+        let mut encoding = deliver::encoding(&sink, &config.batch, count);
+        let lane_share = encoding.fit(share, count);
+        let lanes = encoding.lanes as usize;
         let budget = Budget::new(
             share,
-            Box::new(move || {
-                for reader in &readers {
-                    let _going_down = reader.send(Message::Freed(number));
+            lane_share,
+            Box::new(move |freed| {
+                let concerned = match freed {
+                    Freed::All => &readers[..],
+                    // Lanes are numbered reader by reader.
+                    Freed::Lane(lane) => readers.chunks(1).nth(lane as usize / lanes).unwrap_or(&[]),
+                };
+                for reader in concerned {
+                    let _going_down = reader.send(Message::Freed(number, freed));
                 }
             }),
         );
         let ages = Ages::default();
-        let mut encoding = deliver::encoding(&sink, &config.batch, count);
-        // Open batches may take half of the sink's memory at most; the rest is for those on the way.
-        let affordable = share / (2 * encoding.max_bytes.max(1) * count);
-        encoding.lanes = encoding.lanes.min(affordable as u32).max(1);
         let context = deliver::Context {
             name: name.clone(),
             // No position in a sound checkpoint: nothing was ever committed.

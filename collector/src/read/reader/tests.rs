@@ -25,6 +25,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         max_lines: 1 << 20,
         max_age: Duration::from_secs(1),
         lanes: 1,
+        apart: false,
     };
     let receipts = unbounded().0;
     let outlet = Outlet {
@@ -74,18 +75,21 @@ fn visit_all(reader: &mut Reader) {
 #[test]
 fn hints_behind_a_dead_sink_pile_up_nowhere() {
     let dir = tempfile::tempdir().unwrap();
-    let budget = Budget::new(1 << 20, Box::new(|| {}));
-    let taken = budget.try_take(1 << 20).unwrap();
+    let budget = Budget::new(1 << 20, 1 << 20, Box::new(|_| {}));
+    let taken = budget.share(1).try_take(1 << 20).unwrap();
     let mut reader = reader(dir.path(), &budget);
     for _ in 0..1_000 {
         assert!(reader.handle(Message::Wake(vec![TailId(1)])));
         visit_all(&mut reader);
     }
-    assert_eq!(reader.sinks[0].stalled, [TailId(1)]);
+    assert_eq!(*reader.sinks[0].stalled, [[TailId(1)]]);
     drop(taken);
-    assert!(reader.handle(Message::Freed(0)));
+    // Another lane's room is of no use to it.
+    assert!(reader.handle(Message::Freed(0, Freed::Lane(1))));
+    assert!(reader.ready.is_empty());
+    assert!(reader.handle(Message::Freed(0, Freed::All)));
     visit_all(&mut reader);
-    assert!(reader.sinks[0].stalled.is_empty());
+    assert!(reader.sinks[0].stalled.iter().all(Vec::is_empty));
     let account = reader.tails[&TailId(1)].files().next().unwrap().account.clone();
     assert_eq!(account.sinks[0].read.load(Ordering::Acquire), 370);
 }
@@ -93,7 +97,7 @@ fn hints_behind_a_dead_sink_pile_up_nowhere() {
 #[test]
 fn a_tail_has_one_timer_however_often_it_is_visited() {
     let dir = tempfile::tempdir().unwrap();
-    let budget = Budget::new(1 << 30, Box::new(|| {}));
+    let budget = Budget::new(1 << 30, 1 << 30, Box::new(|_| {}));
     let mut reader = reader(dir.path(), &budget);
     assert!(reader.handle(Message::Gone(TailId(1), FileToken::numbered(1))));
     for _ in 0..1_000 {
