@@ -97,6 +97,10 @@ pub struct Metrics {
     pub backlog_bytes: Gauge,
     /// Age of the oldest unacknowledged batch, per sink.
     pub oldest_unacked_seconds: Family<SinkLabel, SecondsGauge>,
+    /// How long deliveries have been failing, per sink; 0: they go through.
+    pub failing_seconds: Family<SinkLabel, SecondsGauge>,
+    /// Sources that wait behind a record that the sink refuses, per sink.
+    pub parked_sources: Family<SinkLabel, Gauge>,
     /// Time since the last durable checkpoint.
     pub checkpoint_age_seconds: SecondsGauge,
     /// How long making a checkpoint durable took.
@@ -293,6 +297,17 @@ impl Metrics {
                 Unit::Seconds,
                 Family::default()
             ),
+            failing_seconds: metric!(
+                "failing",
+                "How long deliveries have been failing, per sink",
+                Unit::Seconds,
+                Family::default()
+            ),
+            parked_sources: metric!(
+                "parked_sources",
+                "Logs that wait behind a record that the sink refuses, per sink",
+                Family::default()
+            ),
             checkpoint_age_seconds: metric!(
                 "checkpoint_age",
                 "Time since the last durable checkpoint",
@@ -365,10 +380,12 @@ impl Metrics {
             for family in [&self.delivered_lines, &self.delivered_bytes, &self.retries] {
                 drop(family.get_or_create(&label));
             }
-            for family in [&self.concurrency, &self.in_flight_bytes] {
+            for family in [&self.concurrency, &self.in_flight_bytes, &self.parked_sources] {
                 drop(family.get_or_create(&label));
             }
-            drop(self.oldest_unacked_seconds.get_or_create(&label));
+            for family in [&self.oldest_unacked_seconds, &self.failing_seconds] {
+                drop(family.get_or_create(&label));
+            }
             for class in ["connect", "timeout", "tls", "4xx", "5xx", "io"] {
                 let label = ErrorLabel { sink: sink.to_owned(), class };
                 drop(self.deliver_errors.get_or_create(&label));
@@ -428,6 +445,7 @@ mod tests {
         # TYPE everyline_delivered_lines counter
         # TYPE everyline_dropped_bytes counter
         # TYPE everyline_dropped_lines counter
+        # TYPE everyline_failing_seconds gauge
         # TYPE everyline_files_lost counter
         # TYPE everyline_in_flight_bytes gauge
         # TYPE everyline_lines counter
@@ -436,6 +454,7 @@ mod tests {
         # TYPE everyline_memory_budget_bytes gauge
         # TYPE everyline_oldest_unacked_seconds gauge
         # TYPE everyline_open_files gauge
+        # TYPE everyline_parked_sources gauge
         # TYPE everyline_read_bytes counter
         # TYPE everyline_reads counter
         # TYPE everyline_retries counter
@@ -449,6 +468,7 @@ mod tests {
         # UNIT everyline_checkpoint_fsync_seconds seconds
         # UNIT everyline_delivered_bytes bytes
         # UNIT everyline_dropped_bytes bytes
+        # UNIT everyline_failing_seconds seconds
         # UNIT everyline_in_flight_bytes bytes
         # UNIT everyline_lost_bytes bytes
         # UNIT everyline_memory_budget_bytes bytes
@@ -489,6 +509,7 @@ mod tests {
         everyline_dropped_lines_total{reason="line_too_long"} 0
         everyline_dropped_lines_total{reason="rejected"} 0
         everyline_dropped_lines_total{reason="too_large"} 0
+        everyline_failing_seconds{sink="out"} 0.0
         everyline_files_lost_total{reason="damaged_gzip"} 0
         everyline_files_lost_total{reason="deleted_unseen"} 0
         everyline_files_lost_total{reason="deleted_while_down"} 0
@@ -504,6 +525,7 @@ mod tests {
         everyline_memory_budget_bytes 0
         everyline_oldest_unacked_seconds{sink="out"} 0.0
         everyline_open_files 0
+        everyline_parked_sources{sink="out"} 0
         everyline_read_bytes_total 7
         everyline_reads_total 0
         everyline_retries_total{sink="out"} 1

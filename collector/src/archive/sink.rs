@@ -121,6 +121,7 @@ impl Sink {
                 None => return false,
                 Some(Ok(positions)) => {
                     if pause > BACKOFF_FIRST {
+                        self.context.troubles.mended();
                         let dir = self.dir.display();
                         tracing::info!(%dir, "The archive can be written again.");
                     }
@@ -131,6 +132,11 @@ impl Sink {
                     return true;
                 }
                 Some(Err(error)) => {
+                    let dir = self.dir.display();
+                    self.context.troubles.failed(&format!(
+                        "Cannot write the archive in {dir}: {error}. {}.",
+                        advice(&error)
+                    ));
                     if pause == BACKOFF_FIRST {
                         self.complain(&error);
                     }
@@ -179,10 +185,7 @@ impl Sink {
 
     fn complain(&self, error: &io::Error) {
         let (dir, sink) = (self.dir.display(), &self.context.name);
-        let advice = match class(error) {
-            "disk_full" => "free some space or lower the archive's `max_bytes`",
-            _ => "see what is wrong with the archive's directory",
-        };
+        let advice = advice(error);
         tracing::error!(%dir, sink, %error, advice, "Could not write the archive; trying again until it works. Nothing is lost meanwhile, as long as the log files are kept.");
     }
 
@@ -225,6 +228,13 @@ fn gather(
             .all(|batch| batch.compression == Compression::Zstd && batch.framing == Framing::Lines)
     );
     group
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match class(error) {
+        "disk_full" => "Free some space or lower the archive's `max_bytes`",
+        _ => "See what is wrong with the archive's directory",
+    }
 }
 
 fn class(error: &io::Error) -> &'static str {

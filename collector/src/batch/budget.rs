@@ -129,8 +129,7 @@ impl Pool {
                 // Announce the refusal first, then look once more: a release between the look and
                 // the announcement would otherwise wake nobody.
                 let least = |now: usize| Some(if now == 0 { bytes } else { now.min(bytes) });
-                let _always =
-                    self.wanted.fetch_update(Ordering::SeqCst, Ordering::SeqCst, least);
+                let _always = self.wanted.fetch_update(Ordering::SeqCst, Ordering::SeqCst, least);
                 announced = true;
                 used = self.used.load(Ordering::SeqCst);
                 continue;
@@ -151,9 +150,7 @@ impl Pool {
     fn give_back(&self, bytes: usize) -> bool {
         let used = self.used.fetch_sub(bytes, Ordering::SeqCst) - bytes;
         let wanted = self.wanted.load(Ordering::SeqCst);
-        wanted > 0
-            && self.has_room(used, wanted)
-            && self.wanted.swap(0, Ordering::SeqCst) > 0
+        wanted > 0 && self.has_room(used, wanted) && self.wanted.swap(0, Ordering::SeqCst) > 0
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    ledger::report::{FileReport, Report},
+    ledger::report::{FileReport, Report, SinkReport},
 };
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -82,7 +82,7 @@ fn show(report: &Report) -> String {
             .iter()
             .map(|sink| {
                 let oldest = sink.oldest_unacked_seconds.map_or_else(|| "-".to_owned(), age);
-                let error = sink.error.clone().unwrap_or_else(|| "-".to_owned());
+                let error = error(sink);
                 vec![
                     sink.name.clone(),
                     sink.kind.clone(),
@@ -101,6 +101,21 @@ fn show(report: &Report) -> String {
     let rows: Vec<_> = files.iter().map(|file| row(file, report)).collect();
     let head = ["FILE", "CONTAINER", "RATE", "UNREAD", "OLDEST"];
     text + &table(&head, &["RATE", "UNREAD", "OLDEST"], &rows)
+}
+
+/// The last error, how often and since when; how many logs wait for it to be mended.
+fn error(sink: &SinkReport) -> String {
+    let Some(error) = &sink.error else { return "-".to_owned() };
+    let mut notes = Vec::new();
+    if sink.parked_sources > 0 {
+        let logs = if sink.parked_sources == 1 { "log waits" } else { "logs wait" };
+        notes.push(format!("{} {logs}", sink.parked_sources));
+    }
+    if let Some(since) = &sink.error_since {
+        let times = if sink.error_count == 1 { "time" } else { "times" };
+        notes.push(format!("{} {times} since {since}", sink.error_count));
+    }
+    if notes.is_empty() { error.clone() } else { format!("{error} ({})", notes.join(", ")) }
 }
 
 fn row(file: &FileReport, report: &Report) -> Vec<String> {
@@ -125,7 +140,7 @@ fn row(file: &FileReport, report: &Report) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::report::{Account, SinkFileReport, SinkReport};
+    use crate::ledger::report::{Account, SinkFileReport};
 
     fn file(path: &str, seen: u64, read: u64) -> FileReport {
         let account = Account::new(seen, read, 1, 0, 0);
@@ -154,7 +169,10 @@ mod tests {
                 kind: "http".into(),
                 in_flight_bytes: 4096,
                 oldest_unacked_seconds: Some(12.3),
-                error: Some("503 Service Unavailable".into()),
+                error: Some("503 Service\u{1b} Unavailable".into()),
+                error_since: Some("2026-01-31T10:12:00Z".into()),
+                error_count: 3,
+                parked_sources: 1,
             }],
             files: vec![file("/a.log", 10, 10), file("/b.log", 5000, 1)],
             ..Default::default()
@@ -164,7 +182,7 @@ mod tests {
         Files watched: 0 by inotify, 2 by kernel, 0 by poll
 
         SINK  TYPE  IN FLIGHT  OLDEST  ERROR
-        out   http    4.0 KiB     12s  503 Service Unavailable
+        out   http    4.0 KiB     12s  503 Service\u{1b} Unavailable (1 log waits, 3 times since 2026-01-31T10:12:00Z)
 
         FILE    CONTAINER              RATE   UNREAD  OLDEST
         /b.log  shop/web-1/nginx  2.0 KiB/s  4.9 KiB       -

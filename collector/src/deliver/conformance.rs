@@ -139,11 +139,8 @@ fn encodings_follow_the_configuration() {
 
 #[test]
 fn memory_is_shared_out_so_that_no_lane_can_take_anothers() {
-    let mut http = encoding(
-        &parse(json!({"type": "http", "url": "http://x/"})),
-        &config::Batch::default(),
-        2,
-    );
+    let mut http =
+        encoding(&parse(json!({"type": "http", "url": "http://x/"})), &config::Batch::default(), 2);
     let roomy = http.fit(16 << 20, 2);
     assert_eq!((http.lanes, http.max_bytes, roomy), (4, 1 << 20, 2 << 20));
     // Where not even one lane a thread has room for two batches, batches are smaller.

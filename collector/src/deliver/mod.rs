@@ -27,6 +27,9 @@ mod http;
 mod null;
 mod payload;
 mod thread;
+mod troubles;
+
+pub use troubles::{Failure, Troubles};
 
 #[cfg(test)]
 mod conformance;
@@ -69,7 +72,8 @@ pub fn check(
 ) -> Result<(), StartError> {
     if let config::Sink::Http(config) = config {
         let metrics = SinkMetrics::new(Arc::new(Metrics::new()), name);
-        let context = Context { name: name.to_owned(), committed: None, metrics };
+        let (name, troubles) = (name.to_owned(), Troubles::default());
+        let context = Context { name, committed: None, metrics, troubles };
         // With its queue dropped it ends at once.
         http::start(config, context, runtime)?;
     }
@@ -159,6 +163,8 @@ pub struct Context {
     pub committed: Option<String>,
     /// The sink's own counters.
     pub metrics: SinkMetrics,
+    /// Where it notes what is wrong.
+    pub troubles: Troubles,
 }
 
 /// A running sink. Dropping `queue` (every clone) asks it to deliver what it holds and end.

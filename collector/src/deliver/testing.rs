@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::{Context, payload};
+use super::{Context, Troubles, payload};
 use crate::{
     batch::{Batch, Compression, Framing, Range, Receipt, TimeBounds},
     discover::{Format, Source},
@@ -20,7 +20,8 @@ use crate::{
 /// A context with metrics of its own.
 pub(crate) fn context(name: &str, committed: Option<&str>) -> Context {
     let metrics = SinkMetrics::new(Arc::new(Metrics::new()), name);
-    Context { name: name.into(), committed: committed.map(str::to_owned), metrics }
+    let committed = committed.map(str::to_owned);
+    Context { name: name.into(), committed, metrics, troubles: Troubles::default() }
 }
 
 /// The receiving end of receipts.

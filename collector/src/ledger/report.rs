@@ -50,8 +50,17 @@ pub struct SinkReport {
     pub in_flight_bytes: u64,
     /// Age of the oldest batch not acknowledged; None: there is none.
     pub oldest_unacked_seconds: Option<f64>,
-    /// Why the last delivery failed, if it did.
+    /// Why deliveries fail: the last error, until they go through again.
     pub error: Option<String>,
+    /// Since when, RFC 3339.
+    #[serde(default)]
+    pub error_since: Option<String>,
+    /// How often since.
+    #[serde(default)]
+    pub error_count: u64,
+    /// Sources that wait behind a record that the sink refuses.
+    #[serde(default)]
+    pub parked_sources: u64,
 }
 
 /// One file.

@@ -71,6 +71,8 @@ pub struct RunningSink {
     pub budget: Budget,
     /// The ages of its batches.
     pub ages: Ages,
+    /// What is wrong with it.
+    pub troubles: deliver::Troubles,
 }
 
 /// How a stop went.
@@ -253,19 +255,22 @@ fn start_sinks(
                 let concerned = match freed {
                     Freed::All => &readers[..],
                     // Lanes are numbered reader by reader.
-                    Freed::Lane(lane) => readers.chunks(1).nth(lane as usize / lanes).unwrap_or(&[]),
+                    Freed::Lane(lane) => {
+                        readers.chunks(1).nth(lane as usize / lanes).unwrap_or(&[])
+                    }
                 };
                 for reader in concerned {
                     let _going_down = reader.send(Message::Freed(number, freed));
                 }
             }),
         );
-        let ages = Ages::default();
+        let (ages, troubles) = (Ages::default(), deliver::Troubles::default());
         let context = deliver::Context {
             name: name.clone(),
             // No position in a sound checkpoint: nothing was ever committed.
             committed: positions.get(name.as_str()).cloned().or_else(|| sound.then(String::new)),
             metrics: SinkMetrics::new(Arc::clone(metrics), &name),
+            troubles: troubles.clone(),
         };
         let handle = deliver::start(&sink, &config.state_dir, context, runtime.handle())?;
         outlets.push(Outlet {
@@ -276,7 +281,8 @@ fn start_sinks(
             queue: handle.queue,
             receipts: receipts.clone(),
         });
-        running.push(RunningSink { name: name.clone(), kind: sink.kind(), budget, ages });
+        let kind = sink.kind();
+        running.push(RunningSink { name: name.clone(), kind, budget, ages, troubles });
         tasks.push((name, handle.task));
     }
     metrics.create_sinks(running.iter().map(|sink| sink.name.as_str()));

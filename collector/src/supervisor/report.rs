@@ -128,6 +128,11 @@ impl Reporter {
             self.metrics.in_flight_bytes.get_or_create(&label).set(used);
             let oldest = sink.ages.oldest().unwrap_or_default().as_secs_f64();
             self.metrics.oldest_unacked_seconds.get_or_create(&label).set(oldest);
+            let failing =
+                sink.troubles.failure().map_or(0.0, |it| it.began.elapsed().as_secs_f64());
+            self.metrics.failing_seconds.get_or_create(&label).set(failing);
+            let parked = i64::try_from(sink.troubles.parked()).unwrap_or(i64::MAX);
+            self.metrics.parked_sources.get_or_create(&label).set(parked);
         }
         let age = ledger::now_ms().saturating_sub(self.last_commit_ms.load(Ordering::Acquire));
         self.metrics.checkpoint_age_seconds.set(age as f64 / 1000.0);
@@ -135,12 +140,16 @@ impl Reporter {
 }
 
 fn sink_report(sink: &RunningSink) -> SinkReport {
+    let failure = sink.troubles.failure();
     SinkReport {
         name: sink.name.clone(),
         kind: sink.kind.to_owned(),
         in_flight_bytes: sink.budget.used() as u64,
         oldest_unacked_seconds: sink.ages.oldest().map(|age| age.as_secs_f64()),
-        error: None,
+        error: failure.as_ref().map(|failure| failure.text.clone()),
+        error_since: failure.as_ref().map(|failure| failure.since.strftime("%FT%TZ").to_string()),
+        error_count: failure.map_or(0, |failure| failure.times),
+        parked_sources: sink.troubles.parked() as u64,
     }
 }
 

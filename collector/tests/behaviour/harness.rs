@@ -205,6 +205,29 @@ impl World {
         (output.status.code().unwrap(), json)
     }
 
+    /// What the running agent says of its sink `name`; null: it does not answer yet.
+    pub fn sink_status(&self, name: &str) -> Value {
+        let output = self.everyline(&["status", "-o", "json"]);
+        let Ok(report) = serde_json::from_slice::<Value>(&output.stdout) else {
+            return Value::Null;
+        };
+        let sinks = report["sinks"].as_array().unwrap();
+        sinks.iter().find(|sink| sink["name"] == name).cloned().unwrap_or_default()
+    }
+
+    /// Waits until the running agent says this of its sink `name`.
+    pub fn wait_for_sink(&self, name: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + patience();
+        loop {
+            let status = self.sink_status(name);
+            if !status.is_null() && done(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still {status}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// A container that writes CRI lines.
     pub fn container(&self, name: &str) -> Container {
         Container::new(&self.path("pods").join(format!("shop_{name}_uid-{name}/main")), 0)

@@ -12,6 +12,7 @@ mod isolation;
 mod kernel;
 mod ledger;
 mod receiver;
+mod refused;
 mod reload;
 mod rotation;
 mod seccomp;

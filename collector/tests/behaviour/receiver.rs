@@ -35,8 +35,12 @@ struct State {
     requests: usize,
     faults: Vec<(usize, Fault)>,
     every: Vec<Fault>,
-    refused: Option<String>,
+    refuse: Option<Refuse>,
+    refused: usize,
 }
+
+/// The status to refuse a body with; None: it is taken.
+type Refuse = Box<dyn Fn(&str) -> Option<u16> + Send>;
 
 impl Receiver {
     /// A receiver; every `period`-th request meets the faults in turn (0: none do).
@@ -121,12 +125,14 @@ impl Receiver {
                 let _gone = stream.write_all(reply.as_bytes());
                 continue;
             }
-            if self.refuses(&body, &encoding) {
-                let reply = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+            let text = unpacked(&body, &encoding);
+            if let Some(status) = self.judge(&text) {
+                let reply =
+                    format!("HTTP/1.1 {status} Refused\r\nContent-Length: 4\r\n\r\nno\u{1b}:");
                 let _gone = stream.write_all(reply.as_bytes());
                 continue;
             }
-            self.take(&body, &encoding);
+            self.take(&text);
             if fault == Some(Fault::ReplyLost) {
                 return;
             }
@@ -149,23 +155,35 @@ impl Receiver {
         })
     }
 
-    /// From now on a request that holds this text is refused.
-    pub fn refuse(&self, text: &str) {
-        self.state.lock().unwrap().refused = Some(text.to_owned());
-    }
-
-    fn refuses(&self, body: &[u8], encoding: &str) -> bool {
-        let refused = self.state.lock().unwrap().refused.clone();
-        refused.is_some_and(|text| unpacked(body, encoding).contains(&text))
-    }
-
     /// From now on every request meets this fault (or none).
     pub fn always(&self, fault: Option<Fault>) {
         self.state.lock().unwrap().every = fault.into_iter().collect();
     }
 
-    fn take(&self, body: &[u8], encoding: &str) {
-        let text = unpacked(body, encoding);
+    /// From now on a request that holds this text is refused.
+    pub fn refuse(&self, text: &str) {
+        let text = text.to_owned();
+        self.refuse_by(move |body| body.contains(&text).then_some(400));
+    }
+
+    /// From now on bodies are refused as this says.
+    pub fn refuse_by(&self, refuse: impl Fn(&str) -> Option<u16> + Send + 'static) {
+        self.state.lock().unwrap().refuse = Some(Box::new(refuse));
+    }
+
+    /// How many requests were refused that way.
+    pub fn refused(&self) -> usize {
+        self.state.lock().unwrap().refused
+    }
+
+    fn judge(&self, text: &str) -> Option<u16> {
+        let mut state = self.state.lock().unwrap();
+        let status = state.refuse.as_ref().and_then(|refuse| refuse(text));
+        state.refused += usize::from(status.is_some());
+        status
+    }
+
+    fn take(&self, text: &str) {
         let records = text.lines().map(|line| serde_json::from_str(line).expect(line));
         let records: Vec<Value> = records.collect();
         self.state.lock().unwrap().records.extend(records);

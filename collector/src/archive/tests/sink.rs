@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     archive::{start, write::Position},
     batch::{Batch, Compression, Framing, Outcome, Receipt},
-    deliver::Context,
+    deliver::{Context, Troubles},
     discover::{Format, Source},
     metrics::{Metrics, SinkMetrics},
 };
@@ -45,7 +45,8 @@ fn batch(number: usize, receipts: &Sender<Receipt>) -> Batch {
 
 fn context(committed: Option<String>) -> Context {
     let metrics = SinkMetrics::new(Arc::new(Metrics::new()), "archive");
-    Context { name: "archive".into(), committed, metrics }
+    let troubles = Troubles::default();
+    Context { name: "archive".into(), committed, metrics, troubles }
 }
 
 fn next(receipts: &Receiver<Receipt>) -> Receipt {
@@ -88,17 +89,23 @@ async fn what_cannot_be_written_is_tried_until_it_can() {
     let dir = tempdir().unwrap();
     let archive = dir.path().join("archive");
     let (sender, receipts) = crossbeam_channel::unbounded();
-    let handle = start(&config(1 << 20), archive.clone(), context(None)).unwrap();
+    let context = context(None);
+    let troubles = context.troubles.clone();
+    let handle = start(&config(1 << 20), archive.clone(), context).unwrap();
     handle.queue.send(batch(0, &sender)).unwrap();
     next(&receipts);
+    assert!(troubles.failure().is_none());
     std::fs::remove_dir_all(&archive).unwrap();
     std::fs::write(&archive, "in the way").unwrap();
     handle.queue.send(batch(1, &sender)).unwrap();
     handle.queue.send(batch(2, &sender)).unwrap();
     assert!(receipts.recv_timeout(Duration::from_millis(700)).is_err(), "nothing may be settled");
+    let failure = troubles.failure().unwrap();
+    assert!(failure.text.contains("archive") && failure.times > 1, "{failure:?}");
     std::fs::remove_file(&archive).unwrap();
     assert_eq!(next(&receipts).lines, 2);
     assert_eq!(next(&receipts).lines, 3);
+    assert!(troubles.failure().is_none());
     assert_eq!(read_all(&archive), (vec![line(1), line(2)], 0));
 }
 

@@ -114,6 +114,7 @@ impl<W: Write> Console<W> {
             let pause = match step {
                 Ok(_) if text.is_empty() => {
                     if failing {
+                        self.context.troubles.mended();
                         tracing::info!(sink = self.context.name, "Standard output works again.");
                     }
                     return Ok(true);
@@ -131,6 +132,9 @@ impl<W: Write> Console<W> {
                 }
                 Err(error) => {
                     self.context.metrics.error("io");
+                    self.context.troubles.failed(&format!(
+                        "Cannot write to standard output: {error}. Trying again."
+                    ));
                     if !std::mem::replace(&mut failing, true) {
                         tracing::error!(
                             sink = self.context.name, %error,
@@ -149,6 +153,10 @@ impl<W: Write> Console<W> {
     /// Keeps what comes unsettled, so that offsets stay and nothing is lost. The sink's memory
     /// budget bounds what is held.
     fn hold(&self, first: Batch, inbox: &thread::Inbox) {
+        self.context.troubles.failed(
+            "Standard output was closed by its reader. What was not written is read again when the \
+             agent is started anew.",
+        );
         tracing::error!(
             sink = self.context.name,
             "Standard output was closed by its reader; this sink delivers no more. Nothing is \

@@ -16,7 +16,7 @@ use std::{collections::VecDeque, path::Path, time::Duration};
 
 use tokio::runtime;
 
-use super::{Context, Handle, StartError, thread};
+use super::{Context, Handle, StartError, Troubles, thread};
 use crate::{batch::Batch, config};
 
 mod error;
@@ -41,7 +41,7 @@ pub(super) fn start(
     context: Context,
     runtime: &runtime::Handle,
 ) -> Result<Handle, StartError> {
-    let Context { name, committed, metrics } = context;
+    let Context { name, committed, metrics, troubles } = context;
     if !config.path.is_absolute() || config.path.file_name().is_none() {
         return Err(StartError::Invalid {
             sink: name,
@@ -51,7 +51,7 @@ pub(super) fn start(
     }
     let known = Known::parse(&name, committed.as_deref());
     let output = Output::new(&name, config, state_dir, known);
-    let mut writer = Writer { output, name: name.clone(), metrics, failing: None };
+    let mut writer = Writer { output, name: name.clone(), metrics, troubles, failing: None };
     thread::spawn(&name, runtime, move |inbox| {
         let mut group = VecDeque::new();
         while let Some(first) = inbox.next() {
@@ -74,6 +74,7 @@ struct Writer {
     output: Output,
     name: String,
     metrics: crate::metrics::SinkMetrics,
+    troubles: Troubles,
     /// The pause after the last failure, and what failed.
     failing: Option<(Duration, String)>,
 }
@@ -93,6 +94,7 @@ impl Writer {
                         batch.delivered(Some(position.to_string()));
                     }
                     if self.failing.take().is_some() {
+                        self.troubles.mended();
                         tracing::info!(sink = self.name, "The file can be written again.");
                     }
                 }
@@ -110,6 +112,7 @@ impl Writer {
         self.metrics.error("io");
         self.metrics.retry();
         let text = failure.to_string();
+        self.troubles.failed(&text);
         let pause = match self.failing.take() {
             Some((pause, last)) if last == text => (pause * 2).min(PAUSE_LONGEST),
             _ => {

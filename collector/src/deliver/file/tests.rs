@@ -380,7 +380,10 @@ async fn a_full_disk_is_waited_for_and_nothing_is_torn() {
     };
     let filler = disk.0.join("filler");
     fs::write(&filler, vec![0; 40 << 10]).unwrap();
-    let sink = setup.start(None);
+    let context = context("f", None);
+    let troubles = context.troubles.clone();
+    let state = setup.dir.path().join("state");
+    let sink = start(&setup.config, &state, context, &runtime::Handle::current()).unwrap();
     let receipts = Receipts::new();
     let mut file = receipts.file(0);
     file.pad = 2000;
@@ -390,10 +393,12 @@ async fn a_full_disk_is_waited_for_and_nothing_is_torn() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let whole = receipts.all().len();
     assert!(whole < 10, "the disk was not full");
+    assert!(troubles.failure().is_some_and(|failure| failure.text.contains("No space left")));
     fs::remove_file(&filler).unwrap();
     drop(sink.queue);
     sink.task.await.unwrap();
     assert_eq!(whole + receipts.all().len(), 10);
+    assert!(troubles.failure().is_none());
     assert_eq!(setup.records(), (0..20).collect::<Vec<_>>());
 }
 

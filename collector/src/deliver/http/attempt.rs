@@ -71,7 +71,6 @@ pub(super) async fn attempt(
         }
         Ok(reply) => judge(sink, &reply),
         Err(failure) => {
-            sink.metrics.error(failure.class());
             if matches!(failure, Failure::Tls(_) | Failure::Timeout(_)) {
                 sink.client.refresh(&sink.name);
             }
@@ -79,6 +78,7 @@ pub(super) async fn attempt(
                 "Cannot deliver to {}: {failure}. Trying again.",
                 sink.client.shown()
             ));
+            sink.metrics.error(failure.class());
             Verdict::Retry
         }
     }

@@ -68,7 +68,7 @@ fn start_with(
         auth,
         limit,
         pause: Pause::default(),
-        report: Report::new(context.name),
+        report: Report::new(context.name, context.troubles),
         backoff_base: config.backoff_base.0,
         backoff_max: config.backoff_max.0,
         on_reject: config.on_reject,

@@ -6,12 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::reason::Reason;
+use crate::{
+    deliver::troubles::{self, Troubles},
+    reason::Reason,
+};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Report {
     sink: String,
+    troubles: Troubles,
     state: Mutex<State>,
 }
 
@@ -28,12 +32,13 @@ struct State {
 }
 
 impl Report {
-    pub(super) fn new(sink: String) -> Self {
-        Self { sink, state: Mutex::default() }
+    pub(super) fn new(sink: String, troubles: Troubles) -> Self {
+        Self { sink, troubles, state: Mutex::default() }
     }
 
     /// `text` is already safe to show and holds no secret.
     pub(super) fn failure(&self, text: &str) {
+        self.troubles.failed(text);
         if let Some(unsaid) = self.admit(Instant::now()) {
             tracing::warn!(sink = self.sink, unsaid, "{text}");
         }
@@ -42,7 +47,7 @@ impl Report {
     /// A batch has failed for the first time. Keep what this gives until it is settled.
     pub(super) fn trouble(&self) -> Trouble<'_> {
         self.lock().troubled += 1;
-        Trouble { report: self }
+        Trouble { report: self, _shown: self.troubles.begin() }
     }
 
     /// Data is given up: never held back.
@@ -76,6 +81,7 @@ impl Report {
 /// be called well because another one moves.
 pub(super) struct Trouble<'a> {
     report: &'a Report,
+    _shown: troubles::Trouble,
 }
 
 impl Drop for Trouble<'_> {
@@ -94,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_storm_of_failures_is_one_line_in_ten_seconds() {
-        let report = Report::new("h".into());
+        let report = Report::new("h".into(), Troubles::default());
         let start = Instant::now();
         assert_eq!(report.admit(start), Some(0));
         for n in 0..1_000 {
@@ -104,7 +110,7 @@ mod tests {
     }
     #[test]
     fn it_works_again_only_when_no_batch_is_stuck() {
-        let report = Report::new("h".into());
+        let report = Report::new("h".into(), Troubles::default());
         report.admit(Instant::now());
         let (first, second) = (report.trouble(), report.trouble());
         drop(first);

@@ -22,10 +22,13 @@ async fn a_server_that_is_down_is_waited_for() {
         Running::start(&config(&format!("http://{address}/"), json!({"compression": "none"})));
     running.send(running.receipts.file(0).batch(1));
     running.failed("connect").await;
+    let troubles = running.troubles.clone();
+    assert!(troubles.failure().unwrap().text.contains("Cannot deliver to"));
     let listener = std::net::TcpListener::bind(address).unwrap();
     let server = Server::start_on(listener, None, |_| Reply::Status(200));
     assert_eq!(running.finish().await, [Outcome::Delivered]);
     assert_eq!(server.heads().len(), 1);
+    assert!(troubles.failure().is_none());
 }
 
 #[tokio::test]

@@ -11,7 +11,10 @@ use tokio::runtime;
 use super::*;
 use crate::{
     batch::{Batch, Framing, Outcome},
-    deliver::testing::{Receipts, TestFile},
+    deliver::{
+        Troubles,
+        testing::{Receipts, TestFile},
+    },
     metrics::{ErrorLabel, Metrics},
 };
 
@@ -29,6 +32,7 @@ use server::{Reply, Server};
 struct Running {
     handle: Handle,
     metrics: Arc<Metrics>,
+    troubles: Troubles,
     receipts: Receipts,
 }
 
@@ -38,15 +42,16 @@ impl Running {
     }
 
     fn start_via(config: &config::Http, environment: proxy::Environment) -> Self {
-        let metrics = Arc::new(Metrics::new());
+        let (metrics, troubles) = (Arc::new(Metrics::new()), Troubles::default());
         let context = Context {
             name: "h".into(),
             committed: None,
             metrics: SinkMetrics::new(metrics.clone(), "h"),
+            troubles: troubles.clone(),
         };
         let runtime = runtime::Handle::current();
         let handle = start_with(config, context, &runtime, environment).unwrap();
-        Self { handle, metrics, receipts: Receipts::new() }
+        Self { handle, metrics, troubles, receipts: Receipts::new() }
     }
 
     fn file(&self, config: &config::Http, lane: u32) -> TestFile {
