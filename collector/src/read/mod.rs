@@ -12,6 +12,7 @@ pub mod guard;
 pub mod identity;
 pub mod pump;
 pub mod reader;
+mod sink_lanes;
 pub mod sys;
 pub mod tail;
 pub mod traceless;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     cursor::Cursor,
     guard::{AtHand, Guard},
-    reader::SinkLanes,
+    sink_lanes::SinkLanes,
     zeros::{self, Then},
 };
 use crate::{

@@ -22,14 +22,14 @@ use super::{
     guard::{GUARD_BYTES, Guard},
     identity::{self, FINGERPRINT_BYTES, Fingerprint},
     pump::{self, Pumped, Stop},
+    sink_lanes::SinkLanes,
     tail::{AtEnd, LINGER, LogFile, Tail},
     zeros,
 };
 use crate::{
     batch::{
         budget::Freed,
-        compress::Compressor,
-        lane::{Lane, Outlet, lane_of},
+        lane::{Outlet, lane_of},
     },
     ledger::{Accounts, FileAccount},
     metrics::Metrics,
@@ -126,24 +126,6 @@ pub struct Reader {
     looked_through: LookedThrough,
 }
 
-/// One sink's side of a reader.
-pub(super) struct SinkLanes {
-    pub(super) outlet: Outlet,
-    pub(super) lanes: Vec<Lane>,
-    pub(super) compressor: Compressor,
-    /// Tails that wait for the sink's budget, by lane.
-    pub(super) stalled: Box<[Vec<TailId>]>,
-}
-
-impl SinkLanes {
-    /// The tails that can go on; they wait no more.
-    fn take_stalled(&mut self, freed: Freed) -> Vec<TailId> {
-        let freed = |lane: &Lane| freed == Freed::All || freed == Freed::Lane(lane.number());
-        let lanes = self.lanes.iter().zip(&mut self.stalled).filter(|(lane, _)| freed(lane));
-        lanes.flat_map(|(_, stalled)| std::mem::take(stalled)).collect()
-    }
-}
-
 /// What one cursor's turn came to.
 enum Turn {
     /// Nothing to read now.
@@ -164,17 +146,7 @@ impl Reader {
     /// # Errors
     /// A compressor cannot be made.
     pub fn new(setup: Setup) -> io::Result<Self> {
-        let mut sinks = Vec::new();
-        for outlet in &setup.outlets {
-            let encoding = &outlet.encoding;
-            let count = encoding.lanes.max(1);
-            sinks.push(SinkLanes {
-                lanes: (0..count).map(|n| Lane::new(n, outlet)).collect(),
-                compressor: Compressor::new(encoding.compression, encoding.level)?,
-                outlet: outlet.clone(),
-                stalled: (0..count).map(|_| Vec::new()).collect(),
-            });
-        }
+        let sinks = setup.outlets.iter().map(SinkLanes::new).collect::<io::Result<_>>()?;
         Ok(Self {
             setup,
             tails: HashMap::default(),
@@ -193,8 +165,7 @@ impl Reader {
     #[must_use]
     pub fn with_lane_offset(mut self, thread: u32) -> Self {
         for sink in &mut self.sinks {
-            let count = sink.lanes.len() as u32;
-            sink.lanes = (0..count).map(|n| Lane::new(thread * count + n, &sink.outlet)).collect();
+            sink.number(thread);
         }
         self
     }
@@ -311,9 +282,7 @@ impl Reader {
                 Turn::More => again = true,
                 Turn::Stalled => {
                     tail.cursors[sink].stalled = true;
-                    let lanes = &mut self.sinks[sink];
-                    let lane = lane_of(id.0, lanes.lanes.len() as u32);
-                    lanes.stalled[lane as usize].push(id);
+                    self.sinks[sink].stall(id);
                 }
                 Turn::Unregistered(account) => {
                     self.unregistered.push((id, account));

@@ -1,3 +1,5 @@
+//! Who is granted what, who is told when something came back, and that nobody is forgotten.
+
 use std::{
     collections::BTreeMap,
     sync::{
