@@ -182,6 +182,12 @@ impl Metrics {
         }
     }
 
+    /// Bytes given up by now.
+    #[cfg(test)]
+    pub(crate) fn given_up_so_far(&self, reason: Reason) -> u64 {
+        self.bytes(reason).get()
+    }
+
     /// Records were given up, or (too long) a part of them.
     pub fn dropped_lines(&self, reason: Reason, lines: u64) {
         self.dropped_lines.get_or_create(&ReasonLabel { reason: reason.name() }).inc_by(lines);
@@ -503,11 +509,13 @@ mod tests {
         everyline_dropped_bytes_total{reason="hole"} 0
         everyline_dropped_bytes_total{reason="line_too_long"} 0
         everyline_dropped_bytes_total{reason="rejected"} 0
+        everyline_dropped_bytes_total{reason="sink_removed"} 0
         everyline_dropped_bytes_total{reason="too_large"} 0
         everyline_dropped_lines_total{reason="before_start"} 0
         everyline_dropped_lines_total{reason="hole"} 0
         everyline_dropped_lines_total{reason="line_too_long"} 0
         everyline_dropped_lines_total{reason="rejected"} 0
+        everyline_dropped_lines_total{reason="sink_removed"} 0
         everyline_dropped_lines_total{reason="too_large"} 0
         everyline_failing_seconds{sink="out"} 0.0
         everyline_files_lost_total{reason="damaged_gzip"} 0

@@ -55,6 +55,8 @@ reasons! {
         "there before the agent's first start, with `read.start: end`";
     Hole, Dropped, "hole",
         "NULs that are no text: a hole in a file, or what a power cut left of data that was not written yet";
+    SinkRemoved, Dropped, "sink_removed",
+        "not delivered when its file went, and its sink was no longer configured";
     Truncated, Lost, "truncated",
         "truncated under the reader, or while no agent ran";
     DeletedWhileDown, Lost, "deleted_while_down",

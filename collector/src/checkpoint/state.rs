@@ -21,7 +21,15 @@ impl State {
     /// forgotten) says nothing that could be used, and is ignored: the file is read again.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::File(entry) => {
+            Change::File(mut entry) => {
+                // Offsets of sinks that are not configured now are kept: they may come back.
+                if let Some(known) = self.entries.get(&entry.id) {
+                    for (sink, offset) in known.sinks.iter() {
+                        if !entry.sinks.contains_key(sink) {
+                            entry.sinks.insert(Arc::clone(sink), *offset);
+                        }
+                    }
+                }
                 self.entries.insert(entry.id, entry);
             }
             Change::Offset { file, sink, offset, size } => {

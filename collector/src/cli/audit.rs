@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     config::Config,
-    ledger::report::{Account, FileReport, Report},
+    ledger::report::{Account, GivenUp, Report},
+    reason::Reason,
 };
 
 /// A file can be truncated between the agent's answer and our look; the agent notices soon.
@@ -35,29 +36,65 @@ pub struct Args {
     output: Output,
 }
 
+/// What the audit says, and the exit status that says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    /// Every byte is accounted for and none was lost: 0.
+    Balanced,
+    /// Every byte is accounted for, and some as lost: 1.
+    Lost,
+    /// The sums do not add up, or the disk says otherwise: 1.
+    Unbalanced,
+    /// The agent still looks for what it knows: 2.
+    Incomplete,
+}
+
 /// What the audit found.
 #[derive(Debug, PartialEq, Serialize)]
 struct Verdict {
-    /// Every byte is accounted for and none was lost.
+    /// All in a word.
+    answer: Answer,
+    /// Whether the answer is that one.
     balanced: bool,
+    /// Whether the agent has found or given up whatever it knew when it started.
+    complete: bool,
     /// Files looked at; finished ones are in the sums.
     files: usize,
     /// Per sink, living and finished files together.
     sinks: BTreeMap<String, Sums>,
-    /// Bytes dropped, by reason.
+    /// Bytes dropped, by reason: the sum over all sinks.
     dropped: BTreeMap<String, u64>,
-    /// Bytes lost, by reason.
+    /// Bytes lost, by reason: likewise.
     lost: BTreeMap<String, u64>,
-    /// What is wrong, in sentences.
+    /// Bytes lost under all reasons.
+    lost_bytes: u64,
+    /// Whether more may have been lost, because something could not be known.
+    at_least: bool,
+    /// The same by sink.
+    by_sink: BTreeMap<String, GivenUp>,
+    /// What is wrong, and what was lost, in sentences.
     findings: Vec<String>,
 }
 
 /// One sink's sums.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Sums {
+    /// Files, living and finished.
+    files: u64,
     seen: u64,
     #[serde(flatten)]
     account: Account,
+}
+
+impl Answer {
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Balanced => 0,
+            Self::Lost | Self::Unbalanced => 1,
+            Self::Incomplete => 2,
+        }
+    }
 }
 
 /// Audits, prints the verdict and makes it the exit status.
@@ -77,63 +114,113 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
         Output::Text => show(&verdict),
         Output::Json => serde_json::to_string(&verdict)? + "\n",
     })?;
-    Ok(ExitCode::from(u8::from(!verdict.balanced)))
+    Ok(ExitCode::from(verdict.answer.exit_code()))
+}
+
+/// Each sink's sums, and what does not add up.
+#[cfg(test)]
+pub(crate) fn sums(report: &Report) -> (BTreeMap<String, Account>, Vec<String>) {
+    let verdict = judge(report, Vec::new());
+    let unbalanced = verdict.answer == Answer::Unbalanced;
+    let sinks = verdict.sinks.into_iter().map(|(name, sums)| (name, sums.account)).collect();
+    (sinks, if unbalanced { verdict.findings } else { Vec::new() })
 }
 
 fn judge(report: &Report, disk: Vec<String>) -> Verdict {
+    let totals = &report.totals;
     let mut sinks: BTreeMap<String, Sums> = BTreeMap::new();
-    let mut findings = Vec::new();
+    let mut wrong = Vec::new();
     for file in &report.files {
         for (name, sink) in &file.sinks {
-            add(sinks.entry(name.clone()).or_default(), file.seen, sink.account);
-            judge_file(file, name, sink.account, &mut findings);
+            add(sinks.entry(name.clone()).or_default(), (1, file.seen), sink.account);
+            let (seen, sum) = (file.seen, sink.account.sum());
+            if sum != seen {
+                let path = escaped(&file.path);
+                wrong.push(format!(
+                    "{path}, sink {name}: {seen} bytes seen, but {sum} accounted for."
+                ));
+            }
         }
     }
-    for (name, finished) in &report.totals.finished {
+    for (name, finished) in &totals.finished {
         let account = Account {
             acknowledged: finished.acknowledged,
             dropped: finished.dropped,
             lost: finished.lost,
             ..Account::default()
         };
-        add(sinks.entry(name.clone()).or_default(), finished.seen, account);
+        let sums = sinks.entry(name.clone()).or_default();
+        add(sums, (finished.files, finished.seen), account);
         if !finished.balances() {
-            findings.push(format!(
+            wrong.push(format!(
                 "Finished files, sink {name}: {} bytes seen, but {} accounted for.",
                 finished.seen,
                 account.sum(),
             ));
         }
-        if finished.lost > 0 {
-            findings.push(format!("Finished files, sink {name}: {} bytes lost.", finished.lost));
-        }
     }
-    for (reason, lost) in report.totals.lost.iter().filter(|(_, lost)| **lost > 0) {
-        findings.push(format!("{lost} bytes lost in all: {reason}."));
-    }
-    findings.extend(disk);
+    wrong.extend(disk);
+    let losses = losses(report, &sinks);
+    let answer = match (wrong.is_empty(), !report.looking, losses.is_empty()) {
+        (false, _, _) => Answer::Unbalanced,
+        (true, false, _) => Answer::Incomplete,
+        (true, true, false) => Answer::Lost,
+        (true, true, true) => Answer::Balanced,
+    };
+    let by_reason = totals.lost.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+    let by_sink = sinks.values().fold(0, |sum: u64, sink| sum.saturating_add(sink.account.lost));
     Verdict {
-        balanced: findings.is_empty(),
+        answer,
+        balanced: answer == Answer::Balanced,
+        complete: !report.looking,
         files: report.files.len(),
         sinks,
-        dropped: report.totals.dropped.clone(),
-        lost: report.totals.lost.clone(),
-        findings,
+        dropped: totals.dropped.clone(),
+        lost: totals.lost.clone(),
+        // They are the same but for what a former version booked.
+        lost_bytes: by_reason.max(by_sink),
+        at_least: !totals.unknown.is_empty(),
+        by_sink: totals.by_sink.clone(),
+        findings: wrong.into_iter().chain(losses).collect(),
     }
 }
 
-fn judge_file(file: &FileReport, sink: &str, account: Account, findings: &mut Vec<String>) {
-    let path = escaped(&file.path);
-    if account.sum() != file.seen {
-        findings.push(format!(
-            "{path}, sink {sink}: {} bytes seen, but {} accounted for.",
-            file.seen,
-            account.sum(),
-        ));
+/// What was lost, by sink and reason, then by file as far as files are known.
+fn losses(report: &Report, sinks: &BTreeMap<String, Sums>) -> Vec<String> {
+    let mut losses = Vec::new();
+    let mut of_no_sink = report.totals.lost.clone();
+    for (name, sums) in sinks.iter().filter(|(_, sums)| sums.account.lost > 0) {
+        let mut rest = sums.account.lost;
+        let reasons = report.totals.by_sink.get(name).map(|by_sink| &by_sink.lost);
+        for (reason, bytes) in reasons.into_iter().flatten().filter(|(_, bytes)| **bytes > 0) {
+            let meaning = Reason::named(reason).map_or("", Reason::meaning);
+            losses.push(format!("Sink {name}: {bytes} bytes lost: {reason} ({meaning})."));
+            rest = rest.saturating_sub(*bytes);
+            let known = of_no_sink.entry(reason.clone()).or_default();
+            *known = known.saturating_sub(*bytes);
+        }
+        if rest > 0 {
+            losses
+                .push(format!("Sink {name}: {rest} bytes lost, by a version that kept no reason."));
+        }
     }
-    if account.lost > 0 {
-        findings.push(format!("{path}, sink {sink}: {} bytes lost.", account.lost));
+    let of_no_sink = of_no_sink.into_iter().filter(|(_, bytes)| *bytes > 0);
+    losses
+        .extend(of_no_sink.map(|(reason, bytes)| format!("{bytes} bytes lost in all: {reason}.")));
+    for lost in &report.lost_files {
+        let (path, bytes, sink, reason) =
+            (escaped(&lost.path), lost.bytes, &lost.sink, &lost.reason);
+        losses.push(format!("{path}, sink {sink}: {bytes} bytes lost: {reason}."));
     }
+    for file in &report.files {
+        for (name, sink) in file.sinks.iter().filter(|(_, sink)| sink.account.lost > 0) {
+            if !report.lost_files.iter().any(|lost| lost.path == file.path && lost.sink == *name) {
+                let (path, lost) = (escaped(&file.path), sink.account.lost);
+                losses.push(format!("{path}, sink {name}: {lost} bytes lost."));
+            }
+        }
+    }
+    losses
 }
 
 /// What the agent claims to have seen of files that can still grow must be there.
@@ -156,9 +243,10 @@ fn on_disk(report: &Report) -> Vec<String> {
         .collect()
 }
 
-fn add(sums: &mut Sums, seen: u64, account: Account) {
+fn add(sums: &mut Sums, (files, seen): (u64, u64), account: Account) {
     let total = &mut sums.account;
     for (sum, part) in [
+        (&mut sums.files, files),
         (&mut sums.seen, seen),
         (&mut total.unread, account.unread),
         (&mut total.in_flight, account.in_flight),
@@ -174,7 +262,7 @@ fn show(verdict: &Verdict) -> String {
     let rows: Vec<_> = verdict
         .sinks
         .iter()
-        .map(|(name, Sums { seen, account })| {
+        .map(|(name, Sums { files: _, seen, account })| {
             let Account { unread, in_flight, acknowledged, dropped, lost } = *account;
             let parts = [*seen, acknowledged, in_flight, unread, dropped, lost];
             std::iter::once(name.clone()).chain(parts.map(|part| part.to_string())).collect()
@@ -195,21 +283,46 @@ fn show(verdict: &Verdict) -> String {
         let more = verdict.findings.len() - SHOWN;
         let _infallible = writeln!(text, "… and {more} more (-o json lists all).");
     }
-    text += &match verdict.findings.len() {
-        0 => format!("Balanced: every byte of {} files is accounted for.\n", verdict.files),
-        1 => "NOT BALANCED: 1 finding.\n".to_owned(),
-        count => format!("NOT BALANCED: {count} findings.\n"),
+    let files = verdict.sinks.values().map(|sums| sums.files).max().unwrap_or(0);
+    let least = if verdict.at_least { "at least " } else { "" };
+    text += &match verdict.answer {
+        Answer::Balanced => format!("Balanced: every byte of {files} files is accounted for.\n"),
+        Answer::Lost => {
+            let lost = verdict.lost_bytes;
+            format!("Accounted for, but {least}{lost} bytes were lost.\n")
+        }
+        Answer::Unbalanced => match verdict.findings.len() {
+            1 => "NOT BALANCED: 1 finding.\n".to_owned(),
+            count => format!("NOT BALANCED: {count} findings.\n"),
+        },
+        Answer::Incomplete => {
+            "Not complete yet: the agent still looks for the files that it knows. \
+                               Ask again in some seconds.\n"
+                .to_owned()
+        }
     };
+    if verdict.at_least && verdict.answer == Answer::Balanced {
+        text += "Files that were born and deleted while no agent ran are not known.\n";
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::report::{Finished, SinkFileReport, Totals};
+    use crate::ledger::report::{FileReport, Finished, LostFile, SinkFileReport, Totals};
 
     fn report(account: Account) -> Report {
         let sink = SinkFileReport { read: 0, settled: 0, account };
+        let mut totals = Totals {
+            finished: [(
+                "out".into(),
+                Finished { files: 2, seen: 50, acknowledged: 45, dropped: 5, lost: 0 },
+            )]
+            .into(),
+            ..Default::default()
+        };
+        totals.give_up("out", Reason::Rejected, 5);
         Report {
             files: vec![FileReport {
                 path: "/a.log".into(),
@@ -217,15 +330,7 @@ mod tests {
                 sinks: [("out".into(), sink)].into(),
                 ..Default::default()
             }],
-            totals: Totals {
-                finished: [(
-                    "out".into(),
-                    Finished { files: 2, seen: 50, acknowledged: 45, dropped: 5, lost: 0 },
-                )]
-                .into(),
-                dropped: [("rejected".into(), 5)].into(),
-                ..Default::default()
-            },
+            totals,
             ..Default::default()
         }
     }
@@ -238,33 +343,91 @@ mod tests {
         out    150           105         30      10        5     0
         Dropped, rejected: 5 B
 
-        Balanced: every byte of 1 files is accounted for.
+        Balanced: every byte of 3 files is accounted for.
         ");
-        assert!(verdict.balanced);
+        assert_eq!((verdict.balanced, verdict.answer.exit_code()), (true, 0));
     }
 
     #[test]
     fn what_does_not_add_up_is_named() {
         let verdict = judge(&report(Account { acknowledged: 99, ..Account::default() }), vec![]);
         assert_eq!(verdict.findings, ["/a.log, sink out: 100 bytes seen, but 99 accounted for."]);
-        assert!(!verdict.balanced);
+        assert_eq!((verdict.answer, verdict.answer.exit_code()), (Answer::Unbalanced, 1));
         let ahead = judge(&report(Account::new(100, 90, 95, 0, 0)), vec![]);
-        assert!(!ahead.balanced, "{ahead:?}");
+        assert_eq!(ahead.answer, Answer::Unbalanced, "{ahead:?}");
+        let mut finished = report(Account::new(100, 100, 100, 0, 0));
+        finished.totals.finished.get_mut("out").unwrap().acknowledged = 44;
+        let verdict = judge(&finished, vec![]);
+        assert_eq!(
+            verdict.findings,
+            ["Finished files, sink out: 50 bytes seen, but 49 accounted for."]
+        );
+        assert_eq!(verdict.answer, Answer::Unbalanced);
+        // Also while files are missing: more of them mend no sum.
+        finished.looking = true;
+        assert_eq!(judge(&finished, vec![]).answer, Answer::Unbalanced);
     }
 
     #[test]
-    fn a_loss_is_never_balanced() {
+    fn a_loss_is_accounted_for_and_never_balanced() {
         let mut lossy = report(Account::new(100, 100, 100, 0, 10));
-        assert_eq!(judge(&lossy, vec![]).findings, ["/a.log, sink out: 10 bytes lost."]);
+        lossy.totals.give_up("out", Reason::Truncated, 10);
+        lossy.lost_files.push(LostFile {
+            path: "/a.log".into(),
+            sink: "out".into(),
+            reason: "truncated".into(),
+            bytes: 10,
+        });
+        let verdict = judge(&lossy, vec![]);
+        assert_eq!((verdict.answer, verdict.answer.exit_code()), (Answer::Lost, 1));
+        assert!(!verdict.balanced);
+        insta::assert_snapshot!(show(&verdict), @r"
+        SINK  SEEN  ACKNOWLEDGED  IN FLIGHT  UNREAD  DROPPED  LOST
+        out    150           135          0       0        5    10
+        Dropped, rejected: 5 B
+        Lost, truncated: 10 B
+
+        Sink out: 10 bytes lost: truncated (truncated under the reader, or while no agent ran).
+        /a.log, sink out: 10 bytes lost: truncated.
+        Accounted for, but 10 bytes were lost.
+        ");
+        lossy.totals.unknown.insert("no_tally".into(), 1);
+        assert!(show(&judge(&lossy, vec![])).ends_with("but at least 10 bytes were lost.\n"));
+        let json = serde_json::to_value(judge(&lossy, vec![])).unwrap();
+        assert_eq!(json["answer"], "lost");
+        assert_eq!(json["at_least"], true);
+        assert_eq!(json["lost_bytes"], 10);
+        assert_eq!(json["by_sink"]["out"]["lost"]["truncated"], 10);
+    }
+
+    #[test]
+    fn a_loss_of_a_former_version_is_a_loss() {
+        let mut lossy = report(Account::new(100, 100, 100, 0, 10));
+        let verdict = judge(&lossy, vec![]);
+        assert_eq!(
+            verdict.findings,
+            [
+                "Sink out: 10 bytes lost, by a version that kept no reason.",
+                "/a.log, sink out: 10 bytes lost."
+            ]
+        );
+        assert_eq!((verdict.answer, verdict.lost_bytes), (Answer::Lost, 10));
         lossy.files.clear();
         lossy.totals.lost.insert("deleted".into(), 3);
-        assert_eq!(judge(&lossy, vec![]).findings, ["3 bytes lost in all: deleted."]);
-        lossy.totals.lost.clear();
-        lossy.totals.finished.get_mut("out").unwrap().acknowledged = 44;
-        assert_eq!(
-            judge(&lossy, vec![]).findings,
-            ["Finished files, sink out: 50 bytes seen, but 49 accounted for."]
-        );
+        let verdict = judge(&lossy, vec![]);
+        assert_eq!(verdict.findings, ["3 bytes lost in all: deleted."]);
+        assert_eq!((verdict.answer, verdict.lost_bytes), (Answer::Lost, 3));
+    }
+
+    #[test]
+    fn an_agent_that_has_not_looked_is_not_complete() {
+        let fresh = Report { looking: true, ..Report::default() };
+        let verdict = judge(&fresh, vec![]);
+        assert_eq!((verdict.answer, verdict.answer.exit_code()), (Answer::Incomplete, 2));
+        assert!(!verdict.balanced);
+        assert!(show(&verdict).contains("Not complete yet"), "{}", show(&verdict));
+        let json = serde_json::to_value(&verdict).unwrap();
+        assert_eq!((&json["answer"], &json["complete"]), (&"incomplete".into(), &false.into()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the binary, and what it answers with.
 //!
-//! Parses and dispatches; each subcommand has a module. Exit codes: 0 clean, 1 failed, 64 usage,
+//! Parses and dispatches; each subcommand has a module. Exit codes: 0 clean, 1 failed, 2 (audit) not
+//! complete yet, 64 usage,
 //! 75 another agent holds the state directory, 78 configuration.
 
 mod agent;
@@ -11,6 +12,9 @@ pub mod search;
 mod status;
 mod table;
 mod validate;
+
+#[cfg(test)]
+pub(crate) use audit::sums as audit_sums;
 
 use std::{
     ffi::OsString,
@@ -66,7 +70,8 @@ enum Command {
     Config(ConfigCommand),
     /// Show every file: how fast it grows, how much is unread, what is not acknowledged
     Status(status::Args),
-    /// Prove that every byte is accounted for; exit status 1 if not, or if any was lost
+    /// Prove that every byte is accounted for; exit status 1 if not, or if any was lost, 2 while the
+    /// agent still looks for the files that it knows
     Audit(audit::Args),
     /// Say what works on this machine, what does not, and what to do about it; exit status 1 if
     /// there is a problem

@@ -8,7 +8,7 @@
 pub mod report;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fs::File,
     path::{Path, PathBuf},
     sync::{
@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use self::report::Totals;
+use self::report::{LostFile, Totals};
 use crate::{
     checkpoint::{FileEntry, Offset},
     discover::Source,
@@ -177,9 +177,11 @@ impl FileAccount {
     }
 
     /// Looks at the file's size, if it is held open and plain. A run of NULs at its end is not part of
-    /// it yet: whether it ever is, what is written behind it decides.
+    /// it yet: whether it ever is, what is written behind it decides. Whoever lets go of the file waits
+    /// for this: afterwards a size is another life's.
     pub fn refresh(&self) {
-        let file = self.changing().file.upgrade();
+        let changing = self.changing();
+        let file = changing.file.upgrade();
         let known = self.seen.load(Ordering::Acquire);
         if let Some(size) = file.and_then(|file| zeros::length(&file, known).ok()) {
             self.see(size);
@@ -248,6 +250,7 @@ impl FileAccount {
             sinks: sink_names
                 .iter()
                 .zip(&self.sinks)
+                .filter(|(_, sink)| !sink.is_excluded())
                 .map(|(name, sink)| (Arc::clone(name), sink.offset()))
                 .collect(),
         }
@@ -286,6 +289,18 @@ impl SinkAccount {
         Guard::from_bits(self.read_guard.load(Ordering::Acquire))
     }
 
+    /// The file is not this sink's: it was gone before the sink was there.
+    pub fn exclude(&self) {
+        for place in [&self.read, &self.settled, &self.resume] {
+            place.store(u64::MAX, Ordering::Release);
+        }
+    }
+
+    /// Whether the file is none of this sink's.
+    pub fn is_excluded(&self) -> bool {
+        self.settled.load(Ordering::Acquire) == u64::MAX
+    }
+
     /// Skips to `offset` before anything was read: those bytes count as dropped.
     pub fn start_at(&self, offset: u64, guard: Guard) {
         for place in [&self.read, &self.settled, &self.resume, &self.dropped] {
@@ -320,7 +335,12 @@ pub struct Accounts {
     files: Mutex<HashMap<FileId, Arc<FileAccount>>>,
     reserved: Mutex<HashSet<FileId>>,
     totals: Mutex<Saved>,
+    complete: AtomicBool,
+    lost_files: Mutex<VecDeque<LostFile>>,
 }
+
+/// Losses that are kept file by file.
+const LOST_FILES: usize = 100;
 
 /// Totals, and whether the checkpoint has them.
 #[derive(Debug, Default)]
@@ -387,6 +407,31 @@ impl Accounts {
         let files = self.files();
         let totals = self.saved().totals.clone();
         (files.values().cloned().collect(), totals)
+    }
+
+    /// Keeps a loss file by file, for a while.
+    pub fn note_lost(&self, lost: LostFile) {
+        let mut files = self.lost_files.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.len() == LOST_FILES {
+            files.pop_front();
+        }
+        files.push_back(lost);
+    }
+
+    /// The latest losses, file by file.
+    pub fn lost_files(&self) -> Vec<LostFile> {
+        let files = self.lost_files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.iter().cloned().collect()
+    }
+
+    /// Everything that the checkpoint knows has been found again or given up, and is booked.
+    pub fn set_complete(&self) {
+        self.complete.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Accounts::set_complete`] said so.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
     }
 
     /// Adds to the totals.

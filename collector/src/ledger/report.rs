@@ -37,6 +37,12 @@ pub struct Report {
     pub files: Vec<FileReport>,
     /// What no longer hangs on a file.
     pub totals: Totals,
+    /// True while the agent still looks for what its checkpoint knows: files and losses are missing.
+    #[serde(default)]
+    pub looking: bool,
+    /// The latest losses since the agent's start, file by file.
+    #[serde(default)]
+    pub lost_files: Vec<LostFile>,
 }
 
 /// One sink.
@@ -134,6 +140,19 @@ pub struct Totals {
     /// the least that was lost.
     #[serde(default)]
     pub unknown: BTreeMap<String, u64>,
+}
+
+/// A file of which bytes were lost.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LostFile {
+    /// Where it lay.
+    pub path: String,
+    /// The sink that did not get them.
+    pub sink: String,
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub bytes: u64,
 }
 
 /// What one sink did not get, by reason.

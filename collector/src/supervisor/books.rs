@@ -14,7 +14,7 @@ use crate::{
     checkpoint::{FileEntry, Offset},
     ledger::{
         Accounts, FileAccount, SinkAccount,
-        report::{Finished, Totals},
+        report::{Finished, LostFile, Totals},
     },
     metrics::Metrics,
     reason::{Kind, Reason},
@@ -53,8 +53,11 @@ impl Books {
             room -= bytes;
             self.give_up(&self.sinks[usize::from(sink)], reason, bytes);
             account.give_up(reason.kind(), bytes);
-            if bytes > 0 && reason.kind() == Kind::Lost && std::mem::take(&mut files) {
-                self.metrics.files_lost(reason);
+            if bytes > 0 && reason.kind() == Kind::Lost {
+                self.note_lost(&file.path(), &self.sinks[usize::from(sink)], reason, bytes);
+                if std::mem::take(&mut files) {
+                    self.metrics.files_lost(reason);
+                }
             }
         }
     }
@@ -72,17 +75,21 @@ impl Books {
     /// Books the sums of a file of which nothing more will come, as they are in its last `entry`.
     /// What is open counts under `reason`.
     pub fn finish(&self, entry: &FileEntry, size: u64, reason: Reason) {
+        let path = entry.source.with_file_name(&*entry.name);
         let mut totals = Totals::default();
         let mut most = 0;
         for (name, offset) in entry.sinks.iter() {
+            // A sink that is not configured any more is owed nothing.
+            let owed = self.sinks.contains(name);
+            let reason = if owed { reason } else { Reason::SinkRemoved };
             let (finished, open) = finished(*offset, size, reason.kind());
-            most = most.max(open);
+            most = most.max(if owed { open } else { 0 });
             totals.finished.insert(name.to_string(), finished);
             totals.give_up(name, reason, open);
             self.metrics.given_up(reason, open);
+            self.note_lost(&path, name, reason, open);
         }
         self.accounts.close(entry.id, &totals);
-        let path = entry.source.with_file_name(&*entry.name);
         self.say_lost(&path, reason, most);
     }
 
@@ -94,9 +101,16 @@ impl Books {
             totals.finished.insert(name.to_string(), finished);
             totals.give_up(name, reason, bytes);
             self.metrics.given_up(reason, bytes);
+            self.note_lost(path, name, reason, bytes);
         }
         self.accounts.add(&totals);
         self.say_lost(path, reason, bytes);
+    }
+
+    /// Notes that something could not be known.
+    pub fn note_unknown(&self, why: &str) {
+        let unknown = [(why.to_owned(), 1)].into();
+        self.accounts.add(&Totals { unknown, ..Totals::default() });
     }
 
     fn give_up(&self, sink: &str, reason: Reason, bytes: u64) {
@@ -107,6 +121,17 @@ impl Books {
         totals.give_up(sink, reason, bytes);
         self.accounts.add(&totals);
         self.metrics.given_up(reason, bytes);
+    }
+
+    fn note_lost(&self, path: &Path, sink: &str, reason: Reason, bytes: u64) {
+        if bytes > 0 && reason.kind() == Kind::Lost {
+            self.accounts.note_lost(LostFile {
+                path: path.to_string_lossy().into_owned(),
+                sink: sink.to_owned(),
+                reason: reason.name().to_owned(),
+                bytes,
+            });
+        }
     }
 
     fn say_lost(&self, path: &Path, reason: Reason, bytes: u64) {

@@ -97,6 +97,11 @@ impl Unclaimed {
         self.take_where(|entry| entry.source.as_os_str() == &*source)
     }
 
+    /// Whether all of them are claimed.
+    pub fn is_empty(&self) -> bool {
+        self.by_inode.is_empty()
+    }
+
     /// Takes out all that is left.
     pub fn take_all(&mut self) -> Vec<FileEntry> {
         let taken = self.take_where(|_| true);
@@ -195,9 +200,11 @@ pub fn reopen(entry: &FileEntry, near: &Path, taken: &HashSet<InodeKey>) -> Opti
     (is_it && [key.born_ns, 0].contains(&entry.born_ns)).then(|| Arc::new(file))
 }
 
-/// Whether nothing of it is left to be read or sent, as far as was known.
-pub fn is_settled(entry: &FileEntry) -> bool {
-    entry.sinks.values().all(|offset| offset.settled >= entry.size && offset.resume >= entry.size)
+/// Whether nothing of it is left to be read or sent to those of its sinks that are among `sinks`, as
+/// far as was known.
+pub fn is_settled(entry: &FileEntry, sinks: &[Arc<str>]) -> bool {
+    let owed = entry.sinks.iter().filter(|(name, _)| sinks.contains(name));
+    owed.into_iter().all(|(_, offset)| offset.settled >= entry.size && offset.resume >= entry.size)
 }
 
 #[cfg(test)]

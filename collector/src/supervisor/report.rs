@@ -66,6 +66,7 @@ pub fn file_report(account: &FileAccount, sinks: &[Arc<str>]) -> FileReport {
     report.sinks = sinks
         .iter()
         .zip(offsets)
+        .filter(|(_, (offset, _))| offset.settled < u64::MAX)
         .map(|(name, (offset, read))| (name.to_string(), SinkFileReport::new(seen, read, offset)))
         .collect();
     report
@@ -108,6 +109,8 @@ impl Reporter {
             sinks: self.sinks.iter().map(sink_report).collect(),
             files,
             totals,
+            lost_files: self.accounts.lost_files(),
+            looking: !self.accounts.is_complete(),
         }
     }
 

@@ -45,6 +45,10 @@ pub enum Command {
     Lose(Box<FileEntry>, Reason),
     /// A file is gone that nobody had ever opened: its path, its size.
     LoseUnseen(PathBuf, u64, Reason),
+    /// Whatever was known at the start has been found or given up by now.
+    Complete,
+    /// Something could not be known (a word that says why): what is stated is the least.
+    Unknown(&'static str),
     /// Commit everything and end.
     Stop,
 }
@@ -99,8 +103,8 @@ impl Settler {
             }
             select_biased! {
                 recv(self.commands) -> command => match command {
-                    Ok(command @ (Command::Forget(_) | Command::Lose(..) | Command::LoseUnseen(..))) => self.obey(command, &mut unsaved),
                     Ok(Command::Stop) | Err(_) => stop = true,
+                    Ok(command) => self.obey(command, &mut unsaved),
                 },
                 recv(self.receipts) -> receipt => match receipt {
                     Ok(receipt) => {
@@ -149,6 +153,8 @@ impl Settler {
             Command::LoseUnseen(path, size, reason) => {
                 self.books.lose_unseen(&path, size, reason);
             }
+            Command::Complete => self.books.accounts.set_complete(),
+            Command::Unknown(why) => self.books.note_unknown(why),
             Command::Stop => {}
         }
     }
@@ -213,8 +219,8 @@ impl Settler {
         for id in ids {
             let account = self.books.accounts.get(id);
             match self.last_entry(id, account.as_deref(), unsaved) {
-                Some(entry) if !is_settled(&entry) => {
-                    tracing::debug!(%id, "A file with unsettled bytes is not forgotten.");
+                Some(entry) if !entry.ended || !is_settled(&entry, &self.books.sinks) => {
+                    tracing::debug!(%id, "A file that is not finished with is not forgotten.");
                 }
                 Some(entry) => {
                     self.books.finish(&entry, entry.size, Reason::DeletedWhileDown);
@@ -248,10 +254,15 @@ impl Settler {
     ) -> Option<FileEntry> {
         let stored =
             self.store.state().entries.get(&id).filter(|_| !unsaved.forgotten.contains(&id));
-        match account {
-            Some(account) => Some(account.entry(&self.books.sinks)),
-            None => stored.map(|entry| (**entry).clone()),
+        let Some(account) = account else { return stored.map(|entry| (**entry).clone()) };
+        let mut entry = account.entry(&self.books.sinks);
+        // An account knows the configured sinks; what it was for others, the checkpoint knows.
+        for (sink, offset) in stored.iter().flat_map(|stored| stored.sinks.iter()) {
+            if !self.books.sinks.contains(sink) {
+                entry.sinks.insert(Arc::clone(sink), *offset);
+            }
         }
+        Some(entry)
     }
 
     fn commit(&mut self, unsaved: &mut Unsaved) {
@@ -294,6 +305,9 @@ impl Settler {
             }
             let size = account.seen.load(Ordering::Acquire);
             for (name, sink) in self.books.sinks.iter().zip(&account.sinks) {
+                if sink.is_excluded() {
+                    continue;
+                }
                 let (file, sink, offset) = (account.id, Arc::clone(name), sink.offset());
                 changes.push(Change::Offset { file, sink, offset, size });
             }
@@ -311,3 +325,6 @@ impl Settler {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,3 +194,150 @@ fn what_was_there_before_the_first_start_is_booked_for_every_sink() {
     assert_eq!(by_reason(&metrics, "everyline_dropped_bytes_total")["before_start"], 28);
     assert_eq!(agent.stop(), Some(0));
 }
+
+/// Numbered messages of a pod, delivered; what was written.
+fn deliver(world: &World, container: &mut crate::harness::Container, count: u32) -> u64 {
+    let before = world.records().len();
+    container.write(count);
+    world.wait_for(before + count as usize);
+    fs::metadata(container.live()).unwrap().len()
+}
+
+fn sums(audit: &Value, sink: &str, part: &str) -> u64 {
+    audit["sinks"][sink][part].as_u64().unwrap_or_else(|| panic!("no {part} of {sink}: {audit}"))
+}
+
+#[test]
+fn what_was_seen_is_not_unseen_when_pods_are_deleted_while_no_agent_runs() {
+    let world = World::new("inotify");
+    let mut pods: Vec<_> = ["one", "two", "three"].map(|name| world.container(name)).into();
+    let agent = world.start();
+    let sizes: Vec<u64> = pods.iter_mut().map(|pod| deliver(&world, pod, 100)).collect();
+    let rotated = pods[0].rotate();
+    let more = deliver(&world, &mut pods[0], 50);
+    assert_eq!(agent.stop(), Some(0));
+    let (code, before) = world.audit();
+    assert_eq!(code, 0, "{before}");
+    let seen = sizes.iter().sum::<u64>() + more;
+    assert_eq!(sums(&before, "out", "seen"), seen, "{before}");
+
+    fs::remove_file(rotated).unwrap();
+    for pod in &pods[..2] {
+        fs::remove_dir_all(pod.dir.parent().unwrap()).unwrap();
+    }
+    let agent = world.start();
+    // Deleted, delivered before, and counted once: while it is looked for, and afterwards.
+    world.wait_for_log("The first look for logs is done");
+    let more = deliver(&world, &mut pods[2], 10) - sizes[2];
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(agent.stop(), Some(0));
+    let (code, after) = world.audit();
+    assert_eq!(code, 0, "{after}");
+    assert_eq!(sums(&after, "out", "seen"), seen + more, "{after}");
+    assert_eq!(sums(&after, "out", "acknowledged"), seen + more, "{after}");
+    assert_eq!(after["sinks"]["out"]["files"], 4, "{after}");
+}
+
+#[test]
+fn a_loss_is_in_the_sums_of_its_sink_and_before_it_is_known_nothing_is_balanced() {
+    let receiver = Receiver::start(&[]);
+    let mut world = World::new("poll");
+    world.admin = Some(free_port());
+    let other = world.path("out/other.ndjson");
+    world.sinks =
+        format!("{}  other:\n    type: file\n    path: {}\n", receiver.sink(), other.display());
+    world.extra = "drain_timeout: 1s\n".into();
+    let mut pod = world.container("gone");
+    let agent = world.start();
+    pod.write(100);
+    receiver.wait_until("the first lines", |records| records.len() == 100);
+    let got = fs::metadata(pod.live()).unwrap().len();
+    receiver.always(Some(Fault::Unavailable));
+    pod.write(300);
+    let all = fs::metadata(pod.live()).unwrap().len();
+    audit_when(&world, "one sink has everything, the other has not", |audit| {
+        audit["sinks"]["other"]["acknowledged"] == all && audit["sinks"]["out"]["seen"] == all
+    });
+    agent.kill();
+    fs::remove_dir_all(pod.dir.parent().unwrap()).unwrap();
+    let _agent = world.start();
+    // While it may still be found, there is neither a balance nor a loss.
+    let status: Value = serde_json::from_str(&world.ask("/status")).unwrap();
+    if status["looking"] == true {
+        let (code, audit) = world.audit();
+        assert!(code == 2 && audit["answer"] == "incomplete" || code == 1, "{code} {audit}");
+    }
+    let (code, audit) =
+        audit_when(&world, "it is given up", |audit| audit["answer"] != "incomplete");
+    assert_eq!((code, &audit["answer"]), (1, &"lost".into()), "{audit}");
+    let lost = all - got;
+    assert_eq!(audit["lost"]["deleted_while_down"], lost, "{audit}");
+    assert_eq!(audit["lost_bytes"], lost, "{audit}");
+    for (sink, lost) in [("out", lost), ("other", 0)] {
+        assert_eq!(sums(&audit, sink, "seen"), all, "{audit}");
+        assert_eq!(sums(&audit, sink, "lost"), lost, "{audit}");
+        assert_eq!(sums(&audit, sink, "acknowledged"), all - lost, "{audit}");
+    }
+    assert_eq!(audit["by_sink"]["out"]["lost"]["deleted_while_down"], lost, "{audit}");
+    let findings = audit["findings"].to_string();
+    assert!(findings.contains("gone_uid-gone/main/0.log"), "the file is not named: {findings}");
+    let text = world.everyline(&["audit"]);
+    assert_eq!(text.status.code(), Some(1));
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains(&format!("Accounted for, but {lost} bytes were lost.")), "{text}");
+    assert!(!text.contains("NOT BALANCED"), "{text}");
+    let lost_bytes = by_reason(&world.ask("/metrics"), "everyline_lost_bytes_total");
+    assert_eq!(lost_bytes["deleted_while_down"], lost);
+}
+
+#[test]
+fn an_agent_that_is_still_looking_says_so() {
+    let mut world = World::new("poll");
+    world.admin = Some(free_port());
+    let mut pod = world.container("gone");
+    let agent = world.start();
+    deliver(&world, &mut pod, 10);
+    assert_eq!(agent.stop(), Some(0));
+    fs::remove_dir_all(pod.dir.parent().unwrap()).unwrap();
+    let _agent = world.start();
+    // For three seconds it may have been moved.
+    world.ask("/status");
+    let output = world.everyline(&["audit"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("Not complete yet") && !text.contains("Balanced"), "{text}");
+    let (code, audit) = audit_when(&world, "it is done", |audit| audit["complete"] == true);
+    assert_eq!(code, 0, "{audit}");
+    assert_eq!(
+        audit["sinks"]["out"]["files"], 1,
+        "what was delivered has not disappeared: {audit}"
+    );
+}
+
+#[test]
+fn a_sink_that_is_added_later_is_owed_nothing_of_files_that_were_gone() {
+    let mut world = World::new("inotify");
+    let mut pods: Vec<_> = ["old", "new"].map(|name| world.container(name)).into();
+    let agent = world.start();
+    let old = deliver(&world, &mut pods[0], 100);
+    let rotated = pods[0].rotate();
+    let live = deliver(&world, &mut pods[0], 10);
+    let new = deliver(&world, &mut pods[1], 20);
+    assert_eq!(agent.stop(), Some(0));
+    fs::remove_file(rotated).unwrap();
+    let other = world.path("out/other.ndjson");
+    world.sinks += &format!("  other:\n    type: file\n    path: {}\n", other.display());
+    let agent = world.start();
+    let deadline = Instant::now() + patience();
+    while fs::read_to_string(&other).map_or(0, |text| text.lines().count()) < 30 {
+        assert!(Instant::now() < deadline, "the added sink is not sent what is there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(agent.stop(), Some(0));
+    let (code, audit) = world.audit();
+    assert_eq!(code, 0, "{audit}");
+    assert_eq!(sums(&audit, "out", "seen"), old + live + new, "{audit}");
+    assert_eq!(sums(&audit, "other", "seen"), live + new, "{audit}");
+    assert_eq!(sums(&audit, "other", "unread"), 0, "{audit}");
+}

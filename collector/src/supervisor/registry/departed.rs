@@ -20,6 +20,13 @@ pub(super) struct WhileDown {
     strangers: Vec<Departed>,
 }
 
+impl WhileDown {
+    /// Whether it saw nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sizes.is_empty() && self.strangers.is_empty()
+    }
+}
+
 impl Registry {
     /// Asks, before the first look, what happened while no agent ran.
     pub(super) fn learn_departed(&mut self) {

@@ -101,7 +101,16 @@ impl Registry {
             }
             self.setup.watcher.unwatch_file(token);
         }
-        let _going_down = self.setup.settler.send(Command::Forget(ids));
+        let (done, open): (Vec<_>, Vec<_>) = ids
+            .into_iter()
+            .partition(|id| self.setup.accounts.get(*id).is_none_or(|account| account.is_done()));
+        self.tell(Command::Forget(done));
+        // Handed over while the reader was closing, or never taken: looked for again, else lost.
+        for id in open {
+            if let Some(account) = self.setup.accounts.remove(id) {
+                self.look_for(account.entry(&self.setup.sinks));
+            }
+        }
         // The same name may have come back meanwhile (a directory that was replaced).
         if state.directory.is_dir() {
             self.retries.insert(state.directory.to_path_buf(), Instant::now());

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::Registry;
+use super::{GIVE_UP_AFTER, Registry};
 use crate::{
     checkpoint::FileEntry,
     discover::Source,
@@ -29,7 +29,7 @@ impl Registry {
         directory: &Path,
         taken: &HashSet<InodeKey>,
     ) {
-        if recovery::is_settled(&entry) && entry.ended {
+        if recovery::is_settled(&entry, &self.setup.sinks) && entry.ended {
             self.remember_done(&entry, source);
             return;
         }
@@ -80,6 +80,11 @@ impl Registry {
         let sinks = &self.setup.sinks;
         let account = FileAccount::recovered(entry, identity, Arc::clone(source), &path, sinks);
         account.ended.store(true, Ordering::Release);
+        for (name, sink) in sinks.iter().zip(&account.sinks) {
+            if !entry.sinks.contains_key(name) {
+                sink.exclude();
+            }
+        }
         self.setup.accounts.insert(Arc::new(account));
         if let Some(state) = self.sources.get_mut(&source.path) {
             state.note(entry.id, Some(Instant::now()));
@@ -98,13 +103,24 @@ impl Registry {
             }
             self.count_strangers();
         }
+        if !self.complete && self.give_up_at.is_none() && self.parked.is_empty() {
+            self.complete = true;
+            self.tell(Command::Complete);
+        }
+    }
+
+    /// Looks for files again that are known and that nobody holds.
+    pub(super) fn look_for(&mut self, entry: FileEntry) {
+        self.unclaimed.put_back(entry);
+        self.give_up_at.get_or_insert(Instant::now() + GIVE_UP_AFTER);
     }
 
     /// A file is gone, with whatever was not settled of it.
     fn lose(&mut self, mut entry: FileEntry) {
         // What was written after the last look at it, the kernel may know.
         entry.size = entry.size.max(self.final_size(entry.id).unwrap_or(0));
-        self.tell(Command::Lose(Box::new(entry), Reason::DeletedWhileDown));
+        let reason = if self.complete { Reason::DeletedUnseen } else { Reason::DeletedWhileDown };
+        self.tell(Command::Lose(Box::new(entry), reason));
     }
 
     /// Tells the settling thread, which is gone only when the agent is going down.

@@ -111,6 +111,8 @@ pub struct Registry {
     next_tail: u64,
     scanning: bool,
     give_up_at: Option<Instant>,
+    /// Whatever the checkpoint knew has been found or given up.
+    complete: bool,
     while_down: departed::WhileDown,
 }
 
@@ -202,6 +204,7 @@ impl Registry {
             next_tail: 0,
             scanning: true,
             give_up_at: None,
+            complete: false,
             while_down: departed::WhileDown::default(),
         };
         for entry in former {
@@ -282,7 +285,9 @@ impl Registry {
         }
         self.adopted = HashMap::new();
         self.scanning = false;
-        self.give_up_at = Some(Instant::now() + GIVE_UP_AFTER);
+        let nothing_missing = self.unclaimed.is_empty() && self.while_down.is_empty();
+        let wait = if nothing_missing { Duration::ZERO } else { GIVE_UP_AFTER };
+        self.give_up_at = Some(Instant::now() + wait);
         tracing::info!(
             sources = self.sources.len(),
             files = self.held.len(),
