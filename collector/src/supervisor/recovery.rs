@@ -192,12 +192,17 @@ pub fn identity_of(entry: &FileEntry) -> Identity {
 /// Opens the file of an entry by its handle, wherever it was moved on the filesystem of `near`.
 /// `taken`: files that are somebody's already.
 pub fn reopen(entry: &FileEntry, near: &Path, taken: &HashSet<InodeKey>) -> Option<Arc<File>> {
-    let (kind, bytes) = entry.handle.as_ref()?;
+    by_handle(&identity_of(entry), near, taken)
+}
+
+/// Opens a file by its handle, wherever it was moved on the filesystem of `near`.
+pub fn by_handle(identity: &Identity, near: &Path, taken: &HashSet<InodeKey>) -> Option<Arc<File>> {
+    let (kind, bytes) = identity.handle.as_ref()?;
     let near = File::open(near).ok()?;
     let file = sys::open_by_handle(&near, *kind, bytes).ok()?;
     let key = identity::look(&file).ok()?.key;
-    let is_it = key.inode == entry.inode && !taken.contains(&key);
-    (is_it && [key.born_ns, 0].contains(&entry.born_ns)).then(|| Arc::new(file))
+    let is_it = key.inode == identity.key.inode && !taken.contains(&key);
+    (is_it && [key.born_ns, 0].contains(&identity.key.born_ns)).then(|| Arc::new(file))
 }
 
 /// Whether nothing of it is left to be read or sent to those of its sinks that are among `sinks`, as

@@ -10,6 +10,7 @@ mod identity;
 mod input;
 mod isolation;
 mod kernel;
+mod late;
 mod ledger;
 mod receiver;
 mod refused;

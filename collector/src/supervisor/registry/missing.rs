@@ -29,7 +29,8 @@ impl Registry {
         directory: &Path,
         taken: &HashSet<InodeKey>,
     ) {
-        if recovery::is_settled(&entry, &self.setup.sinks) && entry.ended {
+        let grown = self.final_size(entry.id).is_some_and(|size| size > entry.size);
+        if recovery::is_settled(&entry, &self.setup.sinks) && entry.ended && !grown {
             self.remember_done(&entry, source);
             return;
         }

@@ -6,6 +6,7 @@
 
 mod departed;
 mod directories;
+mod dormant;
 mod events;
 mod held;
 mod list;
@@ -161,6 +162,16 @@ impl Still {
         Self { size: look.size, modified_ns }
     }
 
+    /// Of a file that has no name any more, or none that is known.
+    fn unnamed(size: u64) -> Self {
+        Self { size, modified_ns: None }
+    }
+
+    /// Whether it is the same file with as many bytes or more.
+    fn may_have_grown(self, look: &Look) -> bool {
+        self.is(look) || self.modified_ns.is_none() && self.size <= look.size
+    }
+
     /// Whether the file is as it was, as far as is known.
     fn is(self, look: &Look) -> bool {
         let Self { size, modified_ns } = Self::of(look);
@@ -290,7 +301,7 @@ impl Registry {
         self.give_up_at = Some(Instant::now() + wait);
         tracing::info!(
             sources = self.sources.len(),
-            files = self.held.len(),
+            files = self.held.awake(),
             directories = self.directories.len(),
             "The first look for logs is done."
         );
@@ -327,7 +338,7 @@ impl Registry {
 
     fn publish(&self) {
         let metrics = &self.setup.metrics;
-        metrics.open_files.set(self.held.len() as i64);
+        metrics.open_files.set(self.held.awake() as i64);
         metrics.sources.set(self.sources.len() as i64);
     }
 }

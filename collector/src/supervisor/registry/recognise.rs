@@ -161,7 +161,9 @@ impl Registry {
         // From the latest on, so that each knows which held file comes after it.
         for found in found.into_iter().rev() {
             if let Ok(key) = identity::look_at(&found.path).map(|look| look.key) {
-                if let Some(token) = self.held.find(&key) {
+                if let Some(token) = self.held.find(&key)
+                    && self.held.get(token).is_some_and(|held| !held.dormant)
+                {
                     before = Some(token);
                 }
                 if let Some(file) = opened.get_mut(&key) {
@@ -200,12 +202,18 @@ impl Registry {
         let look = identity::look_at(&found.path).map_err(fail)?;
         if let Some(token) = self.held.find(&look.key) {
             self.named(token, &found);
+            self.look_closer(token);
             return Ok(None);
         }
         match self.inodes.get(&look.key).copied() {
-            Some(Inode::Done(id, still)) if still.is(&look) => {
+            Some(Inode::Done(id, still)) if found.gzip && still.is(&look) => {
                 self.present(&found.source.path, id);
                 return Ok(None);
+            }
+            Some(Inode::Done(id, still)) if !found.gzip && still.may_have_grown(&look) => {
+                if self.know_again(&look, id, &found) {
+                    return Ok(None);
+                }
             }
             Some(Inode::Ignored(still)) if still.is(&look) && found.only_if_known => {
                 return Ok(None);
@@ -302,12 +310,13 @@ impl Registry {
         let live = found.role == Role::Live && *held.source() == found.source.path;
         let (was_gone, was_live) = (held.gone, held.live);
         (held.gone, held.live) = (false, live);
+        let dormant = held.dormant;
         let (source, id) = (Arc::clone(held.source()), held.account.id);
         if moved {
             held.account.rename(&found.path);
             let _the_same = self.watch_held(token);
         }
-        if was_gone || was_live != live {
+        if !dormant && (was_gone || was_live != live) {
             self.send(&source, |tail| Message::Named(tail, token, live));
         }
         self.present(&source, id);
