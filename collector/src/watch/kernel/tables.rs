@@ -115,14 +115,9 @@ impl Tables {
     pub(super) fn leave_slot(&mut self, number: u32) {
         let Slot { inode, device, generation, .. } = self.slots.slot(number);
         let key = Key { inode, device, generation };
-        if self.has(number, key) {
+        if self.known.get(&key, 0).is_ok_and(|known| known == number) {
             self.leave(key);
         }
-    }
-
-    /// Whether an inode's slot is this one.
-    pub(super) fn has(&self, number: u32, key: Key) -> bool {
-        self.known.get(&key, 0).is_ok_and(|known| known == number)
     }
 
     /// Keeps a directory's path.
