@@ -62,7 +62,7 @@ reasons! {
     DeletedWhileDown, Lost, "deleted_while_down",
         "deleted while no agent ran";
     DeletedUnseen, Lost, "deleted_unseen",
-        "born and deleted between two looks, as the kernel watch saw";
+        "written and deleted between two looks, as far as the kernel watch or a last look tells";
     DamagedGzip, Lost, "damaged_gzip",
         "in a compressed file that could not be unpacked to its end";
 }

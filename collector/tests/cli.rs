@@ -230,7 +230,6 @@ fn checkpoint(state: &Path, log: &Path) {
         epoch: 0,
         fingerprint: 0,
         fingerprint_len: 0,
-        crc: 0,
         size: 4,
         ended: false,
         sinks: [(

@@ -8,12 +8,6 @@ pub(super) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// For `skip_serializing_if`.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-pub(super) fn is_zero_crc(value: &u32) -> bool {
-    *value == 0
-}
-
 /// A file's id as sixteen hex digits.
 pub(super) mod hex_id {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -79,21 +73,20 @@ pub(super) mod name {
 pub(super) mod handle {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::read::sys::Handle;
+    type Handle = Option<(i32, Box<[u8]>)>;
 
     pub(crate) fn serialize<S: Serializer>(
-        handle: &Option<Handle>,
+        handle: &Handle,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let written = handle.as_ref().map(|handle| (handle.kind(), hex(handle.bytes())));
-        written.serialize(serializer)
+        handle.as_ref().map(|(kind, bytes)| (kind, hex(bytes))).serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Option<Handle>, D::Error> {
+    ) -> Result<Handle, D::Error> {
         let written = <Option<(i32, String)>>::deserialize(deserializer)?;
-        Ok(written.and_then(|(kind, text)| Some(Handle::new(kind, &unhex(&text)?))))
+        Ok(written.and_then(|(kind, text)| Some((kind, unhex(&text)?))))
     }
 
     fn hex(bytes: &[u8]) -> String {

@@ -4,14 +4,13 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use super::{
     AgeKey, Found, Listing, Role, Source,
-    entries::{Entry, Kind},
+    entries::{self, Entry, Kind},
     former,
 };
 
 /// Collects the live files that `source_of` answers a source for (by name), and their former files.
 ///
-/// A compressed file beside a file of its name without `.gz` is listed too: it may be a copy that is
-/// still being written, or have another content.
+/// A compressed file beside its uncompressed original is left out: it may still be being written.
 pub(super) fn collect(
     directory: &Path,
     entries: &[Entry],
@@ -35,7 +34,9 @@ pub(super) fn collect(
         };
         if !gzip && let Some(source) = source_of(name) {
             listing.files.push(found(source, Role::Live));
-        } else if let Some((source, key)) = former_of(stem, &mut source_of) {
+        } else if !(gzip && entries::has_file(entries, stem))
+            && let Some((source, key)) = former_of(stem, &mut source_of)
+        {
             listing.files.push(found(source, Role::Rotated(key)));
         }
     }

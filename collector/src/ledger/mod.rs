@@ -22,7 +22,6 @@ use crate::{
     checkpoint::{FileEntry, Offset},
     discover::Source,
     read::{
-        checksum::Checksum,
         guard::Guard,
         identity::{FileId, Fingerprint, Identity},
         zeros,
@@ -65,10 +64,7 @@ pub struct FileAccount {
 struct Changing {
     /// None: the source's own.
     path: Option<Box<Path>>,
-    fingerprint: u64,
-    fingerprint_len: u16,
-    /// 0: not known.
-    crc: u32,
+    fingerprint: Fingerprint,
     file: Weak<File>,
 }
 
@@ -116,9 +112,7 @@ impl FileAccount {
             sinks: (0..sinks).map(|_| SinkAccount::default()).collect(),
             changing: Mutex::new(Changing {
                 path,
-                fingerprint: 0,
-                fingerprint_len: 0,
-                crc: 0,
+                fingerprint: Fingerprint::default(),
                 file: Weak::new(),
             }),
         }
@@ -147,11 +141,9 @@ impl FileAccount {
             sink.read_guard.store(offset.guard.to_bits(), Ordering::Relaxed);
             sink.settled_guard.store(offset.guard.to_bits(), Ordering::Relaxed);
         }
-        let mut changing = account.changing();
-        (changing.fingerprint, changing.fingerprint_len) =
-            (entry.fingerprint, entry.fingerprint_len);
-        changing.crc = entry.crc;
-        drop(changing);
+        let fingerprint =
+            Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() };
+        account.changing().fingerprint = fingerprint;
         account
     }
 
@@ -212,30 +204,12 @@ impl FileAccount {
 
     /// The hash of its first bytes.
     pub fn fingerprint(&self) -> Fingerprint {
-        let changing = self.changing();
-        Fingerprint { hash: changing.fingerprint, len: changing.fingerprint_len.into() }
+        self.changing().fingerprint
     }
 
     /// Its first bytes have this hash.
     pub fn set_fingerprint(&self, fingerprint: Fingerprint) {
-        let mut changing = self.changing();
-        // No more than `FINGERPRINT_BYTES`.
-        (changing.fingerprint, changing.fingerprint_len) =
-            (fingerprint.hash, fingerprint.len as u16);
-        self.stale.store(true, Ordering::Release);
-    }
-
-    /// What a compressed copy of all that was seen has in its trailer, once that is known. Of a file
-    /// that grew since, it is nobody's.
-    pub fn checksum(&self) -> Option<Checksum> {
-        let crc = self.changing().crc;
-        let length = self.seen.load(Ordering::Acquire) as u32;
-        (crc != 0).then_some(Checksum { crc, length })
-    }
-
-    /// The CRC-32 of all that was seen.
-    pub fn set_crc(&self, crc: u32) {
-        self.changing().crc = crc;
+        self.changing().fingerprint = fingerprint;
         self.stale.store(true, Ordering::Release);
     }
 
@@ -268,9 +242,9 @@ impl FileAccount {
             born_ns: key.born_ns,
             handle: self.identity.handle.clone(),
             epoch: self.epoch,
-            fingerprint: changing.fingerprint,
-            fingerprint_len: changing.fingerprint_len,
-            crc: changing.crc,
+            fingerprint: changing.fingerprint.hash,
+            // No more than `FINGERPRINT_BYTES`.
+            fingerprint_len: changing.fingerprint.len as u16,
             size: self.seen.load(Ordering::Acquire),
             ended: self.ended.load(Ordering::Acquire),
             sinks: sink_names

@@ -16,7 +16,6 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::ahead::{Ahead, LookedThrough};
 use super::{
-    checksum::Finished,
     content::Piece,
     cursor::Cursor,
     encodings::Encodings,
@@ -53,8 +52,10 @@ pub enum Message {
     Open(TailId, Box<Tail>),
     /// Another file of a source, later than all before, or older than the one named.
     Append(TailId, LogFile, Option<FileToken>),
-    /// These may have unread bytes.
-    Wake(Vec<TailId>),
+    /// These files may have unread bytes; the null token stands for all of a source.
+    Wake(Vec<(TailId, FileToken)>),
+    /// A file that was let go has grown.
+    Return(TailId, LogFile),
     /// A file lost its last collected name.
     Gone(TailId, FileToken),
     /// A file has a collected name (again); whether it is the live one's.
@@ -101,8 +102,6 @@ pub struct Setup {
     pub registrations: Sender<Registration>,
     /// What the registry is told. Followed by a call of `nudge`.
     pub feedback: Sender<Feedback>,
-    /// For the checksums of finished files.
-    pub checksums: Sender<Finished>,
     /// Makes the registry look at its feedback.
     pub nudge: Box<dyn Fn() + Send>,
     /// Counts.
@@ -223,7 +222,17 @@ impl Reader {
                 });
                 self.enqueue(id);
             }
-            Message::Wake(ids) | Message::Registered(ids) => {
+            Message::Wake(files) => {
+                for (id, token) in files {
+                    self.with_tail(id, |tail| tail.hint(token));
+                    self.enqueue(id);
+                }
+            }
+            Message::Return(id, file) => {
+                self.with_tail(id, |tail| tail.take_back(file));
+                self.enqueue(id);
+            }
+            Message::Registered(ids) => {
                 for id in ids {
                     self.enqueue(id);
                 }
@@ -270,9 +279,7 @@ impl Reader {
     fn visit(&mut self, id: TailId) {
         let Some(mut tail) = self.tails.remove(&id) else { return };
         tail.queued = false;
-        for file in tail.late_writes() {
-            tail.append(file, None);
-        }
+        tail.return_to_late_writes(Instant::now());
         let mut again = false;
         for sink in 0..self.sinks.len() {
             if tail.cursors[sink].stalled {
@@ -475,9 +482,15 @@ impl Reader {
     ) -> Option<Turn> {
         let cursor = &tail.cursors[sink];
         let (index, offset) = (cursor.index, cursor.offset);
-        match tail.at_end(index, offset + line.len() as u64, Instant::now()) {
+        let size = offset + line.len() as u64;
+        match tail.at_end(index, size, line.len(), Instant::now()) {
             AtEnd::Stay => Some(Turn::Idle),
             AtEnd::Later(at) => Some(Turn::Later(at)),
+            AtEnd::Pass(at) => {
+                tail.cursors[sink].leave(&file.account);
+                self.look_again(id, tail, at);
+                None
+            }
             AtEnd::Next => {
                 if !self.flush(id, tail, sink, file, (line, false)) {
                     return Some(Turn::Stalled);
@@ -584,13 +597,11 @@ impl Reader {
             if tail.files().any(|other| other.token == file.token) {
                 continue;
             }
-            if let Some(plain) = file.content.plain() {
-                let finished = (Arc::clone(plain), Arc::clone(&file.account));
-                let _going_down = self.setup.checksums.send(finished);
-            }
             self.tell(Feedback::Released(file.token, file.account));
         }
-        if tail.has_waiting_files() {
+        if tail.is_hinted() {
+            self.look_again(id, tail, Instant::now());
+        } else if tail.has_waiting_files() {
             self.look_again(id, tail, Instant::now() + LINGER);
         }
     }

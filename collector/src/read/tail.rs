@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+mod late;
+
 use super::{content::Content, cursor::Cursor, identity};
 use crate::{
     discover::Source,
@@ -52,6 +54,12 @@ pub struct Slot {
     pub truncated: bool,
     /// Its unterminated remainder has been delivered.
     pub finished: bool,
+    /// It was left behind and has grown: this is its second place, before the file being read now.
+    again: bool,
+    /// It may have been written to since the last look at it.
+    hinted: bool,
+    /// It was passed by although a line without its end stands in it.
+    passed: bool,
 }
 
 /// One source's files and one cursor per sink.
@@ -80,13 +88,17 @@ pub enum AtEnd {
     Later(Instant),
     /// Go on to the next file.
     Next,
+    /// Go on to the next file, and leave the line that has no end yet where it is until then.
+    Pass(Instant),
     /// This was the source's last file: flush what is left and be done with it.
     Finish,
 }
 
 impl Slot {
     fn new(file: LogFile) -> Self {
-        Self { file, gone: None, quiet: (0, None), truncated: false, finished: false }
+        let (gone, quiet, truncated, finished) = (None, (0, None), false, false);
+        let (again, hinted, passed) = (false, false, false);
+        Self { file, gone, quiet, truncated, finished, again, hinted, passed }
     }
 }
 
@@ -182,8 +194,9 @@ impl Tail {
         }
     }
 
-    /// What to do at the end of the file at `index`, of which `size` bytes were there.
-    pub fn at_end(&mut self, index: u64, size: u64, now: Instant) -> AtEnd {
+    /// What to do at the end of the file at `index`, of which `size` bytes were there, `rest` of them
+    /// of a line without its end.
+    pub fn at_end(&mut self, index: u64, size: u64, rest: usize, now: Instant) -> AtEnd {
         let (successor, closed) = (self.has_successor(index), self.closed);
         let Some(slot) = self.slot(index) else { return AtEnd::Stay };
         let file = slot.file.content.plain();
@@ -194,6 +207,12 @@ impl Tail {
             slot.quiet = (size, Some(now));
         }
         let since = slot.quiet.1.unwrap_or(now);
+        if slot.again && successor {
+            // Its writer may go on for hours, and so does whoever writes the files behind it.
+            let wait = rest > 0 && now.saturating_duration_since(since) < ROTATION_GRACE;
+            slot.passed |= wait;
+            return if wait { AtEnd::Pass(since + ROTATION_GRACE) } else { AtEnd::Next };
+        }
         let grace = match (successor, slot.gone, file) {
             (true, _, _) => ROTATION_GRACE,
             // It can grow no more, but its successor may be about to be handed over: a message
@@ -214,33 +233,6 @@ impl Tail {
         if successor { AtEnd::Next } else { AtEnd::Finish }
     }
 
-    /// Files that were left behind and written to afterwards: to be read once more.
-    pub fn late_writes(&mut self) -> Vec<LogFile> {
-        let reached = self.cursors.iter().map(|cursor| cursor.index).min().unwrap_or(0);
-        let mut late = Vec::new();
-        for (at, slot) in self.slots.iter_mut().enumerate() {
-            if self.first + at as u64 >= reached || slot.truncated {
-                continue;
-            }
-            let Some(Ok(look)) = slot.file.content.plain().map(|file| identity::look(file)) else {
-                continue;
-            };
-            // Not the size seen: others look at it too, and a slower sink may have read further.
-            let reads =
-                || slot.file.account.sinks.iter().map(|sink| sink.read.load(Ordering::Acquire));
-            // Shorter than what was read of it: it was truncated, and may be written anew.
-            let shorter = reads().max().is_some_and(|read| look.size < read);
-            if shorter || reads().min().is_some_and(|read| look.size > read) {
-                slot.file.account.ended.store(false, Ordering::Release);
-                slot.file.account.see(look.size);
-                // This place is done with; the file gets another one.
-                slot.truncated = true;
-                late.push(LogFile { live: false, ..slot.file.clone() });
-            }
-        }
-        late
-    }
-
     /// Takes out the first files that nobody needs any more: left behind by every cursor, quiet
     /// for long enough, settled to the last byte.
     pub fn release(&mut self, now: Instant) -> Vec<LogFile> {
@@ -257,6 +249,11 @@ impl Tail {
                 || now.saturating_duration_since(since) >= LINGER
                 || slot.file.content.plain().is_some_and(|file| is_old(file, LINGER));
             if !quiet || !slot.file.account.is_settled() {
+                break;
+            }
+            if self.slots[0].has_grown() {
+                // Written to since the last look: it is not done with.
+                self.slots[0].hinted = true;
                 break;
             }
             let slot = self.slots.remove(0);
@@ -279,13 +276,13 @@ fn is_old(file: &std::fs::File, grace: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write};
+    use std::fs;
 
     use super::*;
     use crate::{
         decode::{Decoder, Limits},
         discover::Format,
-        read::{content::gzip_bytes, guard::Guard, identity::Identity},
+        read::{content::gzip_bytes, identity::Identity},
     };
 
     fn tail(dir: &std::path::Path) -> Tail {
@@ -326,10 +323,10 @@ mod tests {
         let mut tail = tail(dir.path());
         tail.append(file(&tail, dir.path(), 1, true, false), None);
         let now = Instant::now();
-        assert_eq!(tail.at_end(0, 40, now), AtEnd::Later(now + DELETED_GRACE));
+        assert_eq!(tail.at_end(0, 40, 0, now), AtEnd::Later(now + DELETED_GRACE));
         let successor = file(&tail, dir.path(), 2, false, true);
         tail.append(successor, None);
-        assert_eq!(tail.at_end(0, 40, now), AtEnd::Next);
+        assert_eq!(tail.at_end(0, 40, 0, now), AtEnd::Next);
     }
 
     #[test]
@@ -338,8 +335,8 @@ mod tests {
         let mut tail = tail(dir.path());
         tail.append(file(&tail, dir.path(), 1, true, false), None);
         let now = Instant::now();
-        tail.at_end(0, 40, now);
-        assert_eq!(tail.at_end(0, 40, now + DELETED_GRACE), AtEnd::Finish);
+        tail.at_end(0, 40, 0, now);
+        assert_eq!(tail.at_end(0, 40, 0, now + DELETED_GRACE), AtEnd::Finish);
     }
 
     #[test]
@@ -348,32 +345,11 @@ mod tests {
         let mut tail = tail(dir.path());
         tail.append(file(&tail, dir.path(), 1, false, true), None);
         let now = Instant::now();
-        assert_eq!(tail.at_end(0, 40, now), AtEnd::Stay);
-        assert_eq!(tail.at_end(0, 40, now + RENAMED_GRACE * 2), AtEnd::Stay);
+        assert_eq!(tail.at_end(0, 40, 0, now), AtEnd::Stay);
+        assert_eq!(tail.at_end(0, 40, 0, now + RENAMED_GRACE * 2), AtEnd::Stay);
         tail.append(file(&tail, dir.path(), 2, false, true), None);
-        assert!(matches!(tail.at_end(0, 41, now), AtEnd::Later(_)));
-        assert_eq!(tail.at_end(0, 41, now + ROTATION_GRACE), AtEnd::Next);
-    }
-
-    #[test]
-    fn a_late_write_is_read_although_its_size_was_seen_already() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut tail = tail(dir.path());
-        for token in [1, 2] {
-            tail.append(file(&tail, dir.path(), token, false, token == 2), None);
-        }
-        let first = tail.files().next().cloned().unwrap();
-        let size = fs::metadata(dir.path().join("file-1")).unwrap().len();
-        first.account.see(size);
-        first.account.sinks[0].read_to(size, Guard::NONE);
-        tail.cursors[0].index = 1;
-        assert!(tail.late_writes().is_empty());
-        let path = dir.path().join("file-1");
-        fs::OpenOptions::new().append(true).open(path).unwrap().write_all(b"late").unwrap();
-        first.account.hold(first.content.plain().unwrap());
-        first.account.refresh();
-        assert_eq!(tail.late_writes().len(), 1);
-        assert!(tail.late_writes().is_empty(), "it was handed out already");
+        assert!(matches!(tail.at_end(0, 41, 0, now), AtEnd::Later(_)));
+        assert_eq!(tail.at_end(0, 41, 0, now + ROTATION_GRACE), AtEnd::Next);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! SIGHUP reads the configuration again (validate, then swap; the old one stays on error).
 
 mod books;
-mod evidence;
 pub mod pipeline;
 mod recovery;
 pub mod registry;

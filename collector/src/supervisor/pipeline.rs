@@ -35,7 +35,6 @@ use crate::{
     ledger::{Accounts, report::Totals},
     metrics::{Metrics, SinkMetrics},
     read::{
-        checksum::{self, Finished},
         cursor::Cursor,
         reader::{Feedback, Message, Reader, Registration, Setup},
         tail::LogFile,
@@ -120,7 +119,6 @@ impl Pipeline {
             Discovery::new(config, &OwnOutputs::detect(config)).map_err(RunError::discover)?;
         let (registrations_in, registrations) = unbounded();
         let (feedback_in, feedback) = unbounded();
-        let checksums = checksum::start().map_err(RunError::Start)?;
         let (commands_in, commands) = unbounded();
         let last_commit_ms = Arc::new(AtomicU64::new(crate::ledger::now_ms()));
         let settler = Settler {
@@ -141,7 +139,6 @@ impl Pipeline {
             outlets: &outlets,
             registrations: &registrations_in,
             feedback: &feedback_in,
-            checksums: &checksums,
             waker: &waker,
             metrics,
             accounts: &accounts,
@@ -154,7 +151,6 @@ impl Pipeline {
             watcher,
             readers: addresses.clone(),
             feedback,
-            checksums: checksums.clone(),
             settler: commands_in.clone(),
             stopping: Arc::clone(&stopping),
             accounts: Arc::clone(&accounts),
@@ -225,7 +221,6 @@ struct Wiring<'a> {
     outlets: &'a [Outlet],
     registrations: &'a Sender<Registration>,
     feedback: &'a Sender<Feedback>,
-    checksums: &'a Sender<Finished>,
     waker: &'a Waker,
     metrics: &'a Arc<Metrics>,
     accounts: &'a Arc<Accounts>,
@@ -309,7 +304,6 @@ fn start_readers(
             outlets: wiring.outlets.to_vec(),
             registrations: wiring.registrations.clone(),
             feedback: wiring.feedback.clone(),
-            checksums: wiring.checksums.clone(),
             nudge: Box::new(move || waker.wake()),
             metrics: Arc::clone(wiring.metrics),
             accounts: Arc::clone(wiring.accounts),

@@ -197,7 +197,7 @@ impl Settler {
     /// reads it notes the size.
     fn refresh(&self, unsaved: &mut Unsaved) {
         for account in self.books.accounts.all() {
-            if account.ended.load(Ordering::Acquire) && !account.stale.load(Ordering::Acquire) {
+            if account.ended.load(Ordering::Acquire) {
                 continue;
             }
             let before = account.seen.load(Ordering::Acquire);

@@ -13,7 +13,7 @@ use std::{
     num::NonZeroU64,
     os::fd::AsFd,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -117,7 +117,8 @@ struct Watched {
     /// Where it is called what; `None`: adrift (moved away, removed, or its directory is no longer
     /// watched), and therefore polled until it is registered again. The kernel needs no name.
     place: Option<(DirToken, Box<OsStr>)>,
-    file: Arc<File>,
+    /// Where nobody holds it open any more, it is looked at under its name.
+    file: Weak<File>,
     mode: Mode,
     bell: Option<Bell>,
     state: Option<FileState>,
@@ -241,12 +242,16 @@ impl Watcher for Combined {
         token: FileToken,
         directory: DirToken,
         name: &OsStr,
-        file: &Arc<File>,
+        file: Option<&Arc<File>>,
         id: FileId,
     ) -> Option<Bell> {
-        let bell = if let Some(known) =
-            self.files.get(token).filter(|known| Arc::ptr_eq(&known.file, file))
-        {
+        let held = file.map(Arc::downgrade);
+        let mut state = file.and_then(|file| FileState::of(file));
+        let bell = if let Some(known) = self.files.get_mut(token) {
+            if let Some(held) = &held {
+                known.file = held.clone();
+            }
+            state = state.or(known.state);
             let bell = known.bell.clone();
             if let Some(kernel) = &mut self.kernel {
                 kernel.name_file(token, id);
@@ -260,8 +265,9 @@ impl Watcher for Combined {
             bell
         } else {
             self.forget_file(token, true);
-            let kernel = self.kernel.as_mut().filter(|kernel| kernel.covers(file));
-            kernel.map(|kernel| kernel.add_file(token, id, file))
+            let covered = |kernel: &&mut Kernel| file.is_some_and(|file| kernel.covers(file));
+            let kernel = self.kernel.as_mut().filter(covered);
+            kernel.zip(file).map(|(kernel, file)| kernel.add_file(token, id, file))
         };
         let mut place = None;
         if let Some(into) = self.directories.get_mut(directory) {
@@ -281,13 +287,17 @@ impl Watcher for Combined {
         };
         let pace = self.pace();
         let look = Look::File(token, pace.look);
-        let (file, state) = (Arc::clone(file), FileState::of(file));
+        let file = held.unwrap_or_default();
         let watched = Watched { place, file, mode, bell: bell.clone(), state, pace };
         self.files.insert(token, watched);
         self.count(mode, 1);
         self.schedule.admit(look, Instant::now(), self.interval(mode));
         self.queued.push(Event::Written(token));
         bell
+    }
+
+    fn last_size(&self, token: FileToken) -> Option<u64> {
+        self.files.get(token)?.state.map(|state| state.size())
     }
 
     fn unwatch_file(&mut self, token: FileToken) {
@@ -458,8 +468,18 @@ impl Combined {
         if file.pace.look != look {
             return;
         }
-        let state = FileState::of(&file.file);
-        if state != file.state {
+        let state = match (file.file.upgrade(), &file.place) {
+            (Some(open), _) => FileState::of(&open),
+            (None, Some((directory, name))) => {
+                let directory = self.directories.get(*directory);
+                directory.and_then(|directory| FileState::at(&directory.path.join(&**name)))
+            }
+            (None, None) => file.state,
+        };
+        if state.zip(file.state).is_some_and(|(now, before)| !now.is_same_file(before)) {
+            // Another file bears its name now: its own state stays, until it is found again.
+            self.queued.push(Event::Written(token));
+        } else if state != file.state {
             file.state = state;
             file.pace.changed = at;
             self.queued.push(Event::Written(token));

@@ -5,7 +5,8 @@
 //! lines. What a better mechanism cannot cover (filesystem, watch limit, queue overflow, network
 //! filesystem) falls back to a lesser one, is said once and shows in a metric.
 //!
-//! It reads no log and opens no file; the descriptors it looks at are the registry's.
+//! It reads no log and keeps none open: it looks at the readers' descriptors, and at a file that
+//! nobody holds open by its name.
 
 use std::{
     ffi::OsStr,
@@ -102,15 +103,18 @@ pub trait Watcher: Send {
     /// same token renames it (a rotation). A new file or name is reported as written once by the
     /// next wait, so nothing written meanwhile is overlooked; a repeated registration is free. `id`
     /// names the file's present life. Where a bell is returned, it must be set at the file's end:
-    /// nothing is reported of it otherwise.
+    /// nothing is reported of it otherwise. A watcher keeps no file open: one that nobody else holds
+    /// (or that comes without a descriptor) is looked at under its name.
     fn watch_file(
         &mut self,
         token: FileToken,
         directory: DirToken,
         name: &OsStr,
-        file: &Arc<File>,
+        file: Option<&Arc<File>>,
         id: FileId,
     ) -> Option<Bell>;
+    /// The file's size at the last look at it.
+    fn last_size(&self, token: FileToken) -> Option<u64>;
     /// Forgets a file.
     fn unwatch_file(&mut self, token: FileToken);
     /// Blocks until something happened, `timeout` passed or the waker was used; appends events

@@ -33,8 +33,9 @@ const GROUP: u64 = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileState {
     size: u64,
-    modified: Stamp,
-    changed: Stamp,
+    inode: u64,
+    /// A hash of when it was modified and changed.
+    times: u64,
 }
 
 /// Nanoseconds since the epoch, for comparing: some centuries from now it begins anew.
@@ -43,12 +44,30 @@ type Stamp = i64;
 impl FileState {
     /// Now; `None` if the kernel does not say (a network filesystem that went away).
     pub(super) fn of(file: &File) -> Option<Self> {
-        let about = file.metadata().ok()?;
-        Some(Self {
-            size: about.size(),
-            modified: stamp(about.mtime(), about.mtime_nsec()),
-            changed: stamp(about.ctime(), about.ctime_nsec()),
-        })
+        Some(Self::from(&file.metadata().ok()?))
+    }
+
+    /// The same of a file that nobody holds open, by its path; `None` if that leads to none.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        let about = fs::symlink_metadata(path).ok()?;
+        about.is_file().then(|| Self::from(&about))
+    }
+
+    /// Whether both are of one file.
+    pub(super) fn is_same_file(self, other: Self) -> bool {
+        self.inode == other.inode
+    }
+
+    /// Bytes.
+    pub(super) fn size(self) -> u64 {
+        self.size
+    }
+
+    fn from(about: &Metadata) -> Self {
+        let modified = stamp(about.mtime(), about.mtime_nsec());
+        let changed = stamp(about.ctime(), about.ctime_nsec());
+        let times = FixedState::with_seed(0).hash_one((modified, changed));
+        Self { size: about.size(), inode: about.ino(), times }
     }
 }
 

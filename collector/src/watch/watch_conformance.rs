@@ -69,6 +69,9 @@ watch_conformance! {
     a_renamed_file_is_noticed_before_it_is_registered_again,
     a_replaced_file_and_its_successor_are_told_apart,
     a_removed_file_that_is_held_open_is_noticed,
+    a_file_that_nobody_holds_open_is_noticed,
+    a_file_that_nobody_holds_open_is_noticed_under_its_new_name,
+    a_closed_file_is_not_taken_for_the_one_that_has_its_name_now,
     a_file_written_before_its_registration_is_reported_once,
     registering_again_unchanged_reports_nothing,
     many_writes_are_one_event,
@@ -170,6 +173,42 @@ fn a_removed_file_that_is_held_open_is_noticed(under: Under) {
     bench.expect(Event::Written(*FILE));
 }
 
+fn a_file_that_nobody_holds_open_is_noticed(under: Under) {
+    let mut bench = Bench::with_file(under, "0.log");
+    bench.close_all();
+    bench.append("0.log", "late\n");
+    bench.expect(Event::Written(*FILE));
+    bench.append("0.log", "later\n");
+    bench.expect(Event::Written(*FILE));
+    bench.expect_nothing_but(&[]);
+}
+
+fn a_file_that_nobody_holds_open_is_noticed_under_its_new_name(under: Under) {
+    let mut bench = Bench::with_file(under, "0.log");
+    let mut writer = bench.open("0.log");
+    bench.close_all();
+    bench.rename("0.log", "0.log.1");
+    let name = OsStr::new("0.log.1");
+    let bell = bench.watcher.watch_file(*FILE, *DIRECTORY, name, None, FileId(1));
+    assert_eq!(bell.is_some(), matches!(under, Under::Kernel), "it keeps the bell it has");
+    bench.settle();
+    writer.write_all(b"late\n").unwrap();
+    bench.expect(Event::Written(*FILE));
+    bench.expect_nothing_but(&[Event::Directory(*DIRECTORY)]);
+}
+
+fn a_closed_file_is_not_taken_for_the_one_that_has_its_name_now(under: Under) {
+    let mut bench = Bench::with_file(under, "0.log");
+    bench.append("0.log", "line\n");
+    bench.expect(Event::Written(*FILE));
+    bench.close_all();
+    fs::write(bench.path("other"), "much more than that\n").unwrap();
+    bench.rename("other", "0.log");
+    std::thread::sleep(QUIET * 3);
+    bench.wait(QUIET, &mut Vec::new());
+    assert_ne!(bench.watcher.last_size(*FILE), Some(20));
+}
+
 fn a_file_written_before_its_registration_is_reported_once(under: Under) {
     let mut bench = Bench::new(under);
     bench.append("0.log", "early\n");
@@ -184,7 +223,7 @@ fn registering_again_unchanged_reports_nothing(under: Under) {
     let file = bench.watch(*FILE, "0.log");
     bench.settle();
     let _the_same =
-        bench.watcher.watch_file(*FILE, *DIRECTORY, OsStr::new("0.log"), &file, FileId(1));
+        bench.watcher.watch_file(*FILE, *DIRECTORY, OsStr::new("0.log"), Some(&file), FileId(1));
     bench.expect_nothing_but(&[]);
 }
 
@@ -355,7 +394,7 @@ fn names_that_are_no_text_are_watched(under: Under) {
     let name = OsStr::from_bytes(b"\xff\n\x1b[31m.log");
     fs::write(bench.dir().join(name), "").unwrap();
     let file = Arc::new(File::open(bench.dir().join(name)).unwrap());
-    let bell = bench.watcher.watch_file(*FILE, *DIRECTORY, name, &file, FileId(1));
+    let bell = bench.watcher.watch_file(*FILE, *DIRECTORY, name, Some(&file), FileId(1));
     bench.bells.extend(bell.map(|bell| (*FILE, bell)));
     bench.settle();
     fs::write(bench.dir().join(name), "line\n").unwrap();
@@ -369,6 +408,8 @@ struct Bench {
     metrics: Arc<Metrics>,
     /// What the files' reader would hold.
     bells: std::collections::HashMap<FileToken, Bell>,
+    /// As long as the readers would hold them.
+    held: Vec<Arc<File>>,
 }
 
 impl Bench {
@@ -404,7 +445,8 @@ impl Bench {
         let waker = Waker::new().unwrap();
         let combined = Combined::new(&config, kernel, inotify, waker, Arc::clone(&metrics));
         let bells = std::collections::HashMap::new();
-        let mut bench = Self { root, watcher: Box::new(combined), metrics, bells };
+        let held = Vec::new();
+        let mut bench = Self { root, watcher: Box::new(combined), metrics, bells, held };
         let dir = bench.dir();
         bench.watcher.watch_directory(*DIRECTORY, &dir.clone().into()).unwrap();
         bench
@@ -441,10 +483,22 @@ impl Bench {
     fn watch(&mut self, token: FileToken, name: &str) -> Arc<File> {
         let file = Arc::new(self.open(name));
         let name = OsStr::new(name);
-        let bell =
-            self.watcher.watch_file(token, *DIRECTORY, name, &file, FileId(token.data().as_ffi()));
+        let bell = self.watcher.watch_file(
+            token,
+            *DIRECTORY,
+            name,
+            Some(&file),
+            FileId(token.data().as_ffi()),
+        );
         self.bells.extend(bell.map(|bell| (token, bell)));
+        self.held.push(Arc::clone(&file));
         file
+    }
+
+    /// Nobody holds any file open from now on.
+    fn close_all(&mut self) {
+        self.settle();
+        self.held.clear();
     }
 
     /// Waits as the registry does; what was written is read by nobody, and its bell set again as
@@ -532,7 +586,7 @@ fn the_last_watch_is_used_and_the_next_directory_is_polled_and_counted() {
     bench.append("0.log", "");
     bench.watch(*FILE, "0.log");
     let file = Arc::new(File::create(second.join("1.log")).unwrap());
-    let bell = bench.watcher.watch_file(*OTHER, token, OsStr::new("1.log"), &file, FileId(2));
+    let bell = bench.watcher.watch_file(*OTHER, token, OsStr::new("1.log"), Some(&file), FileId(2));
     assert!(bell.is_none());
     assert_eq!(bench.gauges(), (0, 1, 1));
     bench.settle();
@@ -552,7 +606,10 @@ fn a_directory_is_taken_back_by_inotify_once_the_limit_allows() {
     let file = Arc::new(File::create(second.join("1.log")).unwrap());
     let name = OsStr::new("1.log");
     assert!(
-        bench.watcher.watch_file(*OTHER, DirToken::numbered(8), name, &file, FileId(2)).is_none()
+        bench
+            .watcher
+            .watch_file(*OTHER, DirToken::numbered(8), name, Some(&file), FileId(2))
+            .is_none()
     );
     assert_eq!(bench.gauges(), (0, 0, 1));
     bench.watcher.unwatch_directory(*DIRECTORY);

@@ -2,7 +2,6 @@
 //! starved. One test binary; a module per kind of trouble.
 #![expect(clippy::unwrap_used, reason = "the whole crate is tests")]
 
-mod copies;
 mod crash;
 mod doctor;
 mod harness;
@@ -11,6 +10,7 @@ mod identity;
 mod input;
 mod isolation;
 mod kernel;
+mod late;
 mod ledger;
 mod receiver;
 mod refused;

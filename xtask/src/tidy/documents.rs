@@ -147,14 +147,15 @@ fn guarantees(document: &str) -> Vec<(usize, String)> {
     items
 }
 
-/// Functions with a test attribute, or listed in `in_every_mode!`, which makes tests of them.
+/// Functions with a test attribute, or listed in `in_every_mode!` or `watch_conformance!`, which make
+/// tests of them.
 fn test_names(source: &str) -> Vec<&str> {
     let (mut names, mut attribute, mut listed) = (Vec::new(), false, false);
     for line in source.lines().map(str::trim) {
-        if line == "in_every_mode!(" {
+        if matches!(line, "in_every_mode!(" | "watch_conformance! {") {
             listed = true;
         } else if listed {
-            listed = line != ");";
+            listed = !matches!(line, ");" | "}");
             names.extend(words(line));
         }
         if line.starts_with("#[") {
@@ -233,7 +234,7 @@ pub struct Metrics {
 
     #[test]
     fn guarantees_must_name_tests() {
-        let code = "//! T.\nin_every_mode!(\n    listed,\n);\n#[test]\nfn holds() {}\nfn helper() \
+        let code = "//! T.\nin_every_mode!(\n    listed,\n);\nwatch_conformance! {\n    conforms,\n}\n#[test]\nfn holds() {}\nfn helper() \
                     {}\n#[tokio::test]\n// why\nasync fn waits() {}\n";
         let document = "# G\n\n- Held by `config` and `a.rs::holds`.\n- Waits\n  (`a.rs::waits`, \
                         `a.rs::listed`).\n- Not, `a.rs::helper`.\n\n| what | test |\n|---|---|\n\

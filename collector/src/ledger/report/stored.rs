@@ -53,11 +53,9 @@ fn file(entry: &FileEntry) -> FileReport {
     }
 }
 
-/// What the file has grown to, if it is still the same and can grow.
+/// What the file has grown to, if it is still the same. One that was read to its end and left behind
+/// may have been written to since.
 fn size_now(entry: &FileEntry, path: &Path) -> Option<u64> {
-    if entry.ended {
-        return None;
-    }
     let metadata = fs::symlink_metadata(path).ok()?;
     let same = metadata.dev() == entry.device && metadata.ino() == entry.inode;
     if !same || !metadata.is_file() {
@@ -100,7 +98,6 @@ mod tests {
             epoch: 0,
             fingerprint: 0,
             fingerprint_len: 0,
-            crc: 0,
             size: 4,
             ended: false,
             sinks: [(
@@ -141,6 +138,6 @@ mod tests {
         let stranger = FileEntry { inode: living.inode + 1, ..living.clone() };
         assert_eq!(from_checkpoint(&[stranger], &BTreeMap::new()).files[0].seen, 4);
         let ended = FileEntry { ended: true, ..living };
-        assert_eq!(from_checkpoint(&[ended], &BTreeMap::new()).files[0].seen, 4);
+        assert_eq!(from_checkpoint(&[ended], &BTreeMap::new()).files[0].seen, 10);
     }
 }

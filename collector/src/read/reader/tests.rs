@@ -42,7 +42,6 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         outlets: vec![outlet],
         registrations: unbounded().0,
         feedback: unbounded().0,
-        checksums: unbounded().0,
         nudge: Box::new(|| {}),
         metrics: Arc::new(Metrics::new()),
         accounts: Arc::new(Accounts::new(Default::default())),
@@ -80,7 +79,7 @@ fn hints_behind_a_dead_sink_pile_up_nowhere() {
     let taken = budget.share(1).try_take(1 << 20).unwrap();
     let mut reader = reader(dir.path(), &budget);
     for _ in 0..1_000 {
-        assert!(reader.handle(Message::Wake(vec![TailId(1)])));
+        assert!(reader.handle(Message::Wake(vec![(TailId(1), FileToken::numbered(1))])));
         visit_all(&mut reader);
     }
     assert_eq!(*reader.sinks[0].stalled, [[TailId(1)]]);
@@ -102,7 +101,7 @@ fn a_tail_has_one_timer_however_often_it_is_visited() {
     let mut reader = reader(dir.path(), &budget);
     assert!(reader.handle(Message::Gone(TailId(1), FileToken::numbered(1))));
     for _ in 0..1_000 {
-        assert!(reader.handle(Message::Wake(vec![TailId(1)])));
+        assert!(reader.handle(Message::Wake(vec![(TailId(1), FileToken::numbered(1))])));
         visit_all(&mut reader);
     }
     assert_eq!(reader.timers.len(), 1);

@@ -58,10 +58,12 @@ impl Registry {
         for gone in self.setup.watcher.departed() {
             match gone.id {
                 // Still to be looked for, if the first look is not done with.
-                Some(id) if self.give_up_at.is_some() => {
-                    self.while_down.sizes.insert(id, gone.size);
+                Some(id) => {
+                    if self.give_up_at.is_some() {
+                        self.while_down.sizes.insert(id, gone.size);
+                    }
+                    self.heed_end(id, gone.size);
                 }
-                Some(_) => {}
                 None => self.count_stranger(&gone, Reason::DeletedUnseen),
             }
         }
@@ -81,7 +83,7 @@ impl Registry {
     }
 
     /// Whether a compressed copy of the file is there, or was a moment ago.
-    fn lives_on_compressed(&self, path: &Path) -> bool {
+    pub(super) fn lives_on_compressed(&self, path: &Path) -> bool {
         let mut copy = path.as_os_str().to_owned();
         copy.push(".gz");
         let copy = PathBuf::from(copy);

@@ -1,32 +1,42 @@
-//! What the watcher and the readers say.
+//! What the watcher and the readers say, and forgetting what is over.
 //!
 //! Turns events into wakes, listings and changes of the registry; looks into no file.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use super::{Inode, Registry, Still};
+use slotmap::Key;
+
+use super::{Inode, Registry};
 use crate::{
     read::{
-        identity::{self, FileId},
+        identity::FileId,
         reader::{Feedback, Message, TailId},
     },
     supervisor::settle::Command,
     watch::{Event, FileToken},
 };
 
+/// A finished file's entry is kept this long after its last name vanished: a compressed copy of it
+/// may turn up.
+const FORGET_AFTER: Duration = Duration::from_secs(120);
+
 impl Registry {
     pub(super) fn heed_watcher(&mut self, events: &[Event]) {
-        let mut wakes: HashMap<usize, Vec<TailId>> = HashMap::new();
+        let mut wakes: HashMap<usize, Vec<(TailId, FileToken)>> = HashMap::new();
         for event in events {
             match *event {
                 Event::Written(token) => {
                     let Some(held) = self.held.get(token) else { continue };
+                    if held.dormant {
+                        self.look_closer(token);
+                        continue;
+                    }
                     let reader = held.tail.0 as usize % self.setup.readers.len();
-                    wakes.entry(reader).or_default().push(held.tail);
+                    wakes.entry(reader).or_default().push((held.tail, token));
                 }
                 Event::Directory(token) => self.relist(token),
                 Event::Departed => self.heed_departed(),
@@ -35,8 +45,9 @@ impl Registry {
                     all.into_iter().for_each(|token| self.relist(token));
                     for state in self.sources.values() {
                         let reader = state.tail.0 as usize % self.setup.readers.len();
-                        wakes.entry(reader).or_default().push(state.tail);
+                        wakes.entry(reader).or_default().push((state.tail, FileToken::null()));
                     }
+                    self.look_at_dormant();
                 }
             }
         }
@@ -48,24 +59,7 @@ impl Registry {
     pub(super) fn heed_readers(&mut self) {
         while let Ok(feedback) = self.setup.feedback.try_recv() {
             match feedback {
-                Feedback::Released(token, account) => {
-                    self.setup.watcher.unwatch_file(token);
-                    let Some(held) = self.held.remove(token) else { continue };
-                    if let Some(state) = self.sources.get_mut(held.source()) {
-                        state.held.retain(|other| *other != token);
-                    }
-                    let still = identity::look_at(&held.account.path())
-                        .ok()
-                        .filter(|look| look.key == held.key)
-                        .map_or_else(
-                            || Still {
-                                size: account.seen.load(Ordering::Acquire),
-                                modified_ns: None,
-                            },
-                            |look| Still::of(&look),
-                        );
-                    self.inodes.insert(held.key, Inode::Done(account.id, still));
-                }
+                Feedback::Released(token, account) => self.heed_release(token, &account),
                 Feedback::Truncated(token, account) => {
                     let Some(held) = self.held.get_mut(token) else { continue };
                     let source = Arc::clone(held.source());
@@ -115,9 +109,53 @@ impl Registry {
 
     pub(super) fn mark_gone(&mut self, token: FileToken) {
         let Some(held) = self.held.get_mut(token) else { return };
+        if held.dormant {
+            // The kernel may have seen how long it was.
+            self.heed_departed();
+            self.bury(token, 0);
+            return;
+        }
         held.gone = true;
         held.live = false;
         let source = Arc::clone(held.source());
         self.send(&source, |tail| Message::Gone(tail, token));
+    }
+
+    /// Forgets finished files whose last name vanished a while ago.
+    pub(super) fn forget_vanished(&mut self) {
+        let now = Instant::now();
+        let held: HashSet<FileId> = self.held.values().map(|held| held.account.id).collect();
+        let mut forgotten = Vec::new();
+        let names: HashSet<FileId> = self
+            .inodes
+            .values()
+            .filter_map(|inode| if let Inode::Done(id, _) = inode { Some(*id) } else { None })
+            .collect();
+        for state in self.sources.values_mut() {
+            for (id, absent) in &mut state.accounts {
+                let Some(account) = self.setup.accounts.get(*id) else {
+                    forgotten.push(*id);
+                    continue;
+                };
+                let there = held.contains(id)
+                    || !account.is_done()
+                    || names.contains(id) && account.path().exists();
+                match absent {
+                    _ if there => *absent = None,
+                    None => *absent = Some(now),
+                    Some(since) if now.saturating_duration_since(*since) >= FORGET_AFTER => {
+                        forgotten.push(*id);
+                    }
+                    Some(_) => {}
+                }
+            }
+            state.accounts.retain(|(id, _)| !forgotten.contains(id));
+        }
+        if forgotten.is_empty() {
+            return;
+        }
+        self.inodes
+            .retain(|_, inode| !matches!(inode, Inode::Done(id, _) if forgotten.contains(id)));
+        let _going_down = self.setup.settler.send(Command::Forget(forgotten));
     }
 }

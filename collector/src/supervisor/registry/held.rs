@@ -1,4 +1,5 @@
-//! The files that readers hold, by token and by inode.
+//! The files that are known by a token: those that readers hold, and those that were let go and
+//! still have a collected name. By token and by inode.
 
 use std::{hash::BuildHasher, path::Path, sync::Arc};
 
@@ -17,9 +18,11 @@ pub(super) struct HeldFiles {
     all: SlotMap<FileToken, Held>,
     by_inode: HashTable<FileToken>,
     hasher: foldhash::fast::RandomState,
+    /// How many no reader holds.
+    dormant: usize,
 }
 
-/// A file that a reader holds.
+/// A file that a reader holds, or held.
 pub(super) struct Held {
     pub(super) key: InodeKey,
     /// The source's tail: looked up at every wake-up.
@@ -27,6 +30,10 @@ pub(super) struct Held {
     pub(super) account: Arc<FileAccount>,
     pub(super) live: bool,
     pub(super) gone: bool,
+    /// A compressed copy: it does not grow and is not watched.
+    pub(super) compressed: bool,
+    /// It was read to its end and let go: see [`super::dormant`].
+    pub(super) dormant: bool,
 }
 
 impl Held {
@@ -36,8 +43,21 @@ impl Held {
 }
 
 impl HeldFiles {
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
+    /// How many readers hold.
+    pub(super) fn awake(&self) -> usize {
+        self.all.len() - self.dormant
+    }
+
+    /// Its reader let it go, or has it back.
+    pub(super) fn set_dormant(&mut self, token: FileToken, dormant: bool) {
+        let Some(held) = self.all.get_mut(token) else { return };
+        self.dormant -= usize::from(held.dormant);
+        self.dormant += usize::from(dormant);
+        (held.dormant, held.live) = (dormant, held.live && !dormant);
+    }
+
+    pub(super) fn tokens(&self) -> Vec<FileToken> {
+        self.all.keys().collect()
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &Held> {
@@ -48,7 +68,7 @@ impl HeldFiles {
         self.all.get(token)
     }
 
-    /// Its inode is not to be changed.
+    /// Its inode is not to be changed, nor whether it is dormant.
     pub(super) fn get_mut(&mut self, token: FileToken) -> Option<&mut Held> {
         self.all.get_mut(token)
     }
@@ -61,6 +81,7 @@ impl HeldFiles {
 
     pub(super) fn insert(&mut self, held: Held) -> FileToken {
         let (key, hash) = (held.key, self.hasher.hash_one(held.key));
+        self.dormant += usize::from(held.dormant);
         let token = self.all.insert(held);
         let is_it = |token: &FileToken| self.all[*token].key == key;
         match self.by_inode.find_mut(hash, is_it) {
@@ -78,7 +99,9 @@ impl HeldFiles {
         if let Ok(entry) = self.by_inode.find_entry(hash, |other| *other == token) {
             entry.remove();
         }
-        self.all.remove(token)
+        let held = self.all.remove(token)?;
+        self.dormant -= usize::from(held.dormant);
+        Some(held)
     }
 }
 
@@ -95,7 +118,9 @@ mod tests {
         let source = Arc::new(Source::anonymous("/x", Format::Cri));
         let identity = Identity { key, handle: None };
         let account = FileAccount::new(identity, 0, source, Path::new("/x"), 1);
-        Held { key, tail: TailId(0), account: Arc::new(account), live: true, gone: false }
+        let account = Arc::new(account);
+        let (live, gone, compressed, dormant) = (true, false, false, false);
+        Held { key, tail: TailId(0), account, live, gone, compressed, dormant }
     }
 
     #[test]
@@ -108,7 +133,13 @@ mod tests {
         assert_eq!(files.remove(tokens[7]).unwrap().key.inode, 7);
         assert!(files.remove(tokens[7]).is_none());
         assert_eq!(files.find(&held(7).key), None);
-        assert_eq!(files.len(), 99);
+        assert_eq!(files.awake(), 99);
+        files.set_dormant(tokens[8], true);
+        files.set_dormant(tokens[9], true);
+        files.set_dormant(tokens[9], false);
+        assert_eq!((files.awake(), files.tokens().len()), (98, 99));
+        files.remove(tokens[8]).unwrap();
+        assert_eq!(files.awake(), 98);
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Registry {
             .filter(|token| {
                 self.held.get(*token).is_some_and(|held| {
                     let missing = !held.gone && !names.contains(&held.account.path());
-                    missing && held.account.held().is_some()
+                    missing && !held.compressed
                 })
             })
             .collect();

@@ -29,7 +29,8 @@ impl Registry {
         directory: &Path,
         taken: &HashSet<InodeKey>,
     ) {
-        if recovery::is_settled(&entry, &self.setup.sinks) && entry.ended {
+        let grown = self.final_size(entry.id).is_some_and(|size| size > entry.size);
+        if recovery::is_settled(&entry, &self.setup.sinks) && entry.ended && !grown {
             self.remember_done(&entry, source);
             return;
         }
@@ -95,13 +96,8 @@ impl Registry {
     pub(super) fn give_up(&mut self) {
         if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
             self.give_up_at = None;
-            let (later, gone): (Vec<_>, Vec<_>) =
-                self.unclaimed.take_all().into_iter().partition(|entry| self.may_turn_up(entry));
-            gone.into_iter().for_each(|entry| self.lose(entry));
-            if !later.is_empty() {
-                self.give_up_at = Some(Instant::now() + GIVE_UP_AFTER);
-                later.into_iter().for_each(|entry| self.unclaimed.put_back(entry));
-                return;
+            for entry in self.unclaimed.take_all() {
+                self.lose(entry);
             }
             if self.parked.is_empty() {
                 self.setup.accounts.reserve([]);

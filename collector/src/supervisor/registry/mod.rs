@@ -4,18 +4,16 @@
 //! files in the order they were written. It opens files and looks at names and sizes; it reads no
 //! log bytes but the first few, to recognise a file.
 
-mod copies;
 mod departed;
 mod directories;
+mod dormant;
 mod events;
-mod forget;
 mod held;
 mod list;
 mod missing;
 mod paths;
 mod place;
 mod recognise;
-mod unasked;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -35,7 +33,6 @@ use crate::{
     ledger::Accounts,
     metrics::Metrics,
     read::{
-        checksum::Finished,
         cursor::Cursor,
         identity::{FileId, Identity, InodeKey, Look},
         reader::{Feedback, Message, TailId},
@@ -48,7 +45,7 @@ use directories::Directories;
 use held::HeldFiles;
 
 /// How often finished files whose names vanished are looked at.
-const HOUSEKEEPING: Duration = Duration::from_secs(10);
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// Room kept for events.
 const KEPT: usize = 1_024;
 /// A directory whose files could not be opened is listed again after this.
@@ -70,8 +67,6 @@ pub struct Setup {
     pub readers: Vec<Sender<Message>>,
     /// What they say.
     pub feedback: Receiver<Feedback>,
-    /// For the checksums of finished files.
-    pub checksums: Sender<Finished>,
     /// To the settling thread.
     pub settler: Sender<Command>,
     /// Set once the agent is going down.
@@ -114,7 +109,6 @@ pub struct Registry {
     retries: BTreeMap<PathBuf, Instant>,
     /// By source.
     parked: HashMap<Arc<Path>, recognise::Parked>,
-    unfinished: HashMap<InodeKey, copies::Unfinished>,
     next_tail: u64,
     scanning: bool,
     give_up_at: Option<Instant>,
@@ -168,6 +162,16 @@ impl Still {
         Self { size: look.size, modified_ns }
     }
 
+    /// Of a file that has no name any more, or none that is known.
+    fn unnamed(size: u64) -> Self {
+        Self { size, modified_ns: None }
+    }
+
+    /// Whether it is the same file with as many bytes or more.
+    fn may_have_grown(self, look: &Look) -> bool {
+        self.is(look) || self.modified_ns.is_none() && self.size <= look.size
+    }
+
     /// Whether the file is as it was, as far as is known.
     fn is(self, look: &Look) -> bool {
         let Self { size, modified_ns } = Self::of(look);
@@ -208,7 +212,6 @@ impl Registry {
             problems: HashSet::new(),
             retries: BTreeMap::new(),
             parked: HashMap::new(),
-            unfinished: HashMap::new(),
             next_tail: 0,
             scanning: true,
             give_up_at: None,
@@ -298,7 +301,7 @@ impl Registry {
         self.give_up_at = Some(Instant::now() + wait);
         tracing::info!(
             sources = self.sources.len(),
-            files = self.held.len(),
+            files = self.held.awake(),
             directories = self.directories.len(),
             "The first look for logs is done."
         );
@@ -335,7 +338,7 @@ impl Registry {
 
     fn publish(&self) {
         let metrics = &self.setup.metrics;
-        metrics.open_files.set(self.held.len() as i64);
+        metrics.open_files.set(self.held.awake() as i64);
         metrics.sources.set(self.sources.len() as i64);
     }
 }

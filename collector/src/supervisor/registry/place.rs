@@ -19,7 +19,6 @@ use crate::{
     read::{
         content::Content,
         guard::Guard,
-        gzip,
         identity::{Fingerprint, Identity, InodeKey, Look},
         reader::Message,
         tail::{LogFile, Tail},
@@ -28,6 +27,13 @@ use crate::{
     supervisor::{recovery, settle::Command},
     watch::{Bell, FileToken},
 };
+
+/// How a file is known.
+pub(super) struct Known {
+    pub(super) live: bool,
+    pub(super) compressed: bool,
+    pub(super) dormant: bool,
+}
 
 impl Registry {
     /// Recognises found files and hands them to their readers.
@@ -84,24 +90,23 @@ impl Registry {
             Some(entry) => self.resume(&entry, &identity, &found, (&file, &look), &head),
             None => self.begin(&identity, &found, &file, &look),
         };
-        let packed = found.gzip.then(|| gzip::trailer(&file, look.size)).flatten();
         if found.gzip {
             account.set_fingerprint(Fingerprint::of(&head));
-            account.set_crc(packed.map_or(0, |sum| sum.crc));
         }
         self.setup.accounts.insert(Arc::clone(&account));
         self.present(&source.path, account.id);
         // A compressed file may hold more than was seen of it before it was compressed.
         let whole = match found.gzip {
-            true => was_final && account.checksum() == packed,
+            true => was_final,
             false => account.seen.load(Ordering::Acquire) == look.size,
         };
         let settled = whole && account.is_settled();
         if found.role != Role::Live && settled && account.registered.load(Ordering::Acquire) {
             account.ended.store(true, Ordering::Release);
-            self.inodes.insert(look.key, Inode::Done(account.id, Still::of(&look)));
-            if !found.gzip && account.checksum().is_none() {
-                let _going_down = self.setup.checksums.send((Arc::new(file), account));
+            if found.gzip {
+                self.inodes.insert(look.key, Inode::Done(account.id, Still::of(&look)));
+            } else {
+                self.know_dormant(look.key, &account, file);
             }
             return;
         }
@@ -138,16 +143,28 @@ impl Registry {
             account.hold(file);
             account.refresh();
         }
-        let state = self.sources.get_mut(&account.source.path)?;
-        let (tail, account) = (state.tail, Arc::clone(&account));
-        let held = Held { key, tail, account: Arc::clone(&account), live, gone: false };
-        let token = self.held.insert(held);
-        state.held.push(token);
-        self.inodes.remove(&key);
+        let compressed = content.plain().is_none();
+        let token = self.know(key, &account, Known { live, compressed, dormant: false })?;
         let bell = self.watch_held(token);
         let source = Arc::clone(&account.source.path);
         let file = LogFile { token, account, content, live, bell };
         self.send(&source, |tail| Message::Append(tail, file, before));
+        Some(token)
+    }
+
+    /// Gives a file a token. None: the source is not open.
+    pub(super) fn know(
+        &mut self,
+        key: InodeKey,
+        account: &Arc<FileAccount>,
+        Known { live, compressed, dormant }: Known,
+    ) -> Option<FileToken> {
+        let state = self.sources.get_mut(&account.source.path)?;
+        let (tail, account) = (state.tail, Arc::clone(account));
+        let held = Held { key, tail, account, live, gone: false, compressed, dormant };
+        let token = self.held.insert(held);
+        state.held.push(token);
+        self.inodes.remove(&key);
         Some(token)
     }
 
@@ -214,13 +231,13 @@ impl Registry {
 
     /// Has a held file watched, under its present name and life.
     pub(super) fn watch_held(&mut self, token: FileToken) -> Option<Bell> {
-        let held = self.held.get(token)?;
-        let (file, id, path) = (held.account.held()?, held.account.id, held.account.path());
+        let held = self.held.get(token).filter(|held| !held.compressed)?;
+        let (file, id, path) = (held.account.held(), held.account.id, held.account.path());
         let directory = match self.directories.find(path.parent()?) {
             Some(known) => known,
             None => self.watch(&path.parent()?.into())?,
         };
-        self.setup.watcher.watch_file(token, directory, path.file_name()?, &file, id)
+        self.setup.watcher.watch_file(token, directory, path.file_name()?, file.as_ref(), id)
     }
 }
 

@@ -61,8 +61,9 @@ pub(super) struct Kernel {
 struct Entered {
     id: FileId,
     bell: Bell,
-    /// The slot. It stays the file's as long as somebody holds that open, as whoever adds it does.
-    place: Option<u32>,
+    /// The slot, and whose it was when it was entered: the file may be closed, deleted and leave
+    /// memory meanwhile, and its slot be another file's.
+    place: Option<(u32, Key)>,
 }
 
 /// Why something is not watched by the kernel.
@@ -220,7 +221,9 @@ impl Kernel {
         let Some(entered) = self.files.get_mut(token) else { return };
         if entered.id != id {
             entered.id = id;
-            if let Some(number) = entered.place {
+            if let Some((number, key)) = entered.place
+                && self.loaded.tables.has(number, key)
+            {
                 self.loaded.tables.slots.name(number, id.0);
             }
         }
@@ -230,11 +233,11 @@ impl Kernel {
     pub(super) fn remove_file(&mut self, token: FileToken) {
         let Some(entered) = self.files.remove(token) else { return };
         entered.bell.bind(None, false);
-        let Some(number) = entered.place else {
+        let Some((number, key)) = entered.place else {
             return self.pending.retain(|(other, _)| *other != token);
         };
-        if self.owners.remove_file(number, token) {
-            self.loaded.tables.leave_slot(number);
+        if self.owners.remove_file(number, token) && self.loaded.tables.has(number, key) {
+            self.loaded.tables.leave(key);
         }
     }
 
@@ -272,7 +275,7 @@ impl Kernel {
         let Some(file) = self.files.get_mut(token) else { return Ok(()) };
         tables.slots.hook(number, hook);
         tables.slots.name(number, file.id.0);
-        file.place = Some(number);
+        file.place = Some((number, told.key));
         file.bell.bind(Some(number), unlocked);
         self.owners.set_file(number, token);
         Ok(())

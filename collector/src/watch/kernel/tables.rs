@@ -115,9 +115,14 @@ impl Tables {
     pub(super) fn leave_slot(&mut self, number: u32) {
         let Slot { inode, device, generation, .. } = self.slots.slot(number);
         let key = Key { inode, device, generation };
-        if self.known.get(&key, 0).is_ok_and(|known| known == number) {
+        if self.has(number, key) {
             self.leave(key);
         }
+    }
+
+    /// Whether an inode's slot is this one.
+    pub(super) fn has(&self, number: u32, key: Key) -> bool {
+        self.known.get(&key, 0).is_ok_and(|known| known == number)
     }
 
     /// Keeps a directory's path.

@@ -127,7 +127,7 @@ impl Bench {
     }
 
     fn slot(&self, token: u64) -> collector_ebpf::Slot {
-        let number = self.kernel.files[FileToken::numbered(token)].place.unwrap();
+        let (number, _) = self.kernel.files[FileToken::numbered(token)].place.unwrap();
         self.kernel.loaded.tables.slots.slot(number)
     }
 
@@ -359,7 +359,7 @@ fn a_bell_whose_writers_are_unlocked_heeds_the_number_of_writes_too() {
         return;
     };
     let entered = &bench.kernel.files[FileToken::numbered(token)];
-    let number = entered.place.unwrap();
+    let (number, _) = entered.place.unwrap();
     for unlocked in [true, false] {
         entered.bell.bind(Some(number), unlocked);
         entered.bell.set(u64::MAX);
@@ -392,7 +392,7 @@ fn a_file_that_found_no_slot_is_not_entered_when_it_is_renamed() {
     watcher.watch_directory(DirToken::numbered(0), &dir.path().into()).unwrap();
     let watched = |watcher: &mut Combined, token: u64, name: &str, file: &Arc<File>| {
         let (token, id) = (FileToken::numbered(token), FileId(token));
-        watcher.watch_file(token, DirToken::numbered(0), std::ffi::OsStr::new(name), file, id)
+        watcher.watch_file(token, DirToken::numbered(0), std::ffi::OsStr::new(name), Some(file), id)
     };
     // Made elsewhere: in a watched directory the program itself would take the slots.
     let made = tempfile::tempdir().unwrap();

@@ -201,7 +201,7 @@ impl Watching {
             for (name, file) in files {
                 let token = tokens.insert(());
                 let id = FileId(token.data().as_ffi());
-                last = Some((token, watcher.watch_file(token, directory, name, file, id)));
+                last = Some((token, watcher.watch_file(token, directory, name, Some(file), id)));
             }
             std::io::Result::Ok(last)
         };
