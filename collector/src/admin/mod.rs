@@ -6,6 +6,7 @@
 use std::{
     convert::Infallible,
     fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -30,8 +31,12 @@ use tokio::{
 
 use crate::{ledger::report::Report, metrics::Metrics};
 
+pub mod ask;
+mod listen;
 #[cfg(test)]
 mod tests;
+
+pub use listen::listen;
 
 /// Connections served at once; more wait.
 const MAX_CONNECTIONS: usize = 32;
@@ -178,6 +183,17 @@ fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Resp
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
+}
+
+/// Where something that listens at `address` is reached from this machine.
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
 
 impl Health {

@@ -1,32 +1,24 @@
 //! Where `status` and `audit` get their report: from the running agent, else from the checkpoint
-//! that a stopped one left.
+//! that a stopped one left. Who answers at the configured address must be the configured agent.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::{
-    checkpoint,
+    admin, checkpoint,
     config::Config,
-    ledger::report::{Report, from_checkpoint},
+    ledger::report::{AgentIdentity, Report, from_checkpoint},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_REPLY: usize = 256 << 20;
 
 /// Which agent to ask.
 #[derive(Debug, clap::Args)]
 pub struct Agent {
-    /// Ask the agent at this address [default: the configuration's admin.listen, and the state
-    /// directory's checkpoint if no agent answers there]
+    /// Ask the agent at this address, whichever it is [default: the configuration's admin.listen,
+    /// where the agent with the configuration's state directory must answer, and that directory's
+    /// checkpoint if nobody does]
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
 }
@@ -39,7 +31,10 @@ pub fn report(args: &Agent, config: &Config) -> anyhow::Result<(Report, Option<S
         return Ok((report, None));
     }
     let why = match configured(config).map(|address| (address, ask(address))) {
-        Some((_, Ok(report))) => return Ok((report, None)),
+        Some((address, Ok(report))) => {
+            check(&report, address, config)?;
+            return Ok((report, None));
+        }
         Some((address, Err(error))) => format!("No agent answers at {address} ({error:#})"),
         None => "The configuration has the admin port off".to_owned(),
     };
@@ -53,14 +48,8 @@ pub fn report(args: &Agent, config: &Config) -> anyhow::Result<(Report, Option<S
 
 /// Where the configured agent listens, as seen from this machine.
 fn configured(config: &Config) -> Option<SocketAddr> {
-    let mut address: SocketAddr = config.admin.listen.parse().ok()?;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    config.admin.enabled.then_some(address)
+    let address: SocketAddr = config.admin.listen.parse().ok()?;
+    config.admin.enabled.then_some(admin::reachable(address))
 }
 
 fn stored(dir: &Path) -> anyhow::Result<Report> {
@@ -71,29 +60,30 @@ fn stored(dir: &Path) -> anyhow::Result<Report> {
     Ok(from_checkpoint(&recovered.entries, &recovered.totals))
 }
 
-fn ask(address: SocketAddr) -> anyhow::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let body = runtime.block_on(async {
-        tokio::time::timeout(TIMEOUT, get(address, "/status")).await.context("it took too long")?
-    })?;
-    serde_json::from_slice(&body).context("what answers there is not this version of everyline")
+/// Whether who answered has the state directory of this configuration.
+fn check(report: &Report, address: SocketAddr, config: &Config) -> anyhow::Result<()> {
+    let dir = &config.state_dir;
+    let ours = AgentIdentity::of(dir);
+    let who = match (&report.agent, &ours) {
+        (Some(agent), Ok(ours)) if agent.shares_state_with(ours) => return Ok(()),
+        (Some(agent), _) => format!("is {agent} on the node {:?}", report.node),
+        (None, _) => "does not say which agent it is (another version?)".to_owned(),
+    };
+    let meant = match ours {
+        Ok(_) => dir.display().to_string(),
+        Err(error) => format!("{} ({error})", dir.display()),
+    };
+    bail!(
+        "What answers at {address} {who}, but the configuration in hand has the state directory \
+         {meant}. Name the configuration of the agent that you mean (--config FILE), or its address \
+         (--admin {address} asks this one). If both run on this machine, give each an admin.listen of \
+         its own."
+    )
 }
 
-async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Bytes> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::get(path)
-        .header(header::HOST, address.to_string())
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
-    let reply = sender.send_request(request).await?;
-    if reply.status() != StatusCode::OK {
-        bail!("it answered {}", reply.status());
-    }
-    let body = Limited::new(reply.into_body(), MAX_REPLY).collect().await;
-    connection.abort();
-    body.map(|body| body.to_bytes()).map_err(|error| anyhow::anyhow!("{error}"))
+fn ask(address: SocketAddr) -> anyhow::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(admin::ask::report(address, TIMEOUT))?)
 }
 
 #[cfg(test)]

@@ -71,6 +71,9 @@ fn show(report: &Report) -> String {
         let (version, node, started) =
             (&report.version, escaped(&report.node), escaped(&report.started));
         let _infallible = writeln!(text, "everyline {version} on {node}, since {started}");
+        if let Some(agent) = &report.agent {
+            let _infallible = writeln!(text, "It is {agent}");
+        }
         if !report.watched.is_empty() {
             let by_mode = |(mode, files): (&String, &i64)| format!("{files} by {mode}");
             let watched = report.watched.iter().map(by_mode).collect::<Vec<_>>().join(", ");

@@ -7,7 +7,7 @@
 
 mod stored;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt, fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ pub struct Report {
     pub version: String,
     /// The node's name.
     pub node: String,
+    /// Which agent this is. None: no agent runs, or it is of a version that does not say.
+    #[serde(default)]
+    pub agent: Option<AgentIdentity>,
     /// When the agent started, RFC 3339. Empty: no agent runs, this is what its checkpoint holds.
     pub started: String,
     /// How many files are watched how (`kernel`, `inotify`, `poll`). Empty: no agent runs.
@@ -43,6 +46,19 @@ pub struct Report {
     /// The latest losses since the agent's start, file by file.
     #[serde(default)]
     pub lost_files: Vec<LostFile>,
+}
+
+/// Which agent a report is of: the one that has this state directory, for only one can.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AgentIdentity {
+    /// Its state directory, as it calls it.
+    pub state_dir: String,
+    /// That directory's device.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// The agent's process, as it calls itself.
+    pub pid: u32,
 }
 
 /// One sink.
@@ -177,6 +193,34 @@ pub struct Finished {
     pub dropped: u64,
     /// Of these, lost.
     pub lost: u64,
+}
+
+impl AgentIdentity {
+    /// This process, with the state directory `dir`.
+    ///
+    /// # Errors
+    /// The directory cannot be looked at.
+    pub fn of(dir: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(dir)?;
+        Ok(Self {
+            state_dir: std::path::absolute(dir)?.to_string_lossy().into_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            pid: std::process::id(),
+        })
+    }
+
+    /// Whether both have the same state directory, whatever they call it.
+    pub fn shares_state_with(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+impl fmt::Display for AgentIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It may come from somebody else's reply.
+        write!(f, "process {} with the state directory {:?}", self.pid, self.state_dir)
+    }
 }
 
 impl FileReport {

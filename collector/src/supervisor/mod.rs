@@ -235,7 +235,7 @@ impl AdminTask {
     }
 }
 
-/// Listens on the admin port; a busy port is said and does not stop collection.
+/// Listens on the admin port; a busy port is said, tried again, and does not stop collection.
 fn start_admin(
     config: &Config,
     runtime: &Runtime,
@@ -246,16 +246,9 @@ fn start_admin(
     if !config.admin.enabled {
         return None;
     }
-    let listener = match runtime.block_on(tokio::net::TcpListener::bind(&config.admin.listen)) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::warn!(address = %config.admin.listen, %error, "The admin port is not available: no metrics, health and status. Set admin.listen to a free address.");
-            return None;
-        }
-    };
     let (shutdown, stopped) = tokio::sync::watch::channel(false);
     let state = Arc::new(report::admin_state(config, metrics, running, health));
-    let task = runtime.spawn(admin::serve(listener, state, stopped));
+    let task = runtime.spawn(admin::listen(config.admin.listen.clone(), state, stopped));
     Some(AdminTask { shutdown, task })
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use crate::{
     config::Config,
     ledger::{
         self, Accounts, FileAccount,
-        report::{FileReport, Report, SinkFileReport, SinkReport},
+        report::{AgentIdentity, FileReport, Report, SinkFileReport, SinkReport},
     },
     metrics::{Metrics, SinkLabel},
     read::identity::FileId,
@@ -29,6 +30,7 @@ pub fn admin_state(
     health: &Arc<Health>,
 ) -> State {
     let reporter = Arc::new(Reporter {
+        state_dir: config.state_dir.clone(),
         node: config.resolved_node_name(),
         started: jiff::Timestamp::now().to_string(),
         accounts: Arc::clone(&running.accounts),
@@ -74,6 +76,7 @@ pub fn file_report(account: &FileAccount, sinks: &[Arc<str>]) -> FileReport {
 
 /// Makes reports of one pipeline.
 struct Reporter {
+    state_dir: PathBuf,
     node: String,
     started: String,
     accounts: Arc<Accounts>,
@@ -104,6 +107,8 @@ impl Reporter {
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.clone(),
+            // Looked up each time: it may have been removed and made again.
+            agent: AgentIdentity::of(&self.state_dir).ok(),
             started: self.started.clone(),
             watched: self.metrics.watched().map(|(mode, files)| (mode.to_owned(), files)).into(),
             sinks: self.sinks.iter().map(sink_report).collect(),

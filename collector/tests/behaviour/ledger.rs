@@ -341,3 +341,103 @@ fn a_sink_that_is_added_later_is_owed_nothing_of_files_that_were_gone() {
     assert_eq!(sums(&audit, "other", "seen"), live + new, "{audit}");
     assert_eq!(sums(&audit, "other", "unread"), 0, "{audit}");
 }
+
+/// A command's exit status, output and errors.
+fn told(world: &World, arguments: &[&str]) -> (i32, String, String) {
+    let output = world.everyline(arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn another_agent_that_answers_is_refused_and_a_taken_port_is_said() {
+    let port = free_port();
+    let mut first = World::new("poll");
+    first.admin = Some(port);
+    let mut second = World::new("poll");
+    second.admin = Some(port);
+    let agent = first.start();
+    first.ask("/status");
+    let (code, _, error) = told(&first, &["audit"]);
+    assert_eq!(code, 0, "{error}");
+
+    // The second one collects, and says who has its port.
+    let _second = second.start();
+    append(&second, "one\n");
+    second.wait_for(1);
+    second.wait_for_log("another everyline has it");
+    let log = second.log();
+    let said = log.lines().find(|line| line.contains("another everyline has it")).unwrap();
+    assert!(said.contains("ERROR"), "{said}");
+    let (state, pid) = (first.path("state"), agent.pid().as_raw_nonzero().to_string());
+    assert!(said.contains(state.to_str().unwrap()) && said.contains(&pid), "{said}");
+
+    for command in
+        [&["status"][..], &["audit"], &["audit", "-o", "json"], &["status", "-o", "json"]]
+    {
+        let (code, text, error) = told(&second, command);
+        assert_eq!((code, text.as_str()), (1, ""), "{command:?} believed it");
+        for wanted in [state.to_str().unwrap(), &pid, "--config", "--admin", "admin.listen"] {
+            assert!(error.contains(wanted), "no {wanted} in {error}");
+        }
+        assert!(error.contains(second.path("state").to_str().unwrap()), "{error}");
+    }
+    // Whoever names the address means who is there.
+    let (code, text, error) = told(&second, &["status", "--admin", &format!("127.0.0.1:{port}")]);
+    assert_eq!(code, 0, "{error}");
+    assert!(text.contains(state.to_str().unwrap()), "{text}");
+
+    // The port is taken as soon as it is free.
+    assert_eq!(agent.stop(), Some(0));
+    second.wait_for_log("The admin port is open now");
+    let (code, text, error) = told(&second, &["audit"]);
+    assert_eq!(code, 0, "{text}{error}");
+    assert!(text.contains("Balanced: every byte of 1 files"), "{text}");
+}
+
+#[test]
+fn a_port_that_another_program_has_is_said_and_collection_goes_on() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new("poll");
+    world.admin = Some(held.local_addr().unwrap().port());
+    let agent = world.start();
+    append(&world, "one\n");
+    world.wait_for(1);
+    world.wait_for_log("another program has it");
+    drop(held);
+    world.wait_for_log("The admin port is open now");
+    assert!(world.ask("/healthz").contains("ok"));
+    assert_eq!(agent.stop(), Some(0));
+}
+
+#[test]
+fn the_agent_is_known_by_its_state_directory_whatever_that_is_called() {
+    let mut world = World::new("poll");
+    world.admin = Some(free_port());
+    let _agent = world.start();
+    world.ask("/status");
+    // Through a link, as a container and its host may call it differently.
+    let link = world.path("link");
+    std::os::unix::fs::symlink(world.dir.path(), &link).unwrap();
+    let config = fs::read_to_string(world.config_path()).unwrap();
+    let (state, linked) = (world.path("state"), link.join("state"));
+    let config = config.replace(state.to_str().unwrap(), linked.to_str().unwrap());
+    let other = world.path("other.yaml");
+    fs::write(&other, config).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_everyline"))
+        .args(["audit", "--config"])
+        .arg(&other)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    // A configuration whose agent never ran means nobody who is there.
+    let config = fs::read_to_string(&other).unwrap();
+    fs::write(&other, config.replace(linked.to_str().unwrap(), "/nowhere/state")).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_everyline"))
+        .args(["audit", "--config"])
+        .arg(&other)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+}
