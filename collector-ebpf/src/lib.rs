@@ -11,6 +11,11 @@ pub const SLOTS: u32 = 32_768;
 pub const RING_BYTES: u32 = 256 << 10;
 /// Files remembered after their end, at most.
 pub const DEPARTED: u32 = 4_096;
+/// Directories that a program entered itself and whose names are remembered, at most.
+pub const BORN_DIRECTORIES: u32 = 2_048;
+/// How many levels of directories that are born below a watched one are entered as well: a pod's and
+/// its containers' while no agent runs.
+pub const LEVELS: u64 = 2;
 /// Bytes of a departed file's name that are kept.
 pub const NAME_BYTES: usize = 96;
 /// Bytes of a watched directory's path that are kept.
@@ -20,7 +25,7 @@ pub const PATH_BYTES: usize = 256;
 pub const FILE: u32 = 1;
 /// The slot is in use, for a directory.
 pub const DIRECTORY: u32 = 2;
-/// The program took the slot itself: the file was born in a watched directory.
+/// The program took the slot itself: the file or directory was born in a watched directory.
 pub const BORN: u32 = 4;
 
 /// How far a watched file was written, or that a watched directory changed. One cache line, mapped
@@ -34,7 +39,8 @@ pub struct Slot {
     pub device: u32,
     /// The inode's generation.
     pub generation: u32,
-    /// The end of the furthest write. The size may not be there yet: see the hooks.
+    /// The end of the furthest write. The size may not be there yet: see the hooks. Of a directory:
+    /// how many levels of directories that are born below it are entered.
     pub end: u64,
     /// Bytes written since the slot was taken.
     pub bytes: u64,
@@ -156,8 +162,8 @@ impl Default for Departed {
 pub struct Path {
     /// Bytes of `bytes`.
     pub len: u32,
-    /// Not used.
-    pub reserved: u32,
+    /// 0: this is the whole path. Else it is a name in the directory of this slot, less one.
+    pub parent: u32,
     /// The path, if it fits.
     pub bytes: [u8; PATH_BYTES],
 }

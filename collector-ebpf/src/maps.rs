@@ -6,7 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, Queue, RingBuf},
 };
 use collector_ebpf::{
-    Cell, DEPARTED, Departed, Key, Path, RING_BYTES, SLOTS as COUNT, Slot, State, cells,
+    BORN_DIRECTORIES, Cell, DEPARTED, Departed, Key, Path, RING_BYTES, SLOTS as COUNT, Slot, State,
+    cells,
 };
 
 /// Tallies, by number; mapped into the agent.
@@ -32,6 +33,10 @@ pub static DEPARTED_FILES: HashMap<Key, Departed> = HashMap::with_max_entries(DE
 /// Watched directories' paths, by slot: written and read by user space alone.
 #[map]
 pub static PATHS: HashMap<u32, Path> = HashMap::with_max_entries(COUNT, 1);
+
+/// Names of directories that a program entered, by slot: as they were when a file in them went.
+#[map]
+pub static BORN_NAMES: HashMap<u32, Path> = HashMap::with_max_entries(BORN_DIRECTORIES, 0);
 
 /// Wake-ups.
 #[map]

@@ -6,13 +6,13 @@ use core::{arch::asm, ptr::read_volatile};
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_probe_read_kernel};
 use collector_ebpf::{
-    BORN, CHANGED, CHECKS, Cell, DIRECTORY, Departed, Event, FILE, GONE, Key, NAME_BYTES, Slot,
-    TRIED, WRITTEN,
+    BORN, CHANGED, CHECKS, Cell, DIRECTORY, Departed, Event, FILE, GONE, Key, NAME_BYTES,
+    PATH_BYTES, Path, Slot, TRIED, WRITTEN,
 };
 
 use crate::{
     fields::Object,
-    maps::{CELLS, DEPARTED_FILES, EVENTS, FREE, KNOWN, SLOTS, STATE},
+    maps::{BORN_NAMES, CELLS, DEPARTED_FILES, EVENTS, FREE, KNOWN, SLOTS, STATE},
 };
 
 const TYPE: u16 = 0o170_000;
@@ -113,16 +113,22 @@ pub fn changed(directory: Object) {
     }
 }
 
-/// A file was born in a directory. If that is watched, its first write shall be counted: nobody
-/// could enter it in time but this.
+/// A file or a directory was born in a directory. If that is watched, a file's first write shall be
+/// counted: nobody could enter it in time but this. A directory is entered as far down as the watched
+/// one says: a pod may come and go while no agent runs.
 #[inline(always)]
 pub fn born(inode: Object, directory: Object) {
     let Some((parent, folder)) = slot_of(directory) else { return };
     // SAFETY: as above; the new slot is nobody else's once it was taken from the queue.
     unsafe {
-        if (*folder).flags & DIRECTORY == 0 || inode.mode() & TYPE != REGULAR {
+        if (*folder).flags & DIRECTORY == 0 {
             return;
         }
+        let (flags, levels) = match inode.mode() & TYPE {
+            REGULAR => (FILE | BORN, 0),
+            FOLDER if (*folder).end > 0 => (DIRECTORY | BORN, (*folder).end - 1),
+            _ => return,
+        };
         // It has one where another hook told of its birth too, and where it gets another name.
         if slot_of(inode).is_some() {
             return;
@@ -134,14 +140,14 @@ pub fn born(inode: Object, directory: Object) {
         (*slot).inode = key.inode;
         (*slot).device = key.device;
         (*slot).generation = key.generation;
-        (*slot).end = 0;
+        (*slot).end = levels;
         (*slot).bytes = 0;
         (*slot).writes = 0;
         (*slot).file_id = 0;
         (*slot).armed = 0;
         (*slot).parent = parent + 1;
         (*slot).hook = (*folder).hook & CHECKS;
-        (*slot).flags = FILE | BORN;
+        (*slot).flags = flags;
         add_short(&raw mut (*cell).entered, 1);
         if KNOWN.insert(&key, &number, BPF_NOEXIST.into()).is_err() {
             add_short(&raw mut (*cell).entered, ONE_LESS);
@@ -178,6 +184,39 @@ pub fn unlinked(directory: Object, dentry: Object) {
             count_departed_full();
         }
     }
+    let folder = dentry.dentry_parent();
+    if name_born(folder) {
+        name_born(folder.dentry_parent());
+    }
+}
+
+/// Nothing, to make an entry of.
+#[unsafe(no_mangle)]
+static NO_NAME: Path = Path { len: 0, parent: 0, bytes: [0; PATH_BYTES] };
+
+/// Keeps the name of a directory that a program entered: no agent can ask for it any more once it is
+/// gone. False for any other, whose path the agent has kept.
+#[inline(always)]
+fn name_born(dentry: Object) -> bool {
+    let Some((number, slot)) = slot_of(dentry.dentry_inode()) else { return false };
+    // SAFETY: the maps' lookups checked the pointers; the name is copied by a helper that survives a
+    // bad address.
+    unsafe {
+        if (*slot).flags & BORN == 0 {
+            return false;
+        }
+        let _known = BORN_NAMES.insert(&number, &NO_NAME, BPF_NOEXIST.into());
+        let Some(kept) = BORN_NAMES.get_ptr_mut(&number) else { return true };
+        if (*kept).len == 0 {
+            let length = dentry.dentry_name_len().min(PATH_BYTES as u32 - 1) & 0xff;
+            let name = dentry.dentry_name() as *const core::ffi::c_void;
+            (*kept).parent = (*slot).parent;
+            if bpf_probe_read_kernel((&raw mut (*kept).bytes).cast(), length, name) == 0 {
+                (*kept).len = length;
+            }
+        }
+    }
+    true
 }
 
 /// An inode leaves memory; with its last name gone, for good.

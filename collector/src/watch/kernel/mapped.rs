@@ -133,6 +133,11 @@ impl Mapped<Slot> {
         field!(AtomicU32, self, number, flags).store(flags, Ordering::Release);
     }
 
+    /// Has directories that are born below this one entered as well, so many levels down.
+    pub(super) fn levels(&self, number: u32, levels: u64) {
+        field!(AtomicU64, self, number, end).store(levels, Ordering::Release);
+    }
+
     /// Says which hook counts.
     pub(super) fn hook(&self, number: u32, hook: u32) {
         field!(AtomicU32, self, number, hook).store(hook, Ordering::Release);

@@ -27,7 +27,7 @@ use std::{
     sync::Arc,
 };
 
-use collector_ebpf::{CHANGED, DIRECTORY, FILE, GONE, Key, OpenFile, WRITTEN};
+use collector_ebpf::{CHANGED, DIRECTORY, FILE, GONE, Key, LEVELS, OpenFile, State, WRITTEN};
 use rustix::fs::OFlags;
 use slotmap::SecondaryMap;
 
@@ -54,7 +54,7 @@ pub(super) struct Kernel {
     pending: Vec<(FileToken, Arc<File>)>,
     /// Files that nobody had claimed when they were last looked for.
     unclaimed: HashSet<Key>,
-    state: collector_ebpf::State,
+    state: State,
 }
 
 /// A file: entered, or to be entered in the next wait.
@@ -108,8 +108,12 @@ pub struct Departed {
     pub id: Option<FileId>,
     /// Its inode number.
     pub inode: u64,
+    /// The inode's generation.
+    pub generation: u32,
     /// Its size at its end, bytes.
     pub size: u64,
+    /// False while somebody holds it open: it may grow on, and is told again.
+    pub ended: bool,
     /// Its last path; None where the kernel was not told its name, or the directory's is too long.
     pub path: Option<PathBuf>,
 }
@@ -184,6 +188,7 @@ impl Kernel {
         let number = tables.enter(told.key, DIRECTORY).ok_or(Refusal::Full)?;
         tables.note_path(number, path);
         tables.slots.hook(number, hook);
+        tables.slots.levels(number, LEVELS);
         tables.slots.arm(number);
         self.owners.add_directory(number, token);
         self.directories.insert(token, number);
@@ -318,7 +323,9 @@ impl Kernel {
                 Departed {
                     id: (gone.file_id != 0).then_some(FileId(gone.file_id)),
                     inode: key.inode,
+                    generation: key.generation,
                     size: gone.size,
+                    ended: gone.ended != 0,
                     path: path.map(|path: std::ffi::OsString| path.into()),
                 }
             })
@@ -331,7 +338,7 @@ impl Kernel {
         let (still, new): (Vec<_>, Vec<_>) =
             unclaimed.into_iter().partition(|(_, key)| self.unclaimed.contains(key));
         for (number, key) in still {
-            if !self.owners.has(number) {
+            if !self.owners.has(number) && !self.loaded.tables.is_departing(&key) {
                 self.loaded.tables.leave(key);
             }
         }
@@ -341,10 +348,16 @@ impl Kernel {
     /// Gives back what an earlier agent had entered and this one has not.
     pub(super) fn forget_strangers(&mut self) {
         for (key, number) in self.loaded.tables.known() {
-            if !self.owners.has(number) {
+            if !self.owners.has(number) && !self.loaded.tables.is_departing(&key) {
                 self.loaded.tables.leave(key);
             }
         }
+    }
+
+    /// Whether the programs were at work while no agent ran, and missed nothing.
+    pub(super) fn tallied_while_down(&self) -> bool {
+        let State { slots_full, departed_full, .. } = self.state;
+        self.loaded.taken_over && slots_full == 0 && departed_full == 0
     }
 
     /// What the kernel calls these descriptors.

@@ -8,7 +8,7 @@ use aya::{
     Ebpf,
     maps::{HashMap, Map, MapData, MapError, Queue, RingBuf},
 };
-use collector_ebpf::{BORN, Departed, Event, FILE, Key, PATH_BYTES, Path, Slot, State, cells};
+use collector_ebpf::{BORN, Departed, Event, Key, LEVELS, PATH_BYTES, Path, Slot, State, cells};
 
 use super::{
     LoadError,
@@ -24,6 +24,7 @@ pub(super) struct Tables {
     free: Queue<MapData, u32>,
     departed: HashMap<MapData, Key, Departed>,
     paths: HashMap<MapData, u32, Path>,
+    born_names: HashMap<MapData, u32, Path>,
     events: RingBuf<MapData>,
 }
 
@@ -31,8 +32,9 @@ pub(super) struct Tables {
 const NOEXIST: u64 = 1;
 
 /// The maps' names in the object, all of which are pinned.
-pub(super) const NAMES: [&str; 8] =
-    ["SLOTS", "STATE", "CELLS", "KNOWN", "FREE", "DEPARTED_FILES", "PATHS", "EVENTS"];
+pub(super) const NAMES: [&str; 9] = [
+    "SLOTS", "STATE", "CELLS", "KNOWN", "FREE", "DEPARTED_FILES", "PATHS", "BORN_NAMES", "EVENTS",
+];
 
 impl Tables {
     /// Takes the maps out of a loaded object.
@@ -48,6 +50,7 @@ impl Tables {
             free: take(ebpf, "FREE")?,
             departed: take(ebpf, "DEPARTED_FILES")?,
             paths: take(ebpf, "PATHS")?,
+            born_names: take(ebpf, "BORN_NAMES")?,
             events: take(ebpf, "EVENTS")?,
         })
     }
@@ -108,6 +111,7 @@ impl Tables {
         self.cells.subtract(key.inode);
         let _none = self.departed.remove(&key);
         let _none = self.paths.remove(&number);
+        let _none = self.born_names.remove(&number);
         self.give_back(number);
     }
 
@@ -128,7 +132,7 @@ impl Tables {
     /// Keeps a directory's path.
     pub(super) fn note_path(&mut self, number: u32, path: &std::path::Path) {
         let text = path.as_os_str().as_encoded_bytes();
-        let mut kept = Path { len: 0, reserved: 0, bytes: [0; PATH_BYTES] };
+        let mut kept = Path { len: 0, parent: 0, bytes: [0; PATH_BYTES] };
         if let Some(room) = kept.bytes.get_mut(..text.len()) {
             room.copy_from_slice(text);
             kept.len = text.len() as u32;
@@ -138,9 +142,23 @@ impl Tables {
 
     /// The path of the directory in this slot, as it was kept.
     pub(super) fn path(&self, number: u32) -> Option<Vec<u8>> {
-        let kept = self.paths.get(&number, 0).ok()?;
-        let path = kept.bytes.get(..kept.len as usize)?;
-        (!path.is_empty()).then(|| path.to_vec())
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let mut number = number;
+        // A program enters no more levels than these.
+        for _level in 0..=LEVELS {
+            let whole = self.paths.get(&number, 0).ok();
+            let kept = whole.or_else(|| self.born_names.get(&number, 0).ok())?;
+            let text = kept.bytes.get(..kept.len as usize).filter(|text| !text.is_empty())?;
+            names.push(text.to_vec());
+            match kept.parent.checked_sub(1) {
+                None => {
+                    names.reverse();
+                    return Some(names.join(&b'/'));
+                }
+                Some(parent) => number = parent,
+            }
+        }
+        None
     }
 
     /// Takes out what is known of departed files.
@@ -155,10 +173,15 @@ impl Tables {
         all
     }
 
-    /// Files that a program entered and that nobody has claimed.
+    /// Whether this file's last name is gone and somebody holds it open: its end is still to be told.
+    pub(super) fn is_departing(&self, key: &Key) -> bool {
+        self.departed.get(key, 0).is_ok()
+    }
+
+    /// Files and directories that a program entered and that nobody has claimed.
     pub(super) fn unclaimed(&self) -> Vec<(u32, Key)> {
         (0..self.slots.count())
-            .filter(|number| self.slots.flags(*number) & (FILE | BORN) == FILE | BORN)
+            .filter(|number| self.slots.flags(*number) & BORN != 0)
             .map(|number| (number, self.slots.slot(number)))
             .filter(|(_, slot)| slot.file_id == 0)
             .map(|(number, slot)| {
