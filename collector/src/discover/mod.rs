@@ -131,6 +131,11 @@ impl Discovery {
         roots
     }
 
+    /// The directories below which logs are looked for, those that there are: no ancestors of others.
+    pub fn places(&self) -> Vec<PathBuf> {
+        self.bases().filter_map(|base| Some(self.host.inside(&self.host.real(base)?))).collect()
+    }
+
     /// What one directory holds, given that it was returned by [`Discovery::roots`] or in a
     /// listing. One `readdir` and a few `stat`; opens no log file. Of a directory that is gone: the
     /// roots, for the way to it may have to be waited for anew.

@@ -331,6 +331,10 @@ impl Watcher for Combined {
         self.kernel.as_mut().map(Kernel::departed).unwrap_or_default()
     }
 
+    fn tallied_while_down(&self) -> bool {
+        self.kernel.as_ref().is_some_and(Kernel::tallied_while_down)
+    }
+
     fn forget_strangers(&mut self) {
         if let Some(kernel) = &mut self.kernel {
             kernel.forget_strangers();

@@ -54,6 +54,122 @@ fn what_is_deleted_while_no_agent_runs_is_stated_to_the_byte() {
     assert_eq!(world.records().len(), 120);
 }
 
+/// Pods that came and went, and a known file whose inode's number was used again at once.
+#[test]
+fn pods_that_come_and_go_while_no_agent_runs_are_stated_to_the_byte() {
+    let Some(world) = world() else { return };
+    let Some(_pins) = BpfFs::mount(&world.path("bpf")) else { return };
+    let mut container = world.container("a");
+    let agent = world.start();
+    container.write(100);
+    world.wait_for(100);
+    std::thread::sleep(Duration::from_secs(1));
+    let mut lost = 0;
+    let settled = size(&container.live());
+    agent.kill();
+
+    for round in 0..8 {
+        let mut born = world.container(&format!("born-{round}"));
+        born.write(10 + round);
+        // Rotated and compressed: the copy goes too, and counts for nothing.
+        let rotated = born.rotate();
+        lost += size(&rotated);
+        fs::remove_file(born.compress(&rotated)).unwrap();
+        born.write(5);
+        lost += size(&born.live());
+        fs::remove_dir_all(born.dir.parent().unwrap()).unwrap();
+    }
+    container.write(50);
+    let rotated = container.rotate();
+    lost += size(&rotated) - settled;
+    fs::remove_file(&rotated).unwrap();
+    for _ in 0..20 {
+        // Takes the number that has just become free, and is collected.
+        container.write(1);
+        let former = container.rotate();
+        lost += size(&former);
+        fs::remove_file(former).unwrap();
+    }
+    container.write(20);
+
+    let agent = world.start();
+    world.wait_for(120);
+    world.wait_for_log("were lost before they could be read");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(agent.stop(), Some(0));
+    let (code, audit) = world.audit();
+    assert_eq!(code, 1, "a loss must not pass the audit: {audit}");
+    assert_eq!(audit["lost"]["deleted_while_down"], lost, "{audit}\n{}", world.log());
+    assert_eq!(audit["at_least"], false, "{audit}");
+    assert_eq!(world.records().len(), 120);
+}
+
+/// A copy is one file's alone: one whose length it has not is lost.
+#[test]
+fn a_compressed_copy_hides_no_loss() {
+    let Some(world) = world() else { return };
+    let Some(_pins) = BpfFs::mount(&world.path("bpf")) else { return };
+    let mut container = world.container("a");
+    let agent = world.start();
+    container.write(100);
+    world.wait_for(100);
+    std::thread::sleep(Duration::from_secs(1));
+    agent.kill();
+    container.write(10);
+    let first = container.rotate();
+    container.write(30);
+    let second = container.rotate();
+    let lost = size(&second);
+    container.compress(&first);
+    // Another file's content, under the copy's name.
+    let copy = format!("{}.gz", second.display());
+    fs::copy(format!("{}.gz", first.display()), &copy).unwrap();
+    fs::remove_file(second).unwrap();
+    container.write(20);
+
+    let agent = world.start();
+    world.wait_for_log("were lost before they could be read");
+    world.wait_for(130);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(agent.stop(), Some(0));
+    let (_, audit) = world.audit();
+    assert_eq!(audit["lost"]["deleted_while_down"], lost, "{audit}\n{}", world.log());
+}
+
+/// Without the kernel's tally, or with one that ended with the agent, more may be lost than is known.
+#[test]
+fn without_a_tally_a_loss_while_no_agent_runs_is_the_least() {
+    for watch in ["kernel", "inotify", "poll"] {
+        if watch == "kernel" && !has_kernel_watch() {
+            continue;
+        }
+        let world = World::new(watch);
+        let mut container = world.container("a");
+        let agent = world.start();
+        container.write(100);
+        world.wait_for(100);
+        assert_eq!(agent.stop(), Some(0));
+        let agent = world.start();
+        world.wait_for_log("first look for logs is done");
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(agent.stop(), Some(0));
+        assert_eq!(world.audit().1["at_least"], false, "nothing happened meanwhile");
+
+        container.write(50);
+        fs::remove_file(container.rotate()).unwrap();
+        container.write(20);
+        let agent = world.start();
+        world.wait_for(120);
+        world.wait_for_log("the least that was lost");
+        assert_eq!(agent.stop(), Some(0));
+        let (_, audit) = world.audit();
+        assert_eq!(audit["at_least"], true, "{watch}: {audit}");
+        let text = world.everyline(&["audit"]).stdout;
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("while no agent ran"), "{watch}: {text}");
+    }
+}
+
 #[test]
 fn what_is_written_while_no_agent_runs_is_read_and_pins_are_taken_over() {
     let Some(world) = world() else { return };

@@ -4,12 +4,24 @@
 //! that were born, written and deleted without anybody having looked, whose loss is counted here.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    fs::{self, File},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use super::{Inode, Registry};
-use crate::{read::identity::FileId, reason::Reason, supervisor::settle::Command, watch::Departed};
+use crate::{
+    checkpoint::FileEntry,
+    read::identity::{FileId, Identity},
+    reason::Reason,
+    supervisor::{recovery, settle::Command},
+    watch::Departed,
+};
+
+/// Why a loss may be more than is said: nobody counted while no agent ran.
+const NO_TALLY: &str = "no_tally";
 
 /// What the kernel saw while no agent ran.
 #[derive(Default)]
@@ -18,9 +30,20 @@ pub(super) struct WhileDown {
     sizes: HashMap<FileId, u64>,
     /// Files that nobody had ever claimed.
     strangers: Vec<Departed>,
+    /// When the agent before this one wrote its checkpoint last.
+    since: Option<SystemTime>,
+    /// Something is gone whose end nobody saw, or may be.
+    unknown: bool,
 }
 
 impl WhileDown {
+    /// Since the checkpoint in this directory was written.
+    pub(super) fn since_checkpoint_in(state_dir: &Path) -> Self {
+        let written = fs::metadata(state_dir.join("checkpoint"));
+        let since = written.and_then(|about| about.modified()).ok();
+        Self { since, ..Self::default() }
+    }
+
     /// Whether it saw nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.sizes.is_empty() && self.strangers.is_empty()
@@ -35,26 +58,70 @@ impl Registry {
                 Some(id) => {
                     self.while_down.sizes.insert(id, gone.size);
                 }
-                None => self.while_down.strangers.push(gone),
+                None if gone.ended => self.while_down.strangers.push(gone),
+                // Told again when it ends.
+                None => {}
             }
         }
     }
 
-    /// How long a file was at its end, if the kernel saw it.
-    pub(super) fn final_size(&self, id: FileId) -> Option<u64> {
-        self.while_down.sizes.get(&id).copied()
+    /// How long the file of an entry was at its end, if the kernel saw it.
+    pub(super) fn final_size(&mut self, entry: &FileEntry) -> Option<u64> {
+        if let Some(size) = self.while_down.sizes.get(&entry.id) {
+            return Some(*size);
+        }
+        // Registered, and not yet claimed when the agent ended.
+        let generation = generation(&recovery::identity_of(entry))?;
+        let strangers = &mut self.while_down.strangers;
+        let at = strangers
+            .iter()
+            .position(|gone| (gone.inode, gone.generation) == (entry.inode, generation))?;
+        let size = strangers.swap_remove(at).size;
+        self.while_down.sizes.insert(entry.id, size);
+        Some(size)
+    }
+
+    /// A file is gone and how long it was nobody saw: more may be lost than is said.
+    pub(super) fn note_unseen_end(&mut self) {
+        self.while_down.unknown = true;
     }
 
     /// Counts what was born, written and deleted while no agent ran.
     pub(super) fn count_strangers(&mut self) {
-        for gone in std::mem::take(&mut self.while_down).strangers {
-            self.count_stranger(&gone, Reason::DeletedWhileDown);
+        let while_down = std::mem::take(&mut self.while_down);
+        let mut copies = HashSet::new();
+        for gone in while_down.strangers {
+            // What has its inode number now was found since: it is another file.
+            self.count_stranger(&gone, Reason::DeletedWhileDown, &mut copies);
+        }
+        if while_down.unknown {
+            tracing::warn!(
+                "What was written and deleted while no agent ran is not known: the kernel watch's \
+                 programs were not at work. What is said to be lost is the least that was lost."
+            );
+            self.tell(Command::Unknown(NO_TALLY));
         }
         self.setup.watcher.forget_strangers();
     }
 
+    /// Notes, after the first look, whether files may have come and gone that nobody counted: their
+    /// directory has changed since the checkpoint.
+    pub(super) fn note_unseen_changes(&mut self) {
+        let Some(since) = self.while_down.since.filter(|_| !self.setup.fresh) else { return };
+        if self.setup.watcher.tallied_while_down() {
+            return;
+        }
+        let modified = |path: &Path| fs::metadata(path).and_then(|about| about.modified());
+        let changed = |path: &Path| modified(path).is_ok_and(|at| at > since);
+        // What happens around them, where one of them may be made, is no log's.
+        let places = self.setup.discovery.places();
+        let holds_logs = |path: &&Path| places.iter().any(|place| path.starts_with(place));
+        self.while_down.unknown |= self.directories.paths().filter(holds_logs).any(changed);
+    }
+
     /// Files are gone that nobody had claimed: born and deleted between two looks.
     pub(super) fn heed_departed(&mut self) {
+        let mut copies = HashSet::new();
         for gone in self.setup.watcher.departed() {
             match gone.id {
                 // Still to be looked for, if the first look is not done with.
@@ -64,34 +131,127 @@ impl Registry {
                     }
                     self.heed_end(id, gone.size);
                 }
-                None => self.count_stranger(&gone, Reason::DeletedUnseen),
+                None if gone.ended && !self.is_known_inode(&gone) => {
+                    self.count_stranger(&gone, Reason::DeletedUnseen, &mut copies);
+                }
+                None => {}
             }
         }
     }
 
-    fn count_stranger(&self, gone: &Departed, reason: Reason) {
-        // One that was recognised and needed no watch: a compressed copy, a hard link.
-        let held = self.held.values().map(|held| &held.key);
-        if self.inodes.keys().chain(held).any(|key| key.inode == gone.inode) {
-            return;
-        }
+    /// One that was recognised and needed no watch: a compressed copy, a hard link. An inode number
+    /// is used again at once, so where the generation is known it decides.
+    fn is_known_inode(&self, gone: &Departed) -> bool {
+        let done = self.inodes.iter().filter(|(key, _)| key.inode == gone.inode);
+        let mut done = done.map(|(key, inode)| match inode {
+            Inode::Done(id, _) => {
+                let account = self.setup.accounts.get(*id);
+                account.filter(|account| account.identity.key == *key)
+            }
+            Inode::Ignored(_) => None,
+        });
+        let held = self.held.values().filter(|held| held.key.inode == gone.inode);
+        let mut held = held.map(|held| &held.account.identity);
+        let is_it = |identity: &Identity| {
+            generation(identity).is_none_or(|generation| generation == gone.generation)
+        };
+        done.any(|account| account.is_none_or(|account| is_it(&account.identity)))
+            || held.any(is_it)
+    }
+
+    fn count_stranger(&self, gone: &Departed, reason: Reason, copies: &mut HashSet<PathBuf>) {
         let Some(path) = &gone.path else { return };
         let Some(found) = self.setup.discovery.would_find(path) else { return };
-        if !found.gzip && !found.only_if_known && !self.lives_on_compressed(path) {
+        if gone.size > 0
+            && !found.gzip
+            && !found.only_if_known
+            && !self.lives_on_compressed(path, gone.size, copies)
+        {
             self.tell(Command::LoseUnseen(path.clone(), gone.size, reason));
         }
     }
 
-    /// Whether a compressed copy of the file is there, or was a moment ago.
-    pub(super) fn lives_on_compressed(&self, path: &Path) -> bool {
+    /// Whether a compressed copy of the file is there, or was a moment ago. Logs are compressed under
+    /// their own name or the next number's; the length tells whose copy it is, and a copy is one
+    /// file's alone.
+    pub(super) fn lives_on_compressed(
+        &self,
+        path: &Path,
+        size: u64,
+        copies: &mut HashSet<PathBuf>,
+    ) -> bool {
         let mut copy = path.as_os_str().to_owned();
         copy.push(".gz");
         let copy = PathBuf::from(copy);
+        let beside = path.parent().and_then(|directory| fs::read_dir(directory).ok());
+        let beside = beside.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let packed = beside.filter(|path| path.extension().is_some_and(|ending| ending == "gz"));
+        for there in std::iter::once(copy.clone()).chain(packed) {
+            if unpacked_length(&there) == Some(size as u32) && copies.insert(there) {
+                return true;
+            }
+        }
         let held = self.held.values().any(|held| held.account.path() == copy);
-        held || copy.exists()
-            || self.inodes.values().any(|inode| {
-                matches!(inode, Inode::Done(id, _)
-                if self.setup.accounts.get(*id).is_some_and(|account| account.path() == copy))
-            })
+        !copy.exists()
+            && (held
+                || self.inodes.values().any(|inode| {
+                    matches!(inode, Inode::Done(id, _)
+                    if self.setup.accounts.get(*id).is_some_and(|account| account.path() == copy))
+                }))
+    }
+}
+
+/// The length, modulo 2³², that a gzip file says it unpacks to.
+fn unpacked_length(path: &Path) -> Option<u32> {
+    let file = File::open(path).ok()?;
+    let size = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
+    let mut length = [0; 4];
+    file.read_exact_at(&mut length, size.checked_sub(4)?).ok()?;
+    Some(u32::from_le_bytes(length))
+}
+
+/// An inode's generation, as the handles of ext4, xfs and tmpfs tell it (`FILEID_INO32_GEN`, and xfs'
+/// with a number of 64 bits).
+fn generation(identity: &Identity) -> Option<u32> {
+    let (kind, bytes) = identity.handle.as_ref()?;
+    let at = match kind {
+        1 => 4,
+        0x81 => 8,
+        _ => return None,
+    };
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::{content::gzip_bytes, identity};
+
+    #[test]
+    fn a_number_that_is_used_again_has_another_generation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let mut seen = HashSet::new();
+        for _ in 0..32 {
+            fs::write(&path, "a").unwrap();
+            let (file, look) = identity::open(&path).unwrap();
+            let identity = identity::identify(&file, &look);
+            let Some(generation) = generation(&identity) else {
+                println!("skipped: no generation is told here");
+                return;
+            };
+            assert!(seen.insert((look.key.inode, generation)));
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_gzip_file_tells_its_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.gz");
+        fs::write(&path, gzip_bytes(&[b'a'; 12_345])).unwrap();
+        assert_eq!(unpacked_length(&path), Some(12_345));
+        fs::write(&path, "gz").unwrap();
+        assert_eq!((unpacked_length(&path), unpacked_length(dir.path())), (None, None));
     }
 }

@@ -34,6 +34,10 @@ impl Directories {
         self.all.keys().collect()
     }
 
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.all.values().map(|directory| &*directory.path)
+    }
+
     pub(super) fn get(&self, token: DirToken) -> Option<&Directory> {
         self.all.get(token)
     }

@@ -186,7 +186,8 @@ impl Registry {
 
     /// A file that was let go is gone, `size` bytes long at its end: what nobody read of it is lost.
     fn lose_rest(&mut self, account: &FileAccount, size: u64) {
-        if size <= account.seen.load(Ordering::Acquire) || self.lives_on_compressed(&account.path())
+        if size <= account.seen.load(Ordering::Acquire)
+            || self.lives_on_compressed(&account.path(), size, &mut HashSet::new())
         {
             return;
         }

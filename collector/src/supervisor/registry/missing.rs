@@ -29,7 +29,7 @@ impl Registry {
         directory: &Path,
         taken: &HashSet<InodeKey>,
     ) {
-        let grown = self.final_size(entry.id).is_some_and(|size| size > entry.size);
+        let grown = self.final_size(&entry).is_some_and(|size| size > entry.size);
         if recovery::is_settled(&entry, &self.setup.sinks) && entry.ended && !grown {
             self.remember_done(&entry, source);
             return;
@@ -119,7 +119,11 @@ impl Registry {
     /// A file is gone, with whatever was not settled of it.
     fn lose(&mut self, mut entry: FileEntry) {
         // What was written after the last look at it, the kernel may know.
-        entry.size = entry.size.max(self.final_size(entry.id).unwrap_or(0));
+        match self.final_size(&entry) {
+            Some(size) => entry.size = entry.size.max(size),
+            None if !entry.ended && !self.complete => self.note_unseen_end(),
+            None => {}
+        }
         let reason = if self.complete { Reason::DeletedUnseen } else { Reason::DeletedWhileDown };
         self.tell(Command::Lose(Box::new(entry), reason));
     }

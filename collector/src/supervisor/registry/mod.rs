@@ -194,6 +194,7 @@ struct Recognised {
 impl Registry {
     /// A registry that has not looked yet.
     pub fn new(mut setup: Setup) -> Self {
+        let while_down = departed::WhileDown::since_checkpoint_in(&setup.state_dir);
         let entries = std::mem::take(&mut setup.entries);
         setup.accounts.reserve(entries.iter().map(|entry| entry.id));
         let (unclaimed, former) = Unclaimed::new(entries);
@@ -216,7 +217,7 @@ impl Registry {
             scanning: true,
             give_up_at: None,
             complete: false,
-            while_down: departed::WhileDown::default(),
+            while_down,
         };
         for entry in former {
             // The inode was truncated and lives on: what this life had is not to be read any more.
@@ -293,6 +294,9 @@ impl Registry {
         }
         for entry in self.unclaimed.take_all() {
             self.find_homeless(entry);
+        }
+        if self.adopted.is_empty() {
+            self.note_unseen_changes();
         }
         self.adopted = HashMap::new();
         self.scanning = false;

@@ -32,9 +32,8 @@ pub(super) struct Tables {
 const NOEXIST: u64 = 1;
 
 /// The maps' names in the object, all of which are pinned.
-pub(super) const NAMES: [&str; 9] = [
-    "SLOTS", "STATE", "CELLS", "KNOWN", "FREE", "DEPARTED_FILES", "PATHS", "BORN_NAMES", "EVENTS",
-];
+pub(super) const NAMES: [&str; 9] =
+    ["SLOTS", "STATE", "CELLS", "KNOWN", "FREE", "DEPARTED_FILES", "PATHS", "BORN_NAMES", "EVENTS"];
 
 impl Tables {
     /// Takes the maps out of a loaded object.
