@@ -7,5 +7,11 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    // A fail point panics; the process must end there and then, as by SIGKILL.
+    #[cfg(feature = "failpoints")]
+    let _points = {
+        std::panic::set_hook(Box::new(|_| std::process::abort()));
+        fail::FailScenario::setup()
+    };
     collector::cli::main(std::env::args_os())
 }

@@ -26,8 +26,16 @@ pub struct Args {
 const NEEDED: [Needed; 2] = [("cc", "gcc libc6-dev"), ("make", "make")];
 
 /// The crash points are compiled in only here: never into what the other tests run.
-const CRASHES: [&str; 6] =
-    ["--package", "collector", "--features", "failpoints", "--test", "checkpoint_crash"];
+const CRASHES: [&str; 8] = [
+    "--package",
+    "collector",
+    "--features",
+    "failpoints",
+    "--test",
+    "checkpoint_crash",
+    "--test",
+    "cut_crash",
+];
 
 /// Runs all tests.
 pub fn run(args: &Args) -> Result<()> {
@@ -42,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     // What was asked for by name is all that is run.
     if args.rest.is_empty() {
-        println!("\nOnce more with a kill at each named point of a commit:");
+        println!("\nOnce more with a kill at each named point of a commit and of a cut:");
         good &= cargo_test(&CRASHES, &[], &mut sum)?;
     }
     let names = sum.failures;

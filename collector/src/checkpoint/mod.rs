@@ -143,6 +143,14 @@ pub enum Change {
         /// The file's size last seen, bytes.
         size: u64,
     },
+    /// Where a file is cut: all its cuts that somebody may still read across, in order.
+    #[serde(with = "wire::cuts")]
+    Cuts {
+        /// The file; unknown ones are ignored.
+        file: FileId,
+        /// Offsets of uncompressed bytes.
+        at: Box<[u64]>,
+    },
     /// Forgets a file.
     Forget(#[serde(with = "wire::hex_id")] FileId),
     /// Where a sink that truncates itself back stands.

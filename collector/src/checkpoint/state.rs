@@ -10,6 +10,8 @@ use crate::read::identity::FileId;
 pub struct State {
     /// Files by id.
     pub entries: BTreeMap<FileId, Box<FileEntry>>,
+    /// Where files are cut; most are not.
+    pub cuts: BTreeMap<FileId, Box<[u64]>>,
     /// Where sinks that truncate themselves back stand, by name.
     pub positions: BTreeMap<Arc<str>, String>,
     /// Totals that outlive the files they came from, by name.
@@ -37,8 +39,16 @@ impl State {
                 entry.size = size;
                 entry.sinks.insert(sink, offset);
             }
+            Change::Cuts { file, at } => {
+                if at.is_empty() {
+                    self.cuts.remove(&file);
+                } else if self.entries.contains_key(&file) {
+                    self.cuts.insert(file, at);
+                }
+            }
             Change::Forget(file) => {
                 self.entries.remove(&file);
+                self.cuts.remove(&file);
             }
             Change::Position { sink, position } => {
                 self.positions.insert(sink, position);
@@ -63,7 +73,10 @@ impl State {
             changes.iter().any(|change| match change {
                 Change::File(entry) => entry.sinks.contains_key(sink),
                 Change::Offset { sink: moved, .. } => moved == sink,
-                Change::Forget(_) | Change::Position { .. } | Change::Total { .. } => false,
+                Change::Cuts { .. }
+                | Change::Forget(_)
+                | Change::Position { .. }
+                | Change::Total { .. } => false,
             })
         };
         self.positions
@@ -91,8 +104,11 @@ impl State {
             }
             first = false;
             let mut record = shared();
-            let files = entries.by_ref().take(files_per_record);
-            record.extend(files.map(|entry| Change::File(entry.clone())));
+            for entry in entries.by_ref().take(files_per_record) {
+                record.push(Change::File(entry.clone()));
+                let cuts = self.cuts.get(&entry.id).cloned();
+                record.extend(cuts.map(|at| Change::Cuts { file: entry.id, at }));
+            }
             Some(record)
         })
         .filter(|record| !record.is_empty())

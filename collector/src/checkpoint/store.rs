@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{Change, FileEntry, State, journal, keep::Names, lock::create_private_dir, salvage};
+use crate::read::identity::FileId;
 
 /// A journal below this is never rewritten for its size.
 const COMPACT_MIN: u64 = 1 << 20;
@@ -28,6 +29,8 @@ const BUFFER_KEPT: usize = 64 << 10;
 pub struct Recovered {
     /// The files known.
     pub entries: Vec<FileEntry>,
+    /// Where files are cut.
+    pub cuts: BTreeMap<FileId, Box<[u64]>>,
     /// Where sinks that truncate themselves back stand, by name. A sink that is not in here must
     /// keep what it holds: its position may have been damaged (with all its offsets).
     pub positions: BTreeMap<Arc<str>, String>,
@@ -307,6 +310,7 @@ fn read(file: &File) -> io::Result<(journal::Recovery, usize)> {
 fn to_recovered(state: &State, damage: Vec<Damage>) -> Recovered {
     Recovered {
         entries: state.entries.values().map(|entry| (**entry).clone()).collect(),
+        cuts: state.cuts.clone(),
         positions: state.positions.clone(),
         totals: state.totals.clone(),
         damage,

@@ -125,7 +125,7 @@ pub(super) mod offset {
 
     /// A file's id, written by [`super::hex_id`].
     #[derive(Serialize, Deserialize)]
-    struct Hex(#[serde(with = "super::hex_id")] FileId);
+    pub(super) struct Hex(#[serde(with = "super::hex_id")] pub(super) FileId);
 
     pub(crate) fn serialize<S: Serializer>(
         file: &FileId,
@@ -178,5 +178,28 @@ pub(super) mod offset {
         }
 
         deserializer.deserialize_seq(List)
+    }
+}
+
+/// `Change::Cuts` as `[FILE,[OFFSET,…]]`.
+pub(super) mod cuts {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::offset::Hex;
+    use crate::read::identity::FileId;
+
+    pub(crate) fn serialize<S: Serializer>(
+        file: &FileId,
+        at: &[u64],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        (Hex(*file), at).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<(FileId, Box<[u64]>), D::Error> {
+        let (Hex(file), at) = <(Hex, Vec<u64>)>::deserialize(deserializer)?;
+        Ok((file, at.into()))
     }
 }

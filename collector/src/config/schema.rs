@@ -141,6 +141,8 @@ pub struct Read {
     pub max_line_bytes: ByteSize,
     /// What to do with a longer one.
     pub long_lines: LongLines,
+    /// A message whose end is not there is ended when nothing has followed it for this long.
+    pub unfinished_after: Span,
     /// Bytes read from one file before the next file's turn.
     pub quantum: ByteSize,
     /// What one compressed former file may unpack to; what is beyond it is not read.
@@ -560,6 +562,7 @@ impl Default for Read {
             threads: 0,
             max_line_bytes: ByteSize(MIB),
             long_lines: LongLines::Split,
+            unfinished_after: Span(Duration::from_secs(5)),
             quantum: ByteSize(MIB),
             max_unpacked_bytes: ByteSize(4 * GIB),
         }

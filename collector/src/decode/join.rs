@@ -10,7 +10,9 @@
 
 use memchr::memchr;
 
-use super::{Body, Limits, Marks, Origin, Record, Step, Stream, timestamp::Stamp};
+use super::{
+    Body, Limits, MESSAGES, Marks, Origin, Record, Step, Stream, Unfinished, timestamp::Stamp,
+};
 use crate::{config::schema::LongLines, read::identity::FileId};
 
 /// Joins partials and splits or cuts long messages.
@@ -33,7 +35,7 @@ pub(super) struct Joiner {
 #[derive(Debug, Default)]
 struct Making {
     /// Indexed by [`Lane`].
-    messages: [Message; 4],
+    messages: [Message; MESSAGES],
     /// How many were opened so far.
     begun: u64,
 }
@@ -110,6 +112,8 @@ struct Message {
     /// Where the piece being gathered begins; the first begins at `origin`.
     piece_origin: Option<Origin>,
     pieces: u32,
+    /// Lines and pieces so far.
+    parts: u32,
     cut: u64,
     stamp: Stamp,
     text: Vec<u8>,
@@ -191,6 +195,7 @@ impl Joiner {
             origin: Some(origin),
             piece_origin: Some(origin),
             pieces: 0,
+            parts: 0,
             cut: 0,
             stamp: Stamp::new(timestamp),
             text: std::mem::take(&mut message.text),
@@ -278,6 +283,17 @@ impl Joiner {
         self.open_messages().min_by_key(|(_, message)| message.begun)?.1.origin
     }
 
+    /// Every unfinished message.
+    pub(super) fn unfinished(&self) -> [Option<Unfinished>; MESSAGES] {
+        let mut unfinished = [None; MESSAGES];
+        for (lane, message) in self.open_messages() {
+            let parts = message.parts;
+            let origin = message.origin;
+            unfinished[lane as usize] = origin.map(|origin| Unfinished { origin, parts });
+        }
+        unfinished
+    }
+
     /// Memory held.
     pub(super) fn pending_bytes(&self) -> usize {
         let messages = self.making.iter().flat_map(|making| &making.messages);
@@ -338,7 +354,9 @@ impl Joiner {
     ) -> Step<'a> {
         if !part.last {
             self.open(part);
-            self.message_mut(Lane::of(part)).text.extend_from_slice(text);
+            let message = self.message_mut(Lane::of(part));
+            message.text.extend_from_slice(text);
+            message.parts = message.parts.wrapping_add(1);
             return Step::Consumed(consumed);
         }
         if self.is_open(part) {
@@ -362,6 +380,7 @@ impl Joiner {
     ) -> Step<'a> {
         let message = self.message_mut(lane);
         message.pieces += 1;
+        message.parts = message.parts.wrapping_add(1);
         let marks =
             Marks { unparsed: lane == Lane::Unparsed, split: message.pieces, ..Marks::default() };
         let origin = message.piece_origin.replace(next);
@@ -444,7 +463,7 @@ impl Lane {
 }
 
 /// All lanes, in the order of their messages.
-const LANES: [Lane; 4] = [Lane::Stdout, Lane::Stderr, Lane::Streamless, Lane::Unparsed];
+const LANES: [Lane; MESSAGES] = [Lane::Stdout, Lane::Stderr, Lane::Streamless, Lane::Unparsed];
 
 /// Buffers up to this size are kept for the next message.
 const KEPT: usize = 64 * 1024;

@@ -77,6 +77,18 @@ pub struct Record<'a> {
     pub marks: Marks,
 }
 
+/// Messages of one source that can be unfinished at once: one a stream, and what cannot be parsed.
+pub const MESSAGES: usize = 4;
+
+/// A message whose end is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Where it begins.
+    pub origin: Origin,
+    /// Lines that it was made of so far; of a long one, more: it changes with every step forward.
+    pub parts: u32,
+}
+
 /// What one call of [`Decoder::next`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
@@ -175,6 +187,11 @@ impl Decoder {
     /// unfinished message. None: here.
     pub fn resume(&self) -> Option<Origin> {
         self.joiner().resume()
+    }
+
+    /// The messages whose end is not there yet (lines whose newline is not there are the caller's).
+    pub fn unfinished(&self) -> [Option<Unfinished>; MESSAGES] {
+        self.joiner().unfinished()
     }
 
     /// Gives back memory that only later messages would use. For when nothing is read for a while,

@@ -5,6 +5,7 @@
 //! [`Accounts`] holds them all, and the totals that outlive them. Nothing here does I/O but a
 //! `stat` of a file that is held open.
 
+pub mod cuts;
 pub mod report;
 
 use std::{
@@ -17,7 +18,10 @@ use std::{
     },
 };
 
-use self::report::{LostFile, Totals};
+use self::{
+    cuts::Cuts,
+    report::{LostFile, Totals},
+};
 use crate::{
     checkpoint::{FileEntry, Offset},
     discover::Source,
@@ -337,6 +341,8 @@ pub struct Accounts {
     totals: Mutex<Saved>,
     complete: AtomicBool,
     lost_files: Mutex<VecDeque<LostFile>>,
+    /// Where files are cut.
+    pub cuts: Cuts,
 }
 
 /// Losses that are kept file by file.
@@ -354,6 +360,12 @@ impl Accounts {
     pub fn new(totals: Totals) -> Self {
         let totals = Saved { totals, changed: false };
         Self { totals: Mutex::new(totals), ..Self::default() }
+    }
+
+    /// With the cuts of former runs.
+    #[must_use]
+    pub fn with_cuts(self, known: BTreeMap<FileId, Box<[u64]>>) -> Self {
+        Self { cuts: Cuts::new(known), ..self }
     }
 
     /// Enters a file.

@@ -7,20 +7,22 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     io,
-    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender};
 
-use self::ahead::{Ahead, LookedThrough};
+use self::{
+    ahead::{Ahead, LookedThrough},
+    unfinished::Waiting,
+};
 use super::{
     content::Piece,
     cursor::Cursor,
     encodings::Encodings,
     guard::{GUARD_BYTES, Guard},
-    identity::{self, FINGERPRINT_BYTES, Fingerprint},
+    identity::{self, FINGERPRINT_BYTES, FileId, Fingerprint},
     pump::{self, Pumped, Stop},
     sink_lanes::SinkLanes,
     tail::{AtEnd, LINGER, LogFile, Tail},
@@ -64,6 +66,8 @@ pub enum Message {
     Close(TailId),
     /// The checkpoint knows these tails' files now.
     Registered(Vec<TailId>),
+    /// The cuts of these tails' files are durable, or were withdrawn.
+    Cut(Vec<TailId>),
     /// A sink's budget has room again, for one lane or for any.
     Freed(u16, Freed),
     /// Seal everything, read no more, hand back the files, end.
@@ -84,6 +88,8 @@ pub enum Feedback {
 pub struct Registration {
     /// The files.
     pub accounts: Vec<Arc<FileAccount>>,
+    /// Where some of them are cut.
+    pub cuts: Vec<(FileId, u64)>,
     /// Their tails, to be named in [`Message::Registered`].
     pub tails: Vec<TailId>,
     /// Whom to tell.
@@ -112,6 +118,8 @@ pub struct Setup {
     pub quantum: usize,
     /// The longest message, bytes.
     pub max_line_bytes: usize,
+    /// How long a message is waited for whose end is not there.
+    pub unfinished_after: Duration,
 }
 
 /// A reader thread's state.
@@ -126,6 +134,7 @@ pub struct Reader {
     unregistered: Vec<(TailId, Arc<FileAccount>)>,
     complained: HashMap<TailId, Instant, foldhash::fast::RandomState>,
     looked_through: LookedThrough,
+    waiting: Waiting,
 }
 
 /// What one cursor's turn came to.
@@ -138,6 +147,8 @@ enum Turn {
     Stalled,
     /// The file must be registered first.
     Unregistered(Arc<FileAccount>),
+    /// A cut must be made durable first.
+    Cutting,
     /// Look again then.
     Later(Instant),
 }
@@ -160,6 +171,7 @@ impl Reader {
             unregistered: Vec::new(),
             complained: HashMap::default(),
             looked_through: HashMap::default(),
+            waiting: HashMap::default(),
         })
     }
 
@@ -248,6 +260,12 @@ impl Reader {
                 self.with_tail(id, |tail| tail.closed = true);
                 self.enqueue(id);
             }
+            Message::Cut(ids) => {
+                for id in ids {
+                    self.cut_is_made(id);
+                    self.enqueue(id);
+                }
+            }
             Message::Freed(sink, freed) => {
                 let sink = usize::from(sink);
                 for id in self.sinks[sink].take_stalled(freed) {
@@ -277,6 +295,9 @@ impl Reader {
 
     /// One tail's turn: every sink's cursor, a quantum each.
     fn visit(&mut self, id: TailId) {
+        if self.is_cutting(id) {
+            return self.with_tail(id, |tail| tail.queued = false);
+        }
         let Some(mut tail) = self.tails.remove(&id) else { return };
         tail.queued = false;
         tail.return_to_late_writes(Instant::now());
@@ -298,6 +319,7 @@ impl Reader {
                     self.unregistered.push((id, account));
                     break;
                 }
+                Turn::Cutting => break,
                 Turn::Later(at) => self.look_again(id, &mut tail, at),
             }
         }
@@ -305,6 +327,7 @@ impl Reader {
         if tail.closed && tail.is_empty() {
             self.complained.remove(&id);
             self.looked_through.retain(|(tail, _), _| *tail != id);
+            self.waiting.remove(&id);
             self.tell(Feedback::Closed(id));
             return;
         }
@@ -380,6 +403,8 @@ impl Reader {
             if fresh > 0 && !self.is_known(&file, cursor.offset) {
                 return Turn::Unregistered(file.account);
             }
+            let (piece, at_cut) = self.up_to_cut(&tail.cursors[sink], &file, piece);
+            let fresh = piece.bytes - tail.cursors[sink].guard_len();
             let pumped = self.pump(id, tail, sink, &file, piece);
             left = left.saturating_sub(pumped.consumed);
             let mut at_end = piece.at_end;
@@ -387,6 +412,12 @@ impl Reader {
             let line = line..line + pumped.rest;
             let mut size = tail.cursors[sink].offset + line.len() as u64;
             match pumped.stop {
+                None if at_cut => {
+                    if !self.apply_cut(id, tail, sink, &file, line) {
+                        return Turn::Stalled;
+                    }
+                    continue;
+                }
                 None => {}
                 Some(Stop::Budget) => return Turn::Stalled,
                 Some(Stop::Failed) => return Turn::Later(Instant::now() + Duration::from_secs(1)),
@@ -469,67 +500,6 @@ impl Reader {
         cursor.consume(read, pumped.consumed);
         self.setup.metrics.read_bytes.inc_by(pumped.consumed as u64);
         pumped
-    }
-
-    /// At the end of what a file holds. None: go on (with the next file).
-    fn at_end(
-        &mut self,
-        id: TailId,
-        tail: &mut Tail,
-        sink: usize,
-        file: &LogFile,
-        line: Range<usize>,
-    ) -> Option<Turn> {
-        let cursor = &tail.cursors[sink];
-        let (index, offset) = (cursor.index, cursor.offset);
-        let size = offset + line.len() as u64;
-        match tail.at_end(index, size, line.len(), Instant::now()) {
-            AtEnd::Stay => Some(Turn::Idle),
-            AtEnd::Later(at) => Some(Turn::Later(at)),
-            AtEnd::Pass(at) => {
-                tail.cursors[sink].leave(&file.account);
-                self.look_again(id, tail, at);
-                None
-            }
-            AtEnd::Next => {
-                if !self.flush(id, tail, sink, file, (line, false)) {
-                    return Some(Turn::Stalled);
-                }
-                self.skip_last(id, tail, sink, file);
-                self.next_file(id, tail, sink, file);
-                None
-            }
-            AtEnd::Finish => {
-                if !self.flush(id, tail, sink, file, (line, true)) {
-                    return Some(Turn::Stalled);
-                }
-                self.skip_last(id, tail, sink, file);
-                if let Some(slot) = tail.slot(index) {
-                    slot.finished = true;
-                }
-                self.next_file(id, tail, sink, file);
-                Some(Turn::Idle)
-            }
-        }
-    }
-
-    /// Delivers what stands behind the last newline (where in the buffer); `last`: and messages that
-    /// wait for more. False: the sink's budget is used up.
-    fn flush(
-        &mut self,
-        id: TailId,
-        tail: &mut Tail,
-        sink: usize,
-        file: &LogFile,
-        (line, last): (Range<usize>, bool),
-    ) -> bool {
-        let Self { sinks, encodings, buffer, setup, .. } = self;
-        let lanes = &mut sinks[sink];
-        let lane = lane_of(id.0, lanes.lanes.len() as u32);
-        let read = (&buffer[..line.end], line.len());
-        let encoding = encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
-        let mut target = pump::Target { lanes, lane, metrics: &setup.metrics };
-        pump::flush(&mut target, &mut tail.cursors[sink], encoding, &file.account, read, last)
     }
 
     /// Leaves a file for the next one.
@@ -618,7 +588,7 @@ impl Reader {
         }
         let (tails, accounts) = self.unregistered.drain(..).unzip();
         let reply = self.setup.own_address.clone();
-        let registration = Registration { accounts, tails, reply };
+        let registration = Registration { accounts, cuts: Vec::new(), tails, reply };
         let _going_down = self.setup.registrations.send(registration);
     }
 
@@ -698,6 +668,8 @@ fn heard(file: &LogFile, size: u64) -> Heard {
 }
 
 mod ahead;
+mod ends;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod unfinished;

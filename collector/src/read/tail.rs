@@ -269,7 +269,7 @@ impl Tail {
 
 /// Whether the file was last written to longer ago than `grace`, by its own time. A time in the
 /// future (the clock was set back) says nothing.
-fn is_old(file: &std::fs::File, grace: Duration) -> bool {
+pub(super) fn is_old(file: &std::fs::File, grace: Duration) -> bool {
     let Ok(modified) = file.metadata().and_then(|meta| meta.modified()) else { return false };
     SystemTime::now().duration_since(modified).is_ok_and(|age| age >= grace)
 }

@@ -99,13 +99,13 @@ impl Pipeline {
             tracing::error!("{damage}");
         }
         let (fresh, sound) = (recovered.fresh, recovered.damage.is_empty());
-        let Recovered { entries, mut positions, totals, .. } = recovered;
+        let Recovered { entries, cuts, mut positions, totals, .. } = recovered;
         if sound {
             commit_first_positions(config, &mut store, &mut positions)?;
         }
         let totals = Totals::from_named(&totals);
         metrics.resume(|reason| totals.of(reason));
-        let accounts = Arc::new(Accounts::new(totals));
+        let accounts = Arc::new(Accounts::new(totals).with_cuts(cuts));
         let threads = threads(config);
         let _sinks_spawn_tasks = runtime.enter();
         let (addresses, inboxes): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded()).unzip();
@@ -309,6 +309,7 @@ fn start_readers(
             accounts: Arc::clone(wiring.accounts),
             quantum: config.read.quantum.0 as usize,
             max_line_bytes: config.read.max_line_bytes.0 as usize,
+            unfinished_after: config.read.unfinished_after.0,
         };
         let reader = Reader::new(setup).map_err(RunError::Start)?.with_lane_offset(number as u32);
         threads.push(spawn(&format!("everyline-read-{number}"), move || reader.run())?);

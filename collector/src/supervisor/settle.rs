@@ -78,6 +78,7 @@ struct Unsaved {
     positions: BTreeMap<Arc<str>, String>,
     totals: BTreeMap<String, u64>,
     forgotten: HashSet<FileId>,
+    cuts: HashSet<FileId>,
     failing: bool,
 }
 
@@ -131,14 +132,9 @@ impl Settler {
             }
             if !waiting.is_empty() || now >= due || stop {
                 self.register(&waiting, &mut unsaved);
-                self.commit(&mut unsaved);
+                let durable = self.commit(&mut unsaved);
                 due = Instant::now() + self.interval;
-                for Registration { accounts, tails, reply } in waiting {
-                    for account in accounts {
-                        account.registered.store(true, Ordering::Release);
-                    }
-                    let _going_down = reply.send(Message::Registered(tails));
-                }
+                waiting.into_iter().for_each(|registration| self.answer(registration, durable));
             }
             if stop {
                 return self.store;
@@ -164,6 +160,7 @@ impl Settler {
     }
 
     fn apply(&self, receipt: Receipt, unsaved: &mut Unsaved) {
+        fail::fail_point!("settle.receipt");
         let Receipt { sink, ranges, lines, outcome, position } = receipt;
         let name = &self.books.sinks[usize::from(sink)];
         for range in ranges {
@@ -190,6 +187,30 @@ impl Settler {
             account.stale.store(true, Ordering::Release);
             unsaved.files.insert(account.id, Arc::clone(account));
         }
+        for (file, _) in waiting.iter().flat_map(|registration| &registration.cuts) {
+            fail::fail_point!("cut.requested");
+            unsaved.cuts.insert(*file);
+        }
+    }
+
+    /// Tells a reader that it can go on. A file that is not durable yet is sent all the same: its
+    /// offsets are not durable either. Not so a cut: what it ends could end elsewhere after a crash.
+    fn answer(&self, registration: Registration, durable: bool) {
+        let Registration { accounts, cuts, tails, reply } = registration;
+        for account in accounts {
+            account.registered.store(true, Ordering::Release);
+        }
+        if !durable {
+            cuts.iter().for_each(|(file, at)| self.books.accounts.cuts.withdraw(*file, *at));
+        }
+        let message = match cuts.is_empty() {
+            true => Message::Registered(tails),
+            false => {
+                fail::fail_point!("cut.durable");
+                Message::Cut(tails)
+            }
+        };
+        let _going_down = reply.send(message);
     }
 
     /// Notes sizes of files that grow while nobody reads them (a dead sink): the audit of a file
@@ -225,6 +246,7 @@ impl Settler {
                 Some(entry) => {
                     self.books.finish(&entry, entry.size, Reason::DeletedWhileDown);
                     unsaved.forget(id);
+                    self.books.accounts.cuts.forget(id);
                 }
                 None => {}
             }
@@ -243,6 +265,7 @@ impl Settler {
         let entry = self.last_entry(id, account.as_deref(), unsaved).unwrap_or(entry);
         self.books.finish(&entry, entry.size.max(size), reason);
         unsaved.forget(id);
+        self.books.accounts.cuts.forget(id);
     }
 
     /// What is known of a file now, or was before it was let go. None: it is forgotten.
@@ -265,7 +288,8 @@ impl Settler {
         Some(entry)
     }
 
-    fn commit(&mut self, unsaved: &mut Unsaved) {
+    /// True: everything is durable.
+    fn commit(&mut self, unsaved: &mut Unsaved) -> bool {
         unsaved.totals.extend(self.books.accounts.take_unsaved());
         let changes = self.changes(unsaved);
         let began = Instant::now();
@@ -281,6 +305,7 @@ impl Settler {
                     tracing::info!("The checkpoint is durable again.");
                 }
                 *unsaved = Unsaved::default();
+                true
             }
             Err(error) => {
                 if !unsaved.failing {
@@ -290,6 +315,7 @@ impl Settler {
                 for account in unsaved.files.values() {
                     account.stale.store(true, Ordering::Release);
                 }
+                false
             }
         }
     }
@@ -312,6 +338,10 @@ impl Settler {
                 changes.push(Change::Offset { file, sink, offset, size });
             }
         }
+        changes.extend(unsaved.cuts.iter().map(|file| {
+            let at = self.books.accounts.cuts.of(*file);
+            Change::Cuts { file: *file, at }
+        }));
         changes.extend(unsaved.positions.iter().map(|(sink, position)| Change::Position {
             sink: Arc::clone(sink),
             position: position.clone(),

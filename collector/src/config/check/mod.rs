@@ -7,7 +7,7 @@
 mod fit;
 mod sinks;
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use globset::Glob;
 
@@ -15,6 +15,9 @@ use super::{ByteSize, Config, Filter, Span, problem::Problem, tree::Node};
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 const MAX_THREADS: usize = 256;
+
+/// `read.unfinished_after` below this would cut lines that are being written.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 /// Files that the kernel watches at most: 64 MiB of them.
 const SLOTS: std::ops::RangeInclusive<u32> = 64..=1_048_576;
 
@@ -66,6 +69,11 @@ impl Checker<'_> {
         self.size(steps!["read", "max_line_bytes"], config.read.max_line_bytes);
         self.size(steps!["read", "quantum"], config.read.quantum);
         self.size(steps!["read", "max_unpacked_bytes"], config.read.max_unpacked_bytes);
+        if config.read.unfinished_after.0 < LEAST_PATIENCE {
+            let todo = "give at least 100ms, like 5s; a line is often written in two halves";
+            let what = "too short to wait for the rest of a message";
+            self.refuse(steps!["read", "unfinished_after"], what, todo);
+        }
         if config.read.threads > MAX_THREADS {
             let todo = "use 0 (one a core, at most 4) or a small number";
             self.refuse(steps!["read", "threads"], "too many reader threads", todo);

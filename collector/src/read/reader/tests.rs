@@ -47,6 +47,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         accounts: Arc::new(Accounts::new(Default::default())),
         quantum: 1 << 20,
         max_line_bytes: 1 << 20,
+        unfinished_after: Duration::from_secs(5),
     })
     .unwrap();
     let path = dir.join("0.log");

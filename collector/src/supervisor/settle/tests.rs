@@ -202,8 +202,12 @@ impl World {
         file.account = Some(Arc::clone(&account));
         self.agent.books.accounts.insert(Arc::clone(&account));
         let (reply, _nobody) = crossbeam_channel::unbounded();
-        let registration =
-            Registration { accounts: vec![Arc::clone(&account)], tails: Vec::new(), reply };
+        let registration = Registration {
+            accounts: vec![Arc::clone(&account)],
+            cuts: Vec::new(),
+            tails: Vec::new(),
+            reply,
+        };
         self.agent.register(&[registration], &mut self.unsaved);
         self.commit();
         account.registered.store(true, Ordering::Release);

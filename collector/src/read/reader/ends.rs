@@ -1,0 +1,74 @@
+//! What a reader does where a file ends: it waits, goes on to the next file, or is done with the source.
+
+use std::{ops::Range, time::Instant};
+
+use super::{AtEnd, LogFile, Reader, Tail, TailId, Turn, lane_of, pump};
+
+impl Reader {
+    /// At the end of what a file holds. None: go on (with the next file).
+    pub(super) fn at_end(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+        line: Range<usize>,
+    ) -> Option<Turn> {
+        let cursor = &tail.cursors[sink];
+        let (index, offset) = (cursor.index, cursor.offset);
+        let size = offset + line.len() as u64;
+        match tail.at_end(index, size, line.len(), Instant::now()) {
+            AtEnd::Stay => Some(self.await_end(id, tail, sink, file, &line).unwrap_or(Turn::Idle)),
+            AtEnd::Later(at) => Some(Turn::Later(at)),
+            AtEnd::Pass(at) => {
+                tail.cursors[sink].leave(&file.account);
+                self.look_again(id, tail, at);
+                None
+            }
+            AtEnd::Next if self.cuts_first(id, tail, sink, file, (&line, false)) => {
+                Some(Turn::Cutting)
+            }
+            AtEnd::Finish if self.cuts_first(id, tail, sink, file, (&line, true)) => {
+                Some(Turn::Cutting)
+            }
+            AtEnd::Next => {
+                if !self.flush(id, tail, sink, file, (line, false)) {
+                    return Some(Turn::Stalled);
+                }
+                self.skip_last(id, tail, sink, file);
+                self.next_file(id, tail, sink, file);
+                None
+            }
+            AtEnd::Finish => {
+                if !self.flush(id, tail, sink, file, (line, true)) {
+                    return Some(Turn::Stalled);
+                }
+                self.skip_last(id, tail, sink, file);
+                if let Some(slot) = tail.slot(index) {
+                    slot.finished = true;
+                }
+                self.next_file(id, tail, sink, file);
+                Some(Turn::Idle)
+            }
+        }
+    }
+
+    /// Delivers what stands behind the last newline (where in the buffer); `last`: and messages that
+    /// wait for more. False: the sink's budget is used up.
+    pub(super) fn flush(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+        (line, last): (Range<usize>, bool),
+    ) -> bool {
+        let Self { sinks, encodings, buffer, setup, .. } = self;
+        let lanes = &mut sinks[sink];
+        let lane = lane_of(id.0, lanes.lanes.len() as u32);
+        let read = (&buffer[..line.end], line.len());
+        let encoding = encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
+        let mut target = pump::Target { lanes, lane, metrics: &setup.metrics };
+        pump::flush(&mut target, &mut tail.cursors[sink], encoding, &file.account, read, last)
+    }
+}
