@@ -49,6 +49,7 @@ pub fn encoding(archive: &config::Archive, batch: &config::Batch) -> Encoding {
         max_age: batch.max_age.0,
         lanes: 1,
         apart: false,
+        most: usize::MAX,
     }
 }
 

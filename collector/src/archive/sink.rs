@@ -195,8 +195,10 @@ impl Sink {
         work: impl FnOnce(&mut Writer) -> T + Send + 'static,
     ) -> Option<T> {
         let mut writer = self.writer.take()?;
+        let alive = self.context.alive.clone();
         let worked = tokio::task::spawn_blocking(move || {
             let result = work(&mut writer);
+            drop(alive);
             (writer, result)
         });
         let (writer, result) = worked.await.ok()?;

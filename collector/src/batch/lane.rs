@@ -19,14 +19,18 @@ use super::{
     times::TimeTracker,
 };
 use crate::{
-    decode::Record, deliver::Encoding, discover::Source, ledger::FileAccount, read::guard::Guard,
+    decode::Record,
+    deliver::{Alive, Encoding},
+    discover::Source,
+    ledger::FileAccount,
+    read::guard::Guard,
     reason::ByReason,
 };
 
 /// Where a thread's lanes of one sink get their memory and send their batches.
 #[derive(Debug, Clone)]
 pub struct Outlet {
-    /// The sink's number in the checkpoint's order.
+    /// The sink's slot.
     pub sink: u16,
     /// How its records are encoded and grouped.
     pub encoding: Encoding,
@@ -38,6 +42,8 @@ pub struct Outlet {
     pub queue: UnboundedSender<Batch>,
     /// Where its receipts go.
     pub receipts: Sender<Receipt>,
+    /// Whoever may still send is part of the sink.
+    pub alive: Alive,
 }
 
 /// What the encoder may ask for beyond a record's own bytes.
@@ -109,8 +115,7 @@ impl Lane {
             known_sources: HashSet::default(),
             opened: None,
             serial: 1,
-            // Sealing a little early keeps all but the largest records from exceeding the bound.
-            limit: max - (max / 8).min(32 << 10),
+            limit: limit(max),
             expected: 0,
         }
     }
@@ -118,6 +123,11 @@ impl Lane {
     /// Its number, which no other lane of the sink has.
     pub fn number(&self) -> u32 {
         self.number
+    }
+
+    /// Batches have the outlet's bounds from now on.
+    pub fn regroup(&mut self, outlet: &Outlet) {
+        self.limit = limit(outlet.encoding.max_bytes);
     }
 
     /// Makes sure that records can be appended: takes memory from its share if need be.
@@ -259,6 +269,11 @@ impl Lane {
         let _going_down = outlet.queue.send(batch);
         Ok(())
     }
+}
+
+/// When to seal a batch: a little early keeps all but the largest records from exceeding the bound.
+fn limit(max_bytes: usize) -> usize {
+    max_bytes - (max_bytes / 8).min(32 << 10)
 }
 
 /// The lane of a source among `lanes`: the same for all its files.

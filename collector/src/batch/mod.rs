@@ -105,7 +105,7 @@ pub struct Batch {
     pub begun: Option<age::Begun>,
     /// Returns the batch's bytes to the sink's memory budget when dropped.
     pub permit: Option<budget::Permit>,
-    /// The sink's number in the checkpoint's order.
+    /// The sink's slot.
     pub sink: u16,
     /// Where receipts go.
     pub receipts: Sender<Receipt>,
@@ -114,7 +114,7 @@ pub struct Batch {
 /// What became of a batch.
 #[derive(Debug)]
 pub struct Receipt {
-    /// The sink's number.
+    /// The sink's slot.
     pub sink: u16,
     /// The files that it carried.
     pub ranges: Vec<Range>,

@@ -24,12 +24,17 @@ mod console;
 mod escape;
 mod file;
 mod http;
+mod life;
 mod null;
 mod payload;
+mod stamp;
 mod thread;
 mod troubles;
 
 pub use troubles::{Failure, Troubles};
+
+pub use life::{Alive, Gone};
+pub use stamp::{Stamp, stamps};
 
 #[cfg(test)]
 mod conformance;
@@ -61,7 +66,7 @@ pub fn start(
 }
 
 /// Whether the sink could start as configured, as far as that shows without touching what it writes
-/// to: a reload asks before it stops what runs.
+/// to: a reload asks before it changes anything.
 ///
 /// # Errors
 /// As [`start`].
@@ -73,7 +78,8 @@ pub fn check(
     if let config::Sink::Http(config) = config {
         let metrics = SinkMetrics::new(Arc::new(Metrics::new()), name);
         let (name, troubles) = (name.to_owned(), Troubles::default());
-        let context = Context { name, committed: None, metrics, troubles };
+        let alive = Alive::new().0;
+        let context = Context { name, committed: None, metrics, troubles, alive };
         // With its queue dropped it ends at once.
         http::start(config, context, runtime)?;
     }
@@ -98,16 +104,10 @@ pub fn encoding(config: &config::Sink, batch: &config::Batch, threads: usize) ->
             (framing, http.compression, http.level, http.concurrency.div_ceil(threads).max(1))
         }
     };
-    Encoding {
-        framing,
-        compression,
-        level,
-        max_bytes: usize::try_from(batch.max_bytes.0).unwrap_or(usize::MAX),
-        max_lines: batch.max_lines,
-        max_age: batch.max_age.0,
-        lanes,
-        apart: matches!(config, config::Sink::Http(_)),
-    }
+    let Grouping { max_bytes, max_lines, max_age } = Grouping::new(batch);
+    let apart = matches!(config, config::Sink::Http(_));
+    let most = usize::MAX;
+    Encoding { framing, compression, level, max_bytes, max_lines, max_age, lanes, apart, most }
 }
 
 /// How records must be encoded and grouped for a sink.
@@ -131,6 +131,8 @@ pub struct Encoding {
     /// Whether lanes wait for nothing but themselves, so that each has to have memory of its own.
     /// Not so where one writer serves all in turn.
     pub apart: bool,
+    /// What `max_bytes` may be at most, so that a lane can fill one batch while another is on its way.
+    pub most: usize,
 }
 
 impl Encoding {
@@ -144,13 +146,40 @@ impl Encoding {
         }
         let share = memory / (self.lanes as usize * threads.max(1));
         // A lane needs one batch to fill while another is on its way.
-        self.max_bytes = self.max_bytes.min(share / 2).max(SMALLEST_BATCH);
+        self.most = (share / 2).max(SMALLEST_BATCH);
+        self.max_bytes = self.max_bytes.min(self.most);
         share
+    }
+
+    /// Groups differently from now on.
+    pub fn regroup(&mut self, grouping: &Grouping) {
+        let Grouping { max_bytes, max_lines, max_age } = *grouping;
+        self.max_bytes = max_bytes.min(self.most);
+        (self.max_lines, self.max_age) = (max_lines, max_age);
     }
 }
 
 /// However little memory there is, a batch is at least this large.
 const SMALLEST_BATCH: usize = 16 << 10;
+
+/// How records are grouped, whatever the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grouping {
+    /// As [`Encoding::max_bytes`].
+    pub max_bytes: usize,
+    /// As [`Encoding::max_lines`].
+    pub max_lines: u32,
+    /// As [`Encoding::max_age`].
+    pub max_age: Duration,
+}
+
+impl Grouping {
+    /// As configured.
+    pub fn new(batch: &config::Batch) -> Self {
+        let max_bytes = usize::try_from(batch.max_bytes.0).unwrap_or(usize::MAX);
+        Self { max_bytes, max_lines: batch.max_lines, max_age: batch.max_age.0 }
+    }
+}
 
 /// What a sink is given when it starts.
 #[derive(Debug)]
@@ -165,6 +194,8 @@ pub struct Context {
     pub metrics: SinkMetrics,
     /// Where it notes what is wrong.
     pub troubles: Troubles,
+    /// To be held by whatever writes for the sink, as long as it may.
+    pub alive: Alive,
 }
 
 /// A running sink. Dropping `queue` (every clone) asks it to deliver what it holds and end.

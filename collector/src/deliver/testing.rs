@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::{Context, Troubles, payload};
+use super::{Alive, Context, Troubles, payload};
 use crate::{
     batch::{Batch, Compression, Framing, Range, Receipt, TimeBounds},
     discover::{Format, Source},
@@ -20,8 +20,8 @@ use crate::{
 /// A context with metrics of its own.
 pub(crate) fn context(name: &str, committed: Option<&str>) -> Context {
     let metrics = SinkMetrics::new(Arc::new(Metrics::new()), name);
-    let committed = committed.map(str::to_owned);
-    Context { name: name.into(), committed, metrics, troubles: Troubles::default() }
+    let (committed, troubles) = (committed.map(str::to_owned), Troubles::default());
+    Context { name: name.into(), committed, metrics, troubles, alive: Alive::new().0 }
 }
 
 /// The receiving end of receipts.

@@ -7,6 +7,7 @@
 
 pub mod cuts;
 pub mod report;
+mod sinks;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -31,6 +32,8 @@ use crate::{
         zeros,
     },
 };
+use sinks::SinkAccounts;
+pub use sinks::SinkSlot;
 
 /// What was skipped of the file before anything was read is booked.
 const BEGUN: u8 = 1;
@@ -58,8 +61,7 @@ pub struct FileAccount {
     pub stale: AtomicBool,
     /// What was booked of it as a whole: bits of `BEGUN` and `FORGOTTEN`.
     booked: AtomicU8,
-    /// One per sink, in the checkpoint's order.
-    pub sinks: Box<[SinkAccount]>,
+    sinks: Box<SinkAccounts>,
     changing: Mutex<Changing>,
 }
 
@@ -94,7 +96,7 @@ pub struct SinkAccount {
 }
 
 impl FileAccount {
-    /// The account of a file that no sink has read yet.
+    /// The account of a file that no sink has read yet. `sinks`: how many there will be, most likely.
     pub fn new(
         identity: Identity,
         epoch: u32,
@@ -113,7 +115,7 @@ impl FileAccount {
             registered: AtomicBool::new(false),
             stale: AtomicBool::new(true),
             booked: AtomicU8::new(0),
-            sinks: (0..sinks).map(|_| SinkAccount::default()).collect(),
+            sinks: SinkAccounts::new(sinks),
             changing: Mutex::new(Changing {
                 path,
                 fingerprint: Fingerprint::default(),
@@ -128,15 +130,16 @@ impl FileAccount {
         identity: Identity,
         source: Arc<Source>,
         path: &Path,
-        sink_names: &[Arc<str>],
+        sinks: &[SinkSlot],
     ) -> Self {
-        let mut account = Self::new(identity, entry.epoch, source, path, sink_names.len());
+        let mut account = Self::new(identity, entry.epoch, source, path, sinks.len());
         account.id = entry.id;
         account.seen = AtomicU64::new(entry.size);
         account.registered = AtomicBool::new(true);
         account.booked = AtomicU8::new(BEGUN);
-        for (sink, name) in account.sinks.iter().zip(sink_names) {
-            let Some(offset) = entry.sinks.get(name) else { continue };
+        for slot in sinks {
+            let Some(offset) = entry.sinks.get(&slot.name) else { continue };
+            let sink = account.sink(slot.number);
             sink.read.store(offset.settled, Ordering::Relaxed);
             sink.settled.store(offset.settled, Ordering::Relaxed);
             sink.resume.store(offset.resume, Ordering::Relaxed);
@@ -151,15 +154,21 @@ impl FileAccount {
         account
     }
 
-    /// Whether every byte is settled for every sink and no byte can be added.
-    pub fn is_done(&self) -> bool {
-        self.ended.load(Ordering::Acquire) && self.is_settled()
+    /// A sink's side of it, by the sink's slot.
+    pub fn sink(&self, slot: u16) -> &SinkAccount {
+        self.sinks.get(usize::from(slot))
     }
 
-    /// Whether every byte seen so far is settled for every sink.
-    pub fn is_settled(&self) -> bool {
+    /// Whether every byte is settled for these sinks and no byte can be added.
+    pub fn is_done(&self, slots: impl IntoIterator<Item = u16>) -> bool {
+        self.ended.load(Ordering::Acquire) && self.is_settled(slots)
+    }
+
+    /// Whether every byte seen so far is settled for these sinks.
+    pub fn is_settled(&self, slots: impl IntoIterator<Item = u16>) -> bool {
         let seen = self.seen.load(Ordering::Acquire);
-        self.sinks.iter().all(|sink| {
+        slots.into_iter().all(|slot| {
+            let sink = self.sink(slot);
             sink.settled.load(Ordering::Acquire) >= seen
                 && sink.resume.load(Ordering::Acquire) >= seen
         })
@@ -168,6 +177,11 @@ impl FileAccount {
     /// Whether this is the first time that what was skipped of it is asked for.
     pub fn begin(&self) -> bool {
         self.booked.fetch_or(BEGUN, Ordering::AcqRel) & BEGUN == 0
+    }
+
+    /// Whether what was skipped of it is booked.
+    pub fn has_begun(&self) -> bool {
+        self.booked.load(Ordering::Acquire) & BEGUN != 0
     }
 
     /// Whether its sums are in the totals: nothing more is booked on it.
@@ -233,7 +247,7 @@ impl FileAccount {
     }
 
     /// Its entry for the checkpoint.
-    pub fn entry(&self, sink_names: &[Arc<str>]) -> FileEntry {
+    pub fn entry(&self, sinks: &[SinkSlot]) -> FileEntry {
         let changing = self.changing();
         let key = self.identity.key;
         let name = changing.path(&self.source).file_name().unwrap_or_default();
@@ -251,11 +265,11 @@ impl FileAccount {
             fingerprint_len: changing.fingerprint.len as u16,
             size: self.seen.load(Ordering::Acquire),
             ended: self.ended.load(Ordering::Acquire),
-            sinks: sink_names
+            sinks: sinks
                 .iter()
-                .zip(&self.sinks)
+                .map(|slot| (slot, self.sink(slot.number)))
                 .filter(|(_, sink)| !sink.is_excluded())
-                .map(|(name, sink)| (Arc::clone(name), sink.offset()))
+                .map(|(slot, sink)| (Arc::clone(&slot.name), sink.offset()))
                 .collect(),
         }
     }
@@ -277,6 +291,20 @@ fn unless_own(path: &Path, source: &Source) -> Option<Box<Path>> {
 }
 
 impl SinkAccount {
+    /// Of a file that the sink has not read yet.
+    pub(super) const fn new() -> Self {
+        Self {
+            read: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            resume: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            entered: AtomicBool::new(false),
+            read_guard: AtomicU64::new(0),
+            settled_guard: AtomicU64::new(0),
+        }
+    }
+
     /// As the checkpoint keeps it.
     pub fn offset(&self) -> Offset {
         Offset {
@@ -313,6 +341,17 @@ impl SinkAccount {
         for place in [&self.read_guard, &self.settled_guard] {
             place.store(guard.to_bits(), Ordering::Release);
         }
+    }
+
+    /// The sink begins anew where it is settled: what was on its way is read again.
+    pub fn restart(&self) {
+        if self.is_excluded() {
+            return;
+        }
+        let guard = self.settled_guard.load(Ordering::Acquire);
+        self.read_guard.store(guard, Ordering::Release);
+        self.read.store(self.settled.load(Ordering::Acquire), Ordering::Release);
+        self.entered.store(false, Ordering::Release);
     }
 
     /// Bytes up to `end` were handed on.

@@ -40,10 +40,10 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The cursor of sink number `sink` before the tail's file number `index`.
-    pub fn new(sink: usize, index: u64, decoder: Decoder) -> Self {
+    /// The cursor of the sink in slot `sink` before the tail's file number `index`.
+    pub fn new(sink: u16, index: u64, decoder: Decoder) -> Self {
         Self {
-            sink: sink as u16,
+            sink,
             index,
             offset: 0,
             decoder,
@@ -58,13 +58,18 @@ impl Cursor {
         }
     }
 
+    /// The slot of the sink that it belongs to.
+    pub fn sink(&self) -> u16 {
+        self.sink
+    }
+
     /// Takes up a file where its account says that this sink stopped. False: the file does not hold
     /// what was read of it by then, so it was truncated. `content`: none where that is known already.
     ///
     /// # Errors
     /// The file cannot be read; nothing has changed.
     pub fn enter(&mut self, account: &FileAccount, content: Option<&Content>) -> io::Result<bool> {
-        let place = &account.sinks[usize::from(self.sink)];
+        let place = account.sink(self.sink);
         let (from, covered, guard) = if place.entered.load(Ordering::Acquire) {
             // This run was here before and holds the state that belongs to what it read.
             let read = place.read.load(Ordering::Acquire);
@@ -92,6 +97,12 @@ impl Cursor {
         if self.decoder.resume().is_some() {
             self.carried.push(Arc::clone(account));
         }
+        self.index += 1;
+        self.entered = false;
+    }
+
+    /// Goes on to the next place without having read at this one.
+    pub fn pass(&mut self) {
         self.index += 1;
         self.entered = false;
     }
@@ -171,7 +182,7 @@ impl Cursor {
         let given_up = std::mem::take(&mut self.given_up);
         let advance = Advance { end, resume, guard, bytes, given_up, lines };
         lane.cover(outlet, &mut self.slot, account, advance);
-        account.sinks[usize::from(self.sink)].read_to(end, guard);
+        account.sink(self.sink).read_to(end, guard);
         self.covered = end;
         self.release_carried((outlet, lane), account);
     }
@@ -193,7 +204,7 @@ impl Cursor {
         };
         let done = self.carried.len() - keep;
         for file in self.carried.drain(..done) {
-            let place = &file.sinks[usize::from(self.sink)];
+            let place = file.sink(self.sink);
             let (end, guard) = (place.read.load(Ordering::Acquire), place.read_guard());
             let mut slot = RangeSlot::default();
             let given_up = ByReason::default();
@@ -277,7 +288,7 @@ mod tests {
         let identity = Identity { key: look.key, handle: None };
         let account = FileAccount::new(identity, 0, source, &path, 1);
         let guard = if guarded { Guard::of(&before[..settled as usize]) } else { Guard::NONE };
-        account.sinks[0].settle(settled, resume, guard);
+        account.sink(0).settle(settled, resume, guard);
         let content = Content::Plain(Arc::new(file));
         let mut cursor = cursor(Format::Plain);
         if !cursor.enter(&account, Some(&content)).unwrap() {
@@ -317,7 +328,7 @@ mod tests {
         let content = Content::Plain(Arc::new(file));
         let mut cursor = cursor(Format::Plain);
         assert!(cursor.enter(&account, Some(&content)).unwrap());
-        account.sinks[0].read_to(8, Guard::of(b"one\ntwo\n"));
+        account.sink(0).read_to(8, Guard::of(b"one\ntwo\n"));
         assert!(cursor.enter(&account, Some(&content)).unwrap());
         assert_eq!((cursor.offset, cursor.guard_len()), (8, 8));
         assert!(!cursor.is_continued_by(b"eno\nowt\nthree\n"));

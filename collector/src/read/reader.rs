@@ -33,11 +33,15 @@ use crate::{
         budget::Freed,
         lane::{Outlet, lane_of},
     },
+    deliver::Grouping,
+    discover::Source,
     ledger::{Accounts, FileAccount},
     metrics::Metrics,
     reason::Reason,
     watch::{FileToken, Heard},
 };
+
+pub use sinks::Caught;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
@@ -70,7 +74,25 @@ pub enum Message {
     Cut(Vec<TailId>),
     /// A sink's budget has room again, for one lane or for any.
     Freed(u16, Freed),
-    /// Seal everything, read no more, hand back the files, end.
+    /// A sink begins where the accounts say, in every file.
+    AddSink {
+        /// Where it gets its memory and sends its batches.
+        outlet: Box<Outlet>,
+        /// It was not there before: what was truncated by now is no loss of its.
+        new: bool,
+    },
+    /// A sink gets no more; `awaited`: until it is added again.
+    RemoveSink {
+        /// Its slot.
+        slot: u16,
+        /// Files that it has not settled are held until then.
+        awaited: bool,
+    },
+    /// Other bounds for the batches of the sink in this slot.
+    Regroup(u16, Grouping),
+    /// Say so when everything is read that there is room for.
+    Catch(Sender<Caught>),
+    /// Seal everything, read no more, end.
     Stop,
 }
 
@@ -96,14 +118,19 @@ pub struct Registration {
     pub reply: Sender<Message>,
 }
 
+/// Makes the cursor of the sink in a slot in a source.
+pub type MakeCursor = Box<dyn Fn(u16, &Source) -> Cursor + Send>;
+
 /// What a reader is made of.
 pub struct Setup {
     /// Its messages.
     pub inbox: Receiver<Message>,
     /// For registrations to answer to.
     pub own_address: Sender<Message>,
-    /// The sinks, in the checkpoint's order.
-    pub outlets: Vec<Outlet>,
+    /// Which of the reader threads it is.
+    pub number: u32,
+    /// Makes a sink's cursor.
+    pub cursor: MakeCursor,
     /// Files must be known there before they are sent.
     pub registrations: Sender<Registration>,
     /// What the registry is told. Followed by a call of `nudge`.
@@ -128,7 +155,12 @@ pub struct Reader {
     tails: HashMap<TailId, Box<Tail>, foldhash::fast::RandomState>,
     ready: VecDeque<TailId>,
     timers: BinaryHeap<Reverse<(Instant, TailId)>>,
+    /// Each tail has its cursors in the same order.
     sinks: Vec<SinkLanes>,
+    /// Slots of sinks that will be added again.
+    awaited: Vec<u16>,
+    /// Who wants to know when there is nothing to read.
+    asked: Vec<Sender<Caught>>,
     encodings: Encodings,
     buffer: Vec<u8>,
     unregistered: Vec<(TailId, Arc<FileAccount>)>,
@@ -154,41 +186,31 @@ enum Turn {
 }
 
 impl Reader {
-    /// A reader without tails.
-    ///
-    /// # Errors
-    /// A compressor cannot be made.
-    pub fn new(setup: Setup) -> io::Result<Self> {
-        let sinks = setup.outlets.iter().map(SinkLanes::new).collect::<io::Result<_>>()?;
-        Ok(Self {
+    /// A reader without tails and sinks.
+    pub fn new(setup: Setup) -> Self {
+        Self {
             setup,
             tails: HashMap::default(),
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
-            sinks,
+            sinks: Vec::new(),
+            awaited: Vec::new(),
+            asked: Vec::new(),
             encodings: Encodings::default(),
             buffer: vec![0; CHUNK + GUARD_BYTES],
             unregistered: Vec::new(),
             complained: HashMap::default(),
             looked_through: HashMap::default(),
             waiting: HashMap::default(),
-        })
-    }
-
-    /// Numbers this thread's lanes apart from other threads'.
-    #[must_use]
-    pub fn with_lane_offset(mut self, thread: u32) -> Self {
-        for sink in &mut self.sinks {
-            sink.number(thread);
         }
-        self
     }
 
-    /// Runs until it is told to stop; hands back the files that it still holds.
-    pub fn run(mut self) -> Vec<LogFile> {
+    /// Runs until it is told to stop; what was read by then is sealed.
+    pub fn run(mut self) {
         loop {
             if !self.receive() {
-                return self.stop();
+                self.sinks.iter_mut().for_each(SinkLanes::seal);
+                return;
             }
             self.expire_timers();
             if let Some(id) = self.ready.pop_front() {
@@ -196,6 +218,7 @@ impl Reader {
             }
             self.request_registrations();
             self.seal_due();
+            self.answer_waiting();
         }
     }
 
@@ -224,7 +247,11 @@ impl Reader {
 
     fn handle(&mut self, message: Message) -> bool {
         match message {
-            Message::Open(id, tail) => {
+            Message::Open(id, mut tail) => {
+                for sink in &self.sinks {
+                    let cursor = (self.setup.cursor)(sink.outlet.sink, &tail.source);
+                    tail.add_cursor(cursor);
+                }
                 self.tails.insert(id, tail);
             }
             Message::Append(id, file, before) => {
@@ -266,13 +293,11 @@ impl Reader {
                     self.enqueue(id);
                 }
             }
-            Message::Freed(sink, freed) => {
-                let sink = usize::from(sink);
-                for id in self.sinks[sink].take_stalled(freed) {
-                    self.with_tail(id, |tail| tail.cursors[sink].stalled = false);
-                    self.enqueue(id);
-                }
-            }
+            Message::Freed(slot, freed) => self.freed(slot, freed),
+            Message::AddSink { outlet, new } => self.add_sink(*outlet, new),
+            Message::RemoveSink { slot, awaited } => self.remove_sink(slot, awaited),
+            Message::Regroup(slot, grouping) => self.regroup(slot, &grouping),
+            Message::Catch(reply) => self.ask(reply),
             Message::Stop => return false,
         }
         true
@@ -354,6 +379,11 @@ impl Reader {
             let index = tail.cursors[sink].index;
             let Some(slot) = tail.slot(index) else { return Turn::Idle };
             let (file, truncated) = (slot.file.clone(), slot.truncated);
+            if truncated && tail.comes_again(index) {
+                // This cursor came after the file had been given a later place.
+                tail.cursors[sink].pass();
+                continue;
+            }
             let entered = match tail.cursors[sink].entered {
                 true => Ok(true),
                 false => {
@@ -546,7 +576,7 @@ impl Reader {
             self.setup.accounts.free_epoch(&old.identity, old.epoch + 1),
             Arc::clone(&old.source),
             &path,
-            old.sinks.len(),
+            self.sinks.len(),
         ));
         old.ended.store(true, Ordering::Release);
         old.stale.store(true, Ordering::Release);
@@ -562,7 +592,7 @@ impl Reader {
 
     /// Lets go of the files that nobody needs any more.
     fn let_go(&mut self, id: TailId, tail: &mut Tail) {
-        let released = tail.release(Instant::now());
+        let released = tail.release(Instant::now(), &self.awaited);
         for file in released {
             if tail.files().any(|other| other.token == file.token) {
                 continue;
@@ -607,31 +637,6 @@ impl Reader {
         }
     }
 
-    /// Seals what is old enough (with no age to wait for: as soon as there is nothing to read).
-    fn seal_due(&mut self) {
-        let now = Instant::now();
-        let idle = self.ready.is_empty();
-        for sink in &mut self.sinks {
-            let age = sink.outlet.encoding.max_age;
-            if age.is_zero() && !idle {
-                continue;
-            }
-            let deadlines = sink.lanes.iter().filter_map(|lane| lane.deadline(&sink.outlet));
-            if deadlines.min().is_none_or(|first| first > now) {
-                continue;
-            }
-            // What is due soon goes along: whoever waits for batches is woken once for all.
-            let soon = now + age / 4;
-            for lane in &mut sink.lanes {
-                if lane.deadline(&sink.outlet).is_some_and(|at| at <= soon)
-                    && let Err(error) = lane.seal(&sink.outlet, &mut sink.compressor)
-                {
-                    tracing::error!(%error, "Compressing a batch failed; it is tried again.");
-                }
-            }
-        }
-    }
-
     fn next_deadline(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let lanes = self
@@ -639,18 +644,6 @@ impl Reader {
             .iter()
             .flat_map(|sink| sink.lanes.iter().filter_map(|lane| lane.deadline(&sink.outlet)));
         lanes.chain(timer).min()
-    }
-
-    /// Seals everything and hands back the files.
-    fn stop(mut self) -> Vec<LogFile> {
-        for sink in &mut self.sinks {
-            for lane in &mut sink.lanes {
-                if let Err(error) = lane.seal(&sink.outlet, &mut sink.compressor) {
-                    tracing::error!(%error, "Compressing a batch failed; its lines are read again at the next start.");
-                }
-            }
-        }
-        self.tails.values().flat_map(|tail| tail.files().cloned().collect::<Vec<_>>()).collect()
     }
 }
 
@@ -669,6 +662,7 @@ fn heard(file: &LogFile, size: u64) -> Heard {
 
 mod ahead;
 mod ends;
+mod sinks;
 #[cfg(test)]
 mod tests;
 mod trouble;

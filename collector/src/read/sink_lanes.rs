@@ -3,10 +3,13 @@
 use std::io;
 
 use super::reader::TailId;
-use crate::batch::{
-    budget::Freed,
-    compress::Compressor,
-    lane::{Lane, Outlet, lane_of},
+use crate::{
+    batch::{
+        budget::Freed,
+        compress::Compressor,
+        lane::{Lane, Outlet, lane_of},
+    },
+    deliver::Grouping,
 };
 
 /// One sink's side of a reader.
@@ -19,22 +22,38 @@ pub(super) struct SinkLanes {
 }
 
 impl SinkLanes {
-    /// The lanes of the first thread.
-    pub(super) fn new(outlet: &Outlet) -> io::Result<Self> {
+    /// The side of the reader thread of this number; no other thread has lanes of these numbers.
+    pub(super) fn new(outlet: Outlet, thread: u32) -> io::Result<Self> {
         let encoding = &outlet.encoding;
         let count = encoding.lanes.max(1);
         Ok(Self {
-            lanes: (0..count).map(|n| Lane::new(n, outlet)).collect(),
+            lanes: (0..count).map(|n| Lane::new(thread * count + n, &outlet)).collect(),
             compressor: Compressor::new(encoding.compression, encoding.level)?,
-            outlet: outlet.clone(),
             stalled: (0..count).map(|_| Vec::new()).collect(),
+            outlet,
         })
     }
 
-    /// Numbers them apart from other threads'.
-    pub(super) fn number(&mut self, thread: u32) {
-        let count = self.lanes.len() as u32;
-        self.lanes = (0..count).map(|n| Lane::new(thread * count + n, &self.outlet)).collect();
+    /// Seals what the lanes hold.
+    pub(super) fn seal(&mut self) {
+        for lane in &mut self.lanes {
+            if let Err(error) = lane.seal(&self.outlet, &mut self.compressor) {
+                tracing::error!(%error, "Compressing a batch failed; its lines are read again at the next start.");
+            }
+        }
+    }
+
+    /// Other bounds for the batches that are begun from now on.
+    pub(super) fn regroup(&mut self, grouping: &Grouping) {
+        self.outlet.encoding.regroup(grouping);
+        for lane in &mut self.lanes {
+            lane.regroup(&self.outlet);
+        }
+    }
+
+    /// Whether a tail waits for memory.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.iter().any(|stalled| !stalled.is_empty())
     }
 
     /// The tail waits until its lane has room.

@@ -11,7 +11,7 @@ use std::{
 
 mod late;
 
-use super::{content::Content, cursor::Cursor, identity};
+use super::{content::Content, cursor::Cursor, guard::Guard, identity};
 use crate::{
     discover::Source,
     ledger::FileAccount,
@@ -103,12 +103,54 @@ impl Slot {
 }
 
 impl Tail {
-    /// A tail without files.
-    pub fn new(source: Arc<Source>, cursors: impl IntoIterator<Item = Cursor>) -> Self {
+    /// A tail without files and cursors.
+    pub fn new(source: Arc<Source>) -> Self {
         let (slots, first) = (Vec::new(), 0);
         let (queued, timer, closed) = (false, None, false);
-        let cursors = cursors.into_iter().collect();
+        let cursors = Box::default();
         Self { source, cursors, queued, timer, closed, slots, first }
+    }
+
+    /// Adds a sink's cursor, before the oldest file that is held.
+    pub fn add_cursor(&mut self, mut cursor: Cursor) {
+        cursor.index = self.first;
+        let mut cursors = std::mem::take(&mut self.cursors).into_vec();
+        cursors.reserve_exact(1);
+        cursors.push(cursor);
+        self.cursors = cursors.into();
+    }
+
+    /// The sink in this slot is new: lives that have ended by truncation are nothing to it.
+    pub fn skip_truncated(&self, sink: u16) {
+        for (index, slot) in (self.first..).zip(&self.slots) {
+            if slot.truncated && !self.comes_again(index) {
+                let account = &slot.file.account;
+                account.sink(sink).start_at(account.seen.load(Ordering::Acquire), Guard::NONE);
+            }
+        }
+    }
+
+    /// Takes out the cursor at a place; those behind it move up.
+    pub fn remove_cursor(&mut self, at: usize) {
+        let mut cursors = std::mem::take(&mut self.cursors).into_vec();
+        cursors.remove(at);
+        self.cursors = cursors.into();
+    }
+
+    /// Whether a cursor that waits for nobody is before a file that another one follows.
+    pub fn is_passing(&self) -> bool {
+        let moves = |cursor: &&Cursor| !cursor.stalled;
+        self.cursors.iter().filter(moves).any(|cursor| self.has_successor(cursor.index))
+    }
+
+    /// Whether a file has a later place than the one at `index` (it was written to after it had been
+    /// left behind).
+    pub fn comes_again(&self, index: u64) -> bool {
+        let at = index.saturating_sub(self.first) as usize;
+        let Some((slot, later)) = self.slots.get(at..).and_then(<[Slot]>::split_first) else {
+            return false;
+        };
+        later.iter().any(|other| Arc::ptr_eq(&other.file.account, &slot.file.account))
     }
 
     /// Adds a file: last, or before the one it is older than (found later than that one).
@@ -234,8 +276,9 @@ impl Tail {
     }
 
     /// Takes out the first files that nobody needs any more: left behind by every cursor, quiet
-    /// for long enough, settled to the last byte.
-    pub fn release(&mut self, now: Instant) -> Vec<LogFile> {
+    /// for long enough, settled to the last byte, also for the sinks in the slots `awaited`, which
+    /// have no cursor now.
+    pub fn release(&mut self, now: Instant, awaited: &[u16]) -> Vec<LogFile> {
         let reached = self.cursors.iter().map(|cursor| cursor.index).min().unwrap_or(0);
         let mut released = Vec::new();
         while self.first < reached
@@ -248,7 +291,8 @@ impl Tail {
                 || slot.gone.is_some() && slot.finished
                 || now.saturating_duration_since(since) >= LINGER
                 || slot.file.content.plain().is_some_and(|file| is_old(file, LINGER));
-            if !quiet || !slot.file.account.is_settled() {
+            let sinks = self.cursors.iter().map(Cursor::sink).chain(awaited.iter().copied());
+            if !quiet || !slot.file.account.is_settled(sinks) {
                 break;
             }
             if self.slots[0].has_grown() {
@@ -288,7 +332,9 @@ mod tests {
     fn tail(dir: &std::path::Path) -> Tail {
         let source = Arc::new(Source::anonymous(dir.join("0.log"), Format::Cri));
         let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
-        Tail::new(source, vec![Cursor::new(0, 0, Decoder::new(Format::Cri, limits))])
+        let mut tail = Tail::new(source);
+        tail.add_cursor(Cursor::new(0, 0, Decoder::new(Format::Cri, limits)));
+        tail
     }
 
     fn file(tail: &Tail, dir: &std::path::Path, token: u64, gzip: bool, live: bool) -> LogFile {

@@ -9,11 +9,12 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use super::slots::SinkTable;
 use crate::{
     batch::{Outcome, Range},
     checkpoint::{FileEntry, Offset},
     ledger::{
-        Accounts, FileAccount, SinkAccount,
+        Accounts, FileAccount, SinkAccount, SinkSlot,
         report::{Finished, LostFile, Totals},
     },
     metrics::Metrics,
@@ -26,15 +27,15 @@ pub struct Books {
     pub accounts: Arc<Accounts>,
     /// Counts since the agent's start.
     pub metrics: Arc<Metrics>,
-    /// The sinks' names, in order.
-    pub sinks: Vec<Arc<str>>,
+    /// The sinks.
+    pub sinks: SinkTable,
 }
 
 impl Books {
     /// Books what became of a range of a file that one sink has settled.
-    pub fn settle(&self, sink: u16, range: &Range, outcome: Outcome) {
+    pub fn settle(&self, (sink, name): (u16, &str), range: &Range, outcome: Outcome) {
         let file = &range.file;
-        let account = &file.sinks[usize::from(sink)];
+        let account = file.sink(sink);
         account.settle(range.end, range.resume, range.guard);
         let mut by_reason = range.given_up.clone();
         if let Outcome::Dropped(reason) = outcome {
@@ -46,15 +47,18 @@ impl Books {
         // A cut message may have begun in an earlier file: no more than this one has.
         let offset = account.offset();
         let mut room = offset.settled.saturating_sub(offset.dropped).saturating_sub(offset.lost);
-        let first = file.sinks.iter().all(|sink| sink.lost.load(Ordering::Acquire) == 0);
+        let sinks = self.sinks.wanted();
+        let nothing_lost =
+            |sink: &SinkSlot| file.sink(sink.number).lost.load(Ordering::Acquire) == 0;
+        let first = sinks.iter().all(nothing_lost);
         let mut files = first;
         for (reason, bytes) in by_reason.iter() {
             let bytes = bytes.min(room);
             room -= bytes;
-            self.give_up(&self.sinks[usize::from(sink)], reason, bytes);
+            self.give_up(name, reason, bytes);
             account.give_up(reason.kind(), bytes);
             if bytes > 0 && reason.kind() == Kind::Lost {
-                self.note_lost(&file.path(), &self.sinks[usize::from(sink)], reason, bytes);
+                self.note_lost(&file.path(), name, reason, bytes);
                 if std::mem::take(&mut files) {
                     self.metrics.files_lost(reason);
                 }
@@ -67,9 +71,24 @@ impl Books {
         if !file.begin() {
             return;
         }
-        for (name, sink) in self.sinks.iter().zip(&file.sinks) {
-            self.give_up(name, Reason::BeforeStart, sink.dropped.load(Ordering::Acquire));
+        for sink in self.sinks.wanted() {
+            self.skip(file, sink.number);
         }
+    }
+
+    /// Books what a new sink skips of the files that are there. Those that are not registered yet are
+    /// booked when they are.
+    pub fn join(&self, sink: u16) {
+        for file in self.accounts.all() {
+            self.skip(&file, sink);
+        }
+    }
+
+    /// Books what a sink skips of a file.
+    pub fn skip(&self, file: &FileAccount, sink: u16) {
+        let Some(name) = self.sinks.name(sink).filter(|_| file.has_begun()) else { return };
+        let skipped = file.sink(sink).dropped.load(Ordering::Acquire);
+        self.give_up(&name, Reason::BeforeStart, skipped);
     }
 
     /// Books the sums of a file of which nothing more will come, as they are in its last `entry`.
@@ -80,7 +99,7 @@ impl Books {
         let mut most = 0;
         for (name, offset) in entry.sinks.iter() {
             // A sink that is not configured any more is owed nothing.
-            let owed = self.sinks.contains(name);
+            let owed = self.sinks.wants(name);
             let reason = if owed { reason } else { Reason::SinkRemoved };
             let (finished, open) = finished(*offset, size, reason.kind());
             most = most.max(if owed { open } else { 0 });
@@ -96,12 +115,12 @@ impl Books {
     /// Books a file that is gone and that no account was ever opened for.
     pub fn lose_unseen(&self, path: &Path, bytes: u64, reason: Reason) {
         let mut totals = Totals::default();
-        for name in &self.sinks {
+        for SinkSlot { name, .. } in self.sinks.wanted() {
             let (finished, _) = finished(Offset::default(), bytes, reason.kind());
             totals.finished.insert(name.to_string(), finished);
-            totals.give_up(name, reason, bytes);
+            totals.give_up(&name, reason, bytes);
             self.metrics.given_up(reason, bytes);
-            self.note_lost(path, name, reason, bytes);
+            self.note_lost(path, &name, reason, bytes);
         }
         self.accounts.add(&totals);
         self.say_lost(path, reason, bytes);

@@ -1,14 +1,22 @@
 //! The supervisor: starts the data's path, heeds signals, reloads and stops it.
 //!
-//! The only module that knows every stage. SIGTERM and SIGINT drain, a second one exits at once;
-//! SIGHUP reads the configuration again (validate, then swap; the old one stays on error).
+//! The only module that knows every stage. SIGTERM and SIGINT drain, a second one exits at once.
+//! SIGHUP, or another content of the configuration file, reads the configuration again: it is checked
+//! first, and what it wants otherwise is changed while everything else goes on; the old one stays on
+//! error.
 
 mod books;
+mod config_file;
+mod keeper;
 pub mod pipeline;
 mod recovery;
 pub mod registry;
+mod reload;
 pub mod report;
 pub mod settle;
+mod sinks;
+pub mod slots;
+mod stop;
 
 use std::{
     io,
@@ -27,13 +35,15 @@ use tokio::{
 use crate::{
     admin,
     checkpoint::{LockError, StateLock, StoreError},
-    config::{Config, ConfigError},
+    config::Config,
     deliver,
-    discover::{Discovery, OwnOutputs},
     metrics::Metrics,
 };
 
-/// How often the main loop shows that it lives.
+use config_file::ConfigFile;
+use reload::Kept;
+
+/// How often the main loop shows that it lives, and looks whether the configuration file changed.
 const PULSE: Duration = Duration::from_millis(500);
 
 /// Why the agent could not run.
@@ -74,7 +84,7 @@ impl RunError {
     }
 }
 
-/// What a signal asks for.
+/// What somebody asks for.
 enum Request {
     Stop,
     Reload,
@@ -94,101 +104,102 @@ pub fn run(config: Config, path: Option<PathBuf>) -> Result<ExitCode, RunError> 
         .enable_all()
         .build()
         .map_err(RunError::Start)?;
-    let mut requests = listen_for_signals(&runtime)?;
+    let requests = listen_for_signals(&runtime)?;
     let metrics = Arc::new(Metrics::new());
     metrics.config_last_reload_success.set(1);
     let health = Arc::new(admin::Health::new());
-    let mut config = config;
-    let mut adopted = Vec::new();
-    loop {
-        let running = pipeline::Pipeline::start(&config, &runtime, &metrics, adopted)?;
-        let admin = start_admin(&config, &runtime, &metrics, &running, &health);
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), "Everyline runs.");
-        let pulse = Pulse { requests: &mut requests, health: &health, running: &running };
-        let next = wait(&runtime, pulse, &config, path.as_ref(), &metrics);
-        if let Some(admin) = admin {
-            admin.stop(&runtime);
-        }
-        let stopped = running.stop(&runtime, config.drain_timeout.0);
-        match next {
-            Some(reloaded) => {
-                config = reloaded;
-                adopted = stopped.files;
-                tracing::info!("The configuration was reloaded.");
-            }
-            None => {
-                runtime.shutdown_timeout(Duration::from_millis(200));
-                let code = if stopped.drained { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-                tracing::info!(drained = stopped.drained, "Everyline has stopped.");
-                return Ok(code);
-            }
-        }
-    }
+    let pipeline = pipeline::Pipeline::start(&config, &runtime, &metrics)?;
+    let admin = AdminPort::open(&config, &runtime, &metrics, &pipeline, &health);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), "Everyline runs.");
+    let file = ConfigFile::new(path.as_deref());
+    let mut agent = Agent { config, path, file, runtime, metrics, health, pipeline, admin };
+    agent.attend(requests);
+    Ok(agent.stop())
 }
 
-/// What the main loop looks after while it waits.
-struct Pulse<'a> {
-    requests: &'a mut mpsc::UnboundedReceiver<Request>,
-    health: &'a admin::Health,
-    running: &'a pipeline::Pipeline,
+/// The agent while it runs.
+struct Agent {
+    /// What is in force.
+    config: Config,
+    /// Where it came from.
+    path: Option<PathBuf>,
+    file: Option<ConfigFile>,
+    runtime: Runtime,
+    metrics: Arc<Metrics>,
+    health: Arc<admin::Health>,
+    pipeline: pipeline::Pipeline,
+    admin: AdminPort,
 }
 
-/// Shows that the agent lives, and whether its first look for logs is done.
-async fn pulse_until_request(
-    requests: &mut mpsc::UnboundedReceiver<Request>,
-    health: &admin::Health,
-    running: &pipeline::Pipeline,
-) -> Option<Request> {
-    let mut beat = tokio::time::interval(PULSE);
-    loop {
-        tokio::select! {
-            request = requests.recv() => return request,
-            _ = beat.tick() => {
-                health.tick();
-                health.set_ready(running.ready.load(Ordering::Acquire));
-            }
-        }
-    }
-}
-
-/// Waits until the agent must stop (None) or goes on with another configuration.
-fn wait(
-    runtime: &Runtime,
-    pulse: Pulse<'_>,
-    config: &Config,
-    path: Option<&PathBuf>,
-    metrics: &Metrics,
-) -> Option<Config> {
-    loop {
-        match runtime.block_on(pulse_until_request(pulse.requests, pulse.health, pulse.running)) {
-            Some(Request::Reload) => match reload(config, path, runtime) {
-                Ok(new) => {
-                    metrics.config_last_reload_success.set(1);
-                    return Some(new);
+impl Agent {
+    /// Attends to requests, to the configuration file and to the signs of life, until the agent is
+    /// to stop.
+    fn attend(&mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        loop {
+            let next =
+                self.runtime.block_on(async { tokio::time::timeout(PULSE, requests.recv()).await });
+            self.health.tick();
+            self.health.set_ready(self.pipeline.ready.load(Ordering::Acquire));
+            match next {
+                Ok(Some(Request::Reload)) => self.reload(),
+                Ok(Some(Request::Stop) | None) => return,
+                Err(_nothing_asked) => {
+                    if self.file.as_mut().is_some_and(ConfigFile::has_changed) {
+                        tracing::info!("The configuration file was changed.");
+                        self.reload();
+                    }
                 }
-                Err(why) => {
-                    metrics.config_last_reload_success.set(0);
-                    tracing::error!("The configuration was not reloaded, the old one stays: {why}");
-                }
-            },
-            Some(Request::Stop) | None => return None,
+            }
         }
     }
-}
 
-fn reload(old: &Config, path: Option<&PathBuf>, runtime: &Runtime) -> Result<Config, String> {
-    let loaded =
-        Config::load(path.map(PathBuf::as_path)).map_err(|error: ConfigError| error.to_string())?;
-    let new = loaded.config;
-    if new.state_dir != old.state_dir {
-        return Err("state_dir cannot change while the agent runs; restart it".to_owned());
+    /// Changes what the configuration file wants otherwise by now; nothing else, and without waiting.
+    fn reload(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.note();
+        }
+        let path = self.path.as_deref();
+        let (next, kept) = match reload::load(&self.config, path, self.runtime.handle()) {
+            Ok(loaded) => loaded,
+            Err(why) => {
+                self.metrics.config_last_reload_success.set(0);
+                tracing::error!("The configuration was not reloaded, the old one stays: {why}");
+                return;
+            }
+        };
+        for Kept { key, old, new } in kept {
+            tracing::warn!(
+                key,
+                old,
+                new,
+                "This key cannot change while the agent runs and stays as it is; restart the agent to apply it."
+            );
+        }
+        self.pipeline.reload(&next);
+        let config = std::mem::replace(&mut self.config, next);
+        if config.admin != self.config.admin {
+            self.admin.close(&self.runtime);
+            self.admin = AdminPort::open(
+                &self.config,
+                &self.runtime,
+                &self.metrics,
+                &self.pipeline,
+                &self.health,
+            );
+        }
+        self.metrics.config_last_reload_success.set(1);
+        tracing::info!("The configuration was reloaded.");
     }
-    // What would end the next pipeline as it starts must not end this one.
-    for (name, sink) in &new.sinks {
-        deliver::check(sink, name, runtime.handle()).map_err(|error| error.to_string())?;
+
+    /// Ends everything, within the configured time and some seconds.
+    fn stop(mut self) -> ExitCode {
+        self.health.set_ready(false);
+        let drained = self.pipeline.stop(&self.runtime, self.config.drain_timeout.0);
+        self.admin.close(&self.runtime);
+        self.runtime.shutdown_timeout(Duration::from_millis(200));
+        tracing::info!(drained, "Everyline has stopped.");
+        if drained { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
-    Discovery::new(&new, &OwnOutputs::detect(&new)).map_err(|error| error.to_string())?;
-    Ok(new)
 }
 
 /// Turns signals into requests; a second request to stop ends the process at once.
@@ -221,35 +232,34 @@ fn listen_for_signals(runtime: &Runtime) -> Result<mpsc::UnboundedReceiver<Reque
     Ok(receiver)
 }
 
-/// The admin port's task.
-struct AdminTask {
-    shutdown: tokio::sync::watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
-}
+/// The admin port, if it is open.
+struct AdminPort(Option<(tokio::sync::watch::Sender<bool>, tokio::task::JoinHandle<()>)>);
 
-impl AdminTask {
-    fn stop(self, runtime: &Runtime) {
-        let _gone = self.shutdown.send(true);
-        self.task.abort();
-        let _aborted = runtime.block_on(self.task);
+impl AdminPort {
+    /// Listens as configured; a busy port is said, tried again, and does not stop collection.
+    fn open(
+        config: &Config,
+        runtime: &Runtime,
+        metrics: &Arc<Metrics>,
+        running: &pipeline::Pipeline,
+        health: &Arc<admin::Health>,
+    ) -> Self {
+        if !config.admin.enabled {
+            return Self(None);
+        }
+        let (shutdown, stopped) = tokio::sync::watch::channel(false);
+        let state = Arc::new(report::admin_state(config, metrics, running, health));
+        let task = runtime.spawn(admin::listen(config.admin.listen.clone(), state, stopped));
+        Self(Some((shutdown, task)))
     }
-}
 
-/// Listens on the admin port; a busy port is said, tried again, and does not stop collection.
-fn start_admin(
-    config: &Config,
-    runtime: &Runtime,
-    metrics: &Arc<Metrics>,
-    running: &pipeline::Pipeline,
-    health: &Arc<admin::Health>,
-) -> Option<AdminTask> {
-    if !config.admin.enabled {
-        return None;
+    fn close(&mut self, runtime: &Runtime) {
+        if let Some((shutdown, task)) = self.0.take() {
+            let _gone = shutdown.send(true);
+            task.abort();
+            let _aborted = runtime.block_on(task);
+        }
     }
-    let (shutdown, stopped) = tokio::sync::watch::channel(false);
-    let state = Arc::new(report::admin_state(config, metrics, running, health));
-    let task = runtime.spawn(admin::listen(config.admin.listen.clone(), state, stopped));
-    Some(AdminTask { shutdown, task })
 }
 
 /// Every collected file is held open: as many as the system allows.

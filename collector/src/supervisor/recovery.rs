@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     checkpoint::FileEntry,
+    ledger::SinkSlot,
     read::{
         identity::{self, Fingerprint, Identity, InodeKey},
         sys,
@@ -207,8 +208,9 @@ pub fn by_handle(identity: &Identity, near: &Path, taken: &HashSet<InodeKey>) ->
 
 /// Whether nothing of it is left to be read or sent to those of its sinks that are among `sinks`, as
 /// far as was known.
-pub fn is_settled(entry: &FileEntry, sinks: &[Arc<str>]) -> bool {
-    let owed = entry.sinks.iter().filter(|(name, _)| sinks.contains(name));
+pub fn is_settled(entry: &FileEntry, sinks: &[SinkSlot]) -> bool {
+    let configured = |name: &Arc<str>| sinks.iter().any(|sink| sink.name == *name);
+    let owed = entry.sinks.iter().filter(|(name, _)| configured(name));
     owed.into_iter().all(|(_, offset)| offset.settled >= entry.size && offset.resume >= entry.size)
 }
 

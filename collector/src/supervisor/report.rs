@@ -10,12 +10,15 @@ use std::{
     time::Instant,
 };
 
-use super::pipeline::{Pipeline, RunningSink};
+use super::{
+    pipeline::Pipeline,
+    slots::{RunningSink, SinkTable},
+};
 use crate::{
     admin::{Health, State},
     config::Config,
     ledger::{
-        self, Accounts, FileAccount,
+        self, Accounts, FileAccount, SinkSlot,
         report::{AgentIdentity, FileReport, Report, SinkFileReport, SinkReport},
     },
     metrics::{Metrics, SinkLabel},
@@ -34,7 +37,7 @@ pub fn admin_state(
         node: config.resolved_node_name(),
         started: jiff::Timestamp::now().to_string(),
         accounts: Arc::clone(&running.accounts),
-        sinks: running.sinks.clone(),
+        sinks: running.table.clone(),
         metrics: Arc::clone(metrics),
         last_commit_ms: Arc::clone(&running.last_commit_ms),
         rates: Mutex::default(),
@@ -49,12 +52,12 @@ pub fn admin_state(
 }
 
 /// The file's report as the ledger keeps it.
-pub fn file_report(account: &FileAccount, sinks: &[Arc<str>]) -> FileReport {
+pub fn file_report(account: &FileAccount, sinks: &[SinkSlot]) -> FileReport {
     // Settled before read before seen: each only grows, so the sums cannot look wrong.
-    let offsets: Vec<_> = account
-        .sinks
+    let offsets: Vec<_> = sinks
         .iter()
-        .map(|sink| {
+        .map(|slot| {
+            let sink = account.sink(slot.number);
             let offset = sink.offset();
             (offset, sink.read.load(Ordering::Acquire).max(offset.settled))
         })
@@ -69,7 +72,9 @@ pub fn file_report(account: &FileAccount, sinks: &[Arc<str>]) -> FileReport {
         .iter()
         .zip(offsets)
         .filter(|(_, (offset, _))| offset.settled < u64::MAX)
-        .map(|(name, (offset, read))| (name.to_string(), SinkFileReport::new(seen, read, offset)))
+        .map(|(slot, (offset, read))| {
+            (slot.name.to_string(), SinkFileReport::new(seen, read, offset))
+        })
         .collect();
     report
 }
@@ -80,7 +85,7 @@ struct Reporter {
     node: String,
     started: String,
     accounts: Arc<Accounts>,
-    sinks: Vec<RunningSink>,
+    sinks: SinkTable,
     metrics: Arc<Metrics>,
     last_commit_ms: Arc<AtomicU64>,
     /// Sizes at the last report, for rates.
@@ -89,8 +94,7 @@ struct Reporter {
 
 impl Reporter {
     fn report(&self) -> Report {
-        let names: Vec<Arc<str>> =
-            self.sinks.iter().map(|sink| sink.name.as_str().into()).collect();
+        let slots = self.sinks.wanted();
         let (accounts, totals) = self.accounts.snapshot();
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.retain(|id, _| accounts.iter().any(|account| account.id == *id));
@@ -98,7 +102,7 @@ impl Reporter {
             .iter()
             .map(|account| {
                 account.refresh();
-                let mut report = file_report(account, &names);
+                let mut report = file_report(account, &slots);
                 report.rate_bytes_per_second = rate(&mut rates, account.id, report.seen);
                 report
             })
@@ -111,7 +115,7 @@ impl Reporter {
             agent: AgentIdentity::of(&self.state_dir).ok(),
             started: self.started.clone(),
             watched: self.metrics.watched().map(|(mode, files)| (mode.to_owned(), files)).into(),
-            sinks: self.sinks.iter().map(sink_report).collect(),
+            sinks: self.sinks.running().iter().map(sink_report).collect(),
             files,
             totals,
             lost_files: self.accounts.lost_files(),
@@ -122,16 +126,18 @@ impl Reporter {
     /// Brings the gauges up to date.
     fn refresh(&self) {
         let accounts = self.accounts.all();
+        let running = self.sinks.running();
         let mut backlog = 0;
         for account in &accounts {
             account.refresh();
             let seen = account.seen.load(Ordering::Acquire);
-            let least = account.sinks.iter().map(|sink| sink.read.load(Ordering::Acquire)).min();
+            let sinks = running.iter().map(|sink| account.sink(sink.slot.number));
+            let least = sinks.map(|sink| sink.read.load(Ordering::Acquire)).min();
             backlog += seen.saturating_sub(least.unwrap_or(seen));
         }
         self.metrics.backlog_bytes.set(i64::try_from(backlog).unwrap_or(i64::MAX));
-        for sink in &self.sinks {
-            let label = SinkLabel { sink: sink.name.clone() };
+        for sink in &running {
+            let label = SinkLabel { sink: sink.slot.name.to_string() };
             let used = i64::try_from(sink.budget.used()).unwrap_or(i64::MAX);
             self.metrics.in_flight_bytes.get_or_create(&label).set(used);
             let oldest = sink.ages.oldest().unwrap_or_default().as_secs_f64();
@@ -150,7 +156,7 @@ impl Reporter {
 fn sink_report(sink: &RunningSink) -> SinkReport {
     let failure = sink.troubles.failure();
     SinkReport {
-        name: sink.name.clone(),
+        name: sink.slot.name.to_string(),
         kind: sink.kind.to_owned(),
         in_flight_bytes: sink.budget.used() as u64,
         oldest_unacked_seconds: sink.ages.oldest().map(|age| age.as_secs_f64()),

@@ -16,12 +16,13 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, never, select_biased};
+use tokio::sync::oneshot;
 
 use super::{books::Books, recovery::is_settled};
 use crate::{
     batch::{Outcome, Receipt},
     checkpoint::{Change, FileEntry, Store},
-    ledger::{self, FileAccount},
+    ledger::{self, FileAccount, SinkSlot},
     metrics::{Metrics, SinkLabel},
     read::{
         identity::FileId,
@@ -49,6 +50,23 @@ pub enum Command {
     Complete,
     /// Something could not be known (a word that says why): what is stated is the least.
     Unknown(&'static str),
+    /// Commit this often from now on.
+    Interval(Duration),
+    /// Look at every file's entry: sinks were added.
+    Refresh,
+    /// The sink in this slot is new; what it skips of the files that are there is to be booked.
+    Joined(u16),
+    /// So is what the sink in this slot skips of this file.
+    Skipped(Arc<FileAccount>, u16),
+    /// Settle everything that the sink in this slot has acknowledged, and say where it stands.
+    Stand {
+        /// Its slot. Nothing acts for it now.
+        sink: u16,
+        /// Where it stands if it never committed anything.
+        first: Option<String>,
+        /// Its position.
+        reply: oneshot::Sender<Option<String>>,
+    },
     /// Commit everything and end.
     Stop,
 }
@@ -105,6 +123,15 @@ impl Settler {
             select_biased! {
                 recv(self.commands) -> command => match command {
                     Ok(Command::Stop) | Err(_) => stop = true,
+                    Ok(Command::Interval(interval)) => {
+                        self.interval = interval;
+                        due = Instant::now() + interval;
+                    }
+                    Ok(Command::Refresh) => refresh = Instant::now(),
+                    Ok(Command::Stand { sink, first, reply }) => {
+                        // It is gone only where the agent is going down.
+                        let _gone = reply.send(self.stand(sink, first, &mut unsaved));
+                    }
                     Ok(command) => self.obey(command, &mut unsaved),
                 },
                 recv(self.receipts) -> receipt => match receipt {
@@ -151,7 +178,9 @@ impl Settler {
             }
             Command::Complete => self.books.accounts.set_complete(),
             Command::Unknown(why) => self.books.note_unknown(why),
-            Command::Stop => {}
+            Command::Joined(sink) => self.books.join(sink),
+            Command::Skipped(file, sink) => self.books.skip(&file, sink),
+            Command::Interval(_) | Command::Refresh | Command::Stand { .. } | Command::Stop => {}
         }
     }
 
@@ -162,9 +191,9 @@ impl Settler {
     fn apply(&self, receipt: Receipt, unsaved: &mut Unsaved) {
         fail::fail_point!("settle.receipt");
         let Receipt { sink, ranges, lines, outcome, position } = receipt;
-        let name = &self.books.sinks[usize::from(sink)];
+        let Some(name) = self.books.sinks.name(sink) else { return };
         for range in ranges {
-            self.books.settle(sink, &range, outcome);
+            self.books.settle((sink, &name), &range, outcome);
             if !range.file.is_forgotten() {
                 unsaved.files.insert(range.file.id, range.file);
             }
@@ -177,8 +206,25 @@ impl Settler {
             Outcome::Dropped(reason) => self.metrics().dropped_lines(reason, u64::from(lines)),
         }
         if let Some(position) = position {
-            unsaved.positions.insert(Arc::clone(name), position);
+            unsaved.positions.insert(name, position);
         }
+    }
+
+    /// Everything that the sink acknowledged is settled, durably if the disk allows; its position.
+    fn stand(&mut self, sink: u16, first: Option<String>, unsaved: &mut Unsaved) -> Option<String> {
+        while let Ok(receipt) = self.receipts.try_recv() {
+            self.apply(receipt, unsaved);
+        }
+        let name = self.books.sinks.name(sink)?;
+        let committed = || self.store.state().positions.get(&name).cloned();
+        let position = unsaved.positions.get(&name).cloned().or_else(committed);
+        if position.is_none()
+            && let Some(first) = &first
+        {
+            unsaved.positions.insert(name, first.clone());
+        }
+        self.commit(unsaved);
+        position.or(first)
     }
 
     fn register(&self, waiting: &[Registration], unsaved: &mut Unsaved) {
@@ -217,19 +263,23 @@ impl Settler {
     /// that is deleted while the agent is down rests on them. Of one that is read to its end, whoever
     /// reads it notes the size.
     fn refresh(&self, unsaved: &mut Unsaved) {
+        let slots = self.books.sinks.wanted();
         for account in self.books.accounts.all() {
+            let stale = account.stale.load(Ordering::Acquire);
+            if stale && account.registered.load(Ordering::Acquire) {
+                unsaved.files.insert(account.id, Arc::clone(&account));
+            }
             if account.ended.load(Ordering::Acquire) {
                 continue;
             }
             let before = account.seen.load(Ordering::Acquire);
-            let behind = |sink: &ledger::SinkAccount| sink.read.load(Ordering::Acquire) < before;
-            if account.sinks.iter().any(behind) {
+            let behind =
+                |slot: &SinkSlot| account.sink(slot.number).read.load(Ordering::Acquire) < before;
+            if slots.iter().any(behind) {
                 account.refresh();
             }
             let grown = account.seen.load(Ordering::Acquire) > before;
-            if account.registered.load(Ordering::Acquire)
-                && (grown || account.stale.load(Ordering::Acquire))
-            {
+            if account.registered.load(Ordering::Acquire) && grown {
                 unsaved.files.insert(account.id, account);
             }
         }
@@ -240,7 +290,7 @@ impl Settler {
         for id in ids {
             let account = self.books.accounts.get(id);
             match self.last_entry(id, account.as_deref(), unsaved) {
-                Some(entry) if !entry.ended || !is_settled(&entry, &self.books.sinks) => {
+                Some(entry) if !entry.ended || !is_settled(&entry, &self.books.sinks.wanted()) => {
                     tracing::debug!(%id, "A file that is not finished with is not forgotten.");
                 }
                 Some(entry) => {
@@ -278,10 +328,10 @@ impl Settler {
         let stored =
             self.store.state().entries.get(&id).filter(|_| !unsaved.forgotten.contains(&id));
         let Some(account) = account else { return stored.map(|entry| (**entry).clone()) };
-        let mut entry = account.entry(&self.books.sinks);
+        let mut entry = account.entry(&self.books.sinks.wanted());
         // An account knows the configured sinks; what it was for others, the checkpoint knows.
         for (sink, offset) in stored.iter().flat_map(|stored| stored.sinks.iter()) {
-            if !self.books.sinks.contains(sink) {
+            if !self.books.sinks.wants(sink) {
                 entry.sinks.insert(Arc::clone(sink), *offset);
             }
         }
@@ -321,20 +371,22 @@ impl Settler {
     }
 
     fn changes(&self, unsaved: &Unsaved) -> Vec<Change> {
+        let sinks = self.books.sinks.kept();
         // Forgotten first: a file that came back meanwhile is known again by what follows.
         let mut changes: Vec<Change> =
             unsaved.forgotten.iter().copied().map(Change::Forget).collect();
         for account in unsaved.files.values() {
             if account.stale.swap(false, Ordering::AcqRel) {
-                changes.push(Change::File(Box::new(account.entry(&self.books.sinks))));
+                changes.push(Change::File(Box::new(account.entry(&sinks))));
                 continue;
             }
             let size = account.seen.load(Ordering::Acquire);
-            for (name, sink) in self.books.sinks.iter().zip(&account.sinks) {
-                if sink.is_excluded() {
+            for slot in &sinks {
+                let place = account.sink(slot.number);
+                if place.is_excluded() {
                     continue;
                 }
-                let (file, sink, offset) = (account.id, Arc::clone(name), sink.offset());
+                let (file, sink, offset) = (account.id, Arc::clone(&slot.name), place.offset());
                 changes.push(Change::Offset { file, sink, offset, size });
             }
         }

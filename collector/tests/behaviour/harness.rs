@@ -107,14 +107,23 @@ impl World {
         self.start_by(Command::new(env!("CARGO_BIN_EXE_everyline")))
     }
 
+    /// Starts an agent that reads this configuration file.
+    pub fn start_with(&self, config: &Path) -> Agent {
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_everyline")), config)
+    }
+
     /// Starts it by a command that becomes the agent.
-    pub fn start_by(&self, mut command: Command) -> Agent {
+    pub fn start_by(&self, command: Command) -> Agent {
         self.write_config();
+        self.spawn(command, &self.config_path())
+    }
+
+    fn spawn(&self, mut command: Command, config: &Path) -> Agent {
         let log =
             OpenOptions::new().create(true).append(true).open(self.path("agent.log")).unwrap();
         let child = command
             .args(["run", "--config"])
-            .arg(self.config_path())
+            .arg(config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -1,11 +1,17 @@
-//! SIGHUP: validate, then swap; a wrong configuration changes nothing; what was held stays held.
+//! Reloads: checked first, a wrong configuration changes nothing; what a new one does not change goes
+//! on without a pause.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::{
-    harness::{World, assert_exactly_once},
+    harness::{Agent, Container, World, assert_exactly_once, body, patience},
     receiver::{Fault, Receiver},
 };
 
@@ -88,4 +94,363 @@ fn a_deleted_file_that_is_not_delivered_survives_a_reload() {
     let records = receiver.wait_until("all", |records| records.len() >= 1_000);
     assert_eq!(agent.stop(), Some(0));
     assert_exactly_once(&records, &container);
+}
+
+/// A world with a healthy file sink and a sink that is down, as the drain timeout's default would
+/// have it wait for.
+fn with_a_dead_sink() -> (World, Receiver) {
+    let mut world = World::new("auto");
+    let receiver = Receiver::start(&[]);
+    receiver.always(Some(Fault::Unavailable));
+    world.sinks += &web(&receiver);
+    (world, receiver)
+}
+
+fn web(receiver: &Receiver) -> String {
+    receiver.sink().replace("  out:", "  web:")
+}
+
+/// A pod that writes some lines and is gone after 200 ms, directory and all.
+fn short_lived(world: &World, name: &str) -> Container {
+    let mut container = world.container(name);
+    container.write(5);
+    std::thread::sleep(Duration::from_millis(200));
+    fs::remove_dir_all(container.dir.parent().unwrap()).unwrap();
+    container
+}
+
+/// Waits until one more reload is done.
+fn reload(world: &World, agent: &Agent) {
+    let before = world.log().matches("configuration was reloaded").count();
+    world.write_config();
+    agent.signal(Signal::HUP);
+    let deadline = Instant::now() + patience();
+    while world.log().matches("configuration was reloaded").count() == before {
+        assert!(Instant::now() < deadline, "{}", world.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_reload_before_a_dead_sink_holds_up_nobody() {
+    let (mut world, receiver) = with_a_dead_sink();
+    let agent = world.start();
+    let mut container = world.container("a");
+    container.write(10);
+    world.wait_for(10);
+    world.wait_for_log("answered 503");
+    world.max_age = "70ms";
+    let began = Instant::now();
+    reload(&world, &agent);
+    container.write(10);
+    let short = short_lived(&world, "short");
+    world.wait_for(25);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "the drain timeout was waited for: {took:?}");
+    receiver.always(None);
+    receiver.wait_until("all", |records| records.len() >= 25);
+    assert_eq!(agent.stop(), Some(0));
+    for records in [world.records(), receiver.records()] {
+        assert_exactly_once(&records, &container);
+        assert_exactly_once(&records, &short);
+    }
+    assert_eq!(world.audit().0, 0);
+}
+
+#[test]
+fn a_sink_that_changes_under_load_writes_every_line_once() {
+    let mut world = World::new("auto");
+    world.sinks += "  store:\n    type: archive\n    level: 1\n";
+    let agent = world.start();
+    world.wait_for_log("Everyline runs");
+    let mut container = world.container("a");
+    for round in 0..8 {
+        container.write(3_000);
+        if round % 3 == 1 {
+            container.rotate();
+        }
+        let out = world.path("out/out.ndjson");
+        world.sinks = format!(
+            "  out:\n    type: file\n    path: {}\n    rotate_size: {}GiB\n  store:\n    type: archive\n    level: {}\n",
+            out.display(),
+            round + 2,
+            round % 2 + 1
+        );
+        reload(&world, &agent);
+        container.write(100);
+    }
+    world.wait_for(container.written as usize);
+    let total = container.written as usize;
+    let stored = || {
+        let found = world.everyline(&["search", "message", "-o", "json"]);
+        let text = String::from_utf8(found.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let deadline = Instant::now() + patience();
+    while stored().len() < total {
+        assert!(
+            Instant::now() < deadline,
+            "{} of {total} in the archive\n{}",
+            stored().len(),
+            world.log()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(agent.stop(), Some(0));
+    assert_exactly_once(&world.records(), &container);
+    assert_eq!(stored().len(), total);
+    assert_eq!(world.audit().0, 0);
+}
+
+#[test]
+fn a_sink_that_was_wrong_is_replaced_and_gets_what_it_missed() {
+    let (mut world, nobody) = with_a_dead_sink();
+    let agent = world.start();
+    let mut container = world.container("a");
+    container.write(2_000);
+    let rotated = container.rotate();
+    container.write(100);
+    world.wait_for(2_100);
+    world.wait_for_log("answered 503");
+    fs::remove_file(rotated).unwrap();
+    let receiver = Receiver::start(&[]);
+    world.sinks = world.sinks.replace(&web(&nobody), &web(&receiver));
+    reload(&world, &agent);
+    let records = receiver.wait_until("all", |records| records.len() >= 2_100);
+    assert_eq!(agent.stop(), Some(0));
+    assert_exactly_once(&records, &container);
+    assert_exactly_once(&world.records(), &container);
+}
+
+#[test]
+fn a_sink_that_is_removed_is_given_what_it_was_sent_and_holds_nothing() {
+    let (mut world, receiver) = with_a_dead_sink();
+    let only_file = world.sinks.replace(&web(&receiver), "");
+    let agent = world.start();
+    let mut container = world.container("a");
+    container.write(50);
+    world.wait_for(50);
+    world.wait_for_log("answered 503");
+    world.sinks = only_file;
+    reload(&world, &agent);
+    receiver.always(None);
+    let records = receiver.wait_until("what was on its way", |records| records.len() >= 50);
+    container.write(50);
+    world.wait_for(100);
+    // Nobody waits for the sink that is gone: the file is let go of.
+    fs::remove_file(container.live()).unwrap();
+    let deadline = Instant::now() + patience();
+    while agent.open_files("shop_a") > 0 {
+        assert!(Instant::now() < deadline, "{}", world.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!((records.len(), receiver.count()), (50, 50), "it was sent more");
+    assert_exactly_once(&world.records(), &container);
+}
+
+#[test]
+fn a_sink_that_is_removed_and_comes_back_goes_on_where_it_was() {
+    let mut world = World::new("auto");
+    let out = world.sinks.clone();
+    world.sinks += "  null:\n    type: 'null'\n";
+    let agent = world.start();
+    let mut container = world.container("a");
+    container.write(100);
+    world.wait_for(100);
+    world.sinks = "  null:\n    type: 'null'\n".into();
+    reload(&world, &agent);
+    container.write(100);
+    world.sinks = out;
+    reload(&world, &agent);
+    world.wait_for(200);
+    container.write(100);
+    world.wait_for(300);
+    assert_eq!(agent.stop(), Some(0));
+    assert_exactly_once(&world.records(), &container);
+}
+
+#[test]
+fn a_sink_that_a_reload_adds_begins_where_read_start_says() {
+    for (start, wanted) in [("end", 10), ("beginning", 110)] {
+        let mut world = World::new("auto");
+        world.extra = format!("read:\n  start: {start}\n");
+        let agent = world.start();
+        world.wait_for_log("first look for logs is done");
+        let mut container = world.container("a");
+        container.write(100);
+        world.wait_for(100);
+        let receiver = Receiver::start(&[]);
+        world.sinks += &web(&receiver);
+        reload(&world, &agent);
+        world.wait_for_log("sink was started");
+        // The sink's place is made durable before anything is sent to it.
+        std::thread::sleep(Duration::from_millis(500));
+        container.write(10);
+        let records = receiver.wait_until("all", |records| records.len() >= wanted);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(agent.stop(), Some(0));
+        assert_eq!(receiver.count(), wanted, "{start}");
+        let first = format!("message {}", 110 - wanted);
+        assert_eq!(body(&records[0]), first, "{start}");
+        // And neither is forgotten over a restart.
+        let agent = world.start();
+        container.write(1);
+        receiver.wait_until("the rest", |records| records.len() > wanted);
+        assert_eq!(agent.stop(), Some(0));
+        assert_eq!(receiver.count(), wanted + 1, "{start}");
+        assert_exactly_once(&world.records(), &container);
+    }
+}
+
+#[test]
+fn a_configuration_file_that_changes_is_reloaded_by_itself() {
+    let mut world = World::new("auto");
+    let agent = world.start();
+    let mut container = world.container("a");
+    container.write(10);
+    world.wait_for(10);
+    let good = world.sinks.clone();
+    world.sinks = "  out:\n    type: no_such_type\n".into();
+    world.write_config();
+    world.wait_for_log("the old one stays");
+    let receiver = Receiver::start(&[]);
+    world.sinks = good + &web(&receiver);
+    world.write_config();
+    world.wait_for_log("configuration was reloaded");
+    container.write(10);
+    receiver.wait_until("all", |records| records.len() >= 20);
+    assert_eq!(agent.stop(), Some(0));
+    assert_exactly_once(&world.records(), &container);
+    assert_exactly_once(&receiver.records(), &container);
+}
+
+#[test]
+fn the_link_of_a_config_map_that_is_swapped_is_a_reload() {
+    let mut world = World::new("auto");
+    world.write_config();
+    let maps = world.path("map");
+    let publish = |world: &World, version: &str| {
+        world.write_config();
+        fs::create_dir_all(maps.join(version)).unwrap();
+        fs::copy(world.config_path(), maps.join(version).join("everyline.yaml")).unwrap();
+        symlink(version, maps.join("..data_tmp")).unwrap();
+        fs::rename(maps.join("..data_tmp"), maps.join("..data")).unwrap();
+    };
+    publish(&world, "..1");
+    symlink("..data/everyline.yaml", maps.join("everyline.yaml")).unwrap();
+    let agent = world.start_with(&maps.join("everyline.yaml"));
+    let mut container = world.container("a");
+    container.write(10);
+    world.wait_for(10);
+    let receiver = Receiver::start(&[]);
+    world.sinks += &web(&receiver);
+    publish(&world, "..2");
+    world.wait_for_log("configuration was reloaded");
+    receiver.wait_until("all", |records| records.len() >= 10);
+    assert_eq!(agent.stop(), Some(0));
+    assert_exactly_once(&receiver.records(), &container);
+}
+
+#[test]
+fn what_cannot_change_while_the_agent_runs_is_said_and_the_rest_is_applied() {
+    let mut world = World::new("auto");
+    let agent = world.start();
+    let mut container = world.container("a");
+    container.write(10);
+    world.wait_for(10);
+    let receiver = Receiver::start(&[]);
+    world.sinks += &web(&receiver);
+    world.sweep_interval = "77s";
+    reload(&world, &agent);
+    let log = world.log();
+    let said =
+        log.lines().find(|line| line.contains("cannot change while the agent runs")).unwrap();
+    for part in ["watch.sweep_interval", "5s", "77s", "restart the agent"] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    receiver.wait_until("all", |records| records.len() >= 10);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// Reloads without end, each with another set of sinks, while a file is rotated, pods live 200 ms and
+/// one sink is dead.
+fn storm(reloads: u32) {
+    let (mut world, receiver) = with_a_dead_sink();
+    world.extra = "drain_timeout: 2s\n".into();
+    let base = world.sinks.clone();
+    let agent = world.start();
+    world.wait_for_log("Everyline runs");
+    let mut container = world.container("a");
+    let mut gone = Vec::new();
+    for round in 0..reloads {
+        world.sinks = base.clone();
+        if round % 2 == 1 {
+            world.sinks += "  extra:\n    type: 'null'\n";
+        }
+        if round % 5 == 2 {
+            world.sinks =
+                world.sinks.replace("rotate_size: 1GiB", &format!("rotate_size: {}GiB", round + 2));
+        }
+        world.max_age = if round % 3 == 0 { "50ms" } else { "30ms" };
+        world.write_config();
+        agent.signal(Signal::HUP);
+        container.write(500);
+        if round % 4 == 0 {
+            container.rotate();
+        }
+        gone.push(short_lived(&world, &format!("short-{round}")));
+    }
+    let lines = container.written as usize + 5 * gone.len();
+    world.wait_for(lines);
+    receiver.always(None);
+    receiver.wait_until("all", |records| records.len() >= lines);
+    assert_eq!(agent.stop(), Some(0));
+    for container in gone.iter().chain([&container]) {
+        assert_exactly_once(&world.records(), container);
+        assert_exactly_once(&receiver.records(), container);
+    }
+    assert_eq!(world.audit().0, 0);
+}
+
+#[test]
+fn twelve_reloads_under_load_before_a_dead_sink_lose_nothing() {
+    storm(12);
+}
+
+#[test]
+#[ignore = "a minute long; for the soak"]
+fn a_hundred_reloads_under_load_before_a_dead_sink_lose_nothing() {
+    storm(100);
+}
+
+#[test]
+fn a_sink_that_a_reload_adds_gets_rotated_files_that_are_still_there() {
+    let mut world = World::new("auto");
+    let agent = world.start();
+    let mut container = world.container("a");
+    for _ in 0..3 {
+        container.write(50);
+        container.rotate();
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    container.write(50);
+    world.wait_for(200);
+    // Long enough for the rotated files to be let go of.
+    let deadline = Instant::now() + patience();
+    while agent.open_files("0.log.") > 0 {
+        assert!(Instant::now() < deadline, "{}", world.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let receiver = Receiver::start(&[]);
+    world.sinks += &web(&receiver);
+    reload(&world, &agent);
+    let records = receiver.wait_until("all", |records| records.len() >= 200);
+    assert_eq!(agent.stop(), Some(0));
+    let mut bodies: Vec<_> = records.iter().map(body).collect();
+    bodies.sort_unstable();
+    bodies.dedup();
+    assert_eq!((records.len(), bodies.len()), (200, 200));
+    assert_exactly_once(&world.records(), &container);
+    assert_eq!(world.audit().0, 0);
 }

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     archive::{start, write::Position},
     batch::{Batch, Compression, Framing, Outcome, Receipt},
-    deliver::{Context, Troubles},
+    deliver::{Alive, Context, Troubles},
     discover::{Format, Source},
     metrics::{Metrics, SinkMetrics},
 };
@@ -45,8 +45,8 @@ fn batch(number: usize, receipts: &Sender<Receipt>) -> Batch {
 
 fn context(committed: Option<String>) -> Context {
     let metrics = SinkMetrics::new(Arc::new(Metrics::new()), "archive");
-    let troubles = Troubles::default();
-    Context { name: "archive".into(), committed, metrics, troubles }
+    let (troubles, alive) = (Troubles::default(), Alive::new().0);
+    Context { name: "archive".into(), committed, metrics, troubles, alive }
 }
 
 fn next(receipts: &Receiver<Receipt>) -> Receipt {

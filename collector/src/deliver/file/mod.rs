@@ -41,7 +41,7 @@ pub(super) fn start(
     context: Context,
     runtime: &runtime::Handle,
 ) -> Result<Handle, StartError> {
-    let Context { name, committed, metrics, troubles } = context;
+    let Context { name, committed, metrics, troubles, alive } = context;
     if !config.path.is_absolute() || config.path.file_name().is_none() {
         return Err(StartError::Invalid {
             sink: name,
@@ -53,6 +53,7 @@ pub(super) fn start(
     let output = Output::new(&name, config, state_dir, known);
     let mut writer = Writer { output, name: name.clone(), metrics, troubles, failing: None };
     thread::spawn(&name, runtime, move |inbox| {
+        let _alive = alive;
         let mut group = VecDeque::new();
         while let Some(first) = inbox.next() {
             let mut bytes = first.payload.len();

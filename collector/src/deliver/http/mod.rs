@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::{HeaderMap, Uri, header};
 use tokio::runtime;
 
-use super::{Context, Handle, StartError};
+use super::{Alive, Context, Handle, StartError};
 use crate::{batch::Compression, config, metrics::SinkMetrics};
 
 mod attempt;
@@ -64,6 +64,7 @@ fn start_with(
         headers: request_headers(config, fault)?,
         name: context.name.clone(),
         metrics: context.metrics,
+        _alive: context.alive,
         client,
         auth,
         limit,
@@ -81,6 +82,7 @@ fn start_with(
 struct Sink {
     name: String,
     metrics: SinkMetrics,
+    _alive: Alive,
     client: Client,
     auth: Auth,
     limit: Limit,

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     batch::{Compression, Framing, budget::Budget},
     decode::{Decoder, Limits},
-    deliver::Encoding,
+    deliver::{Alive, Encoding},
     discover::{Format, Source},
     read::content::Content,
 };
@@ -26,8 +26,10 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         max_age: Duration::from_secs(1),
         lanes: 1,
         apart: false,
+        most: usize::MAX,
     };
     let receipts = unbounded().0;
+    let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
     let outlet = Outlet {
         sink: 0,
         encoding,
@@ -35,11 +37,15 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         ages: Default::default(),
         queue,
         receipts,
+        alive: Alive::new().0,
     };
     let mut reader = Reader::new(Setup {
         inbox,
         own_address,
-        outlets: vec![outlet],
+        number: 0,
+        cursor: Box::new(move |slot, source| {
+            Cursor::new(slot, 0, Decoder::new(source.format, limits))
+        }),
         registrations: unbounded().0,
         feedback: unbounded().0,
         nudge: Box::new(|| {}),
@@ -48,8 +54,8 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         quantum: 1 << 20,
         max_line_bytes: 1 << 20,
         unfinished_after: Duration::from_secs(5),
-    })
-    .unwrap();
+    });
+    assert!(reader.handle(Message::AddSink { outlet: Box::new(outlet), new: true }));
     let path = dir.join("0.log");
     fs::write(&path, "2026-11-22T01:02:03Z stdout F a line\n".repeat(10)).unwrap();
     let source = Arc::new(Source::anonymous(path.clone(), Format::Cri));
@@ -57,9 +63,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
     let identity = identity::identify(&file, &look);
     let account = Arc::new(FileAccount::new(identity, 0, Arc::clone(&source), &path, 1));
     account.registered.store(true, Ordering::Release);
-    let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
-    let cursor = Cursor::new(0, 0, Decoder::new(Format::Cri, limits));
-    let tail = Tail::new(source, vec![cursor]);
+    let tail = Tail::new(source);
     assert!(reader.handle(Message::Open(TailId(1), Box::new(tail))));
     let content = Content::Plain(Arc::new(file));
     let file = LogFile { token: FileToken::numbered(1), account, content, live: true, bell: None };
@@ -92,7 +96,7 @@ fn hints_behind_a_dead_sink_pile_up_nowhere() {
     visit_all(&mut reader);
     assert!(reader.sinks[0].stalled.iter().all(Vec::is_empty));
     let account = reader.tails[&TailId(1)].files().next().unwrap().account.clone();
-    assert_eq!(account.sinks[0].read.load(Ordering::Acquire), 370);
+    assert_eq!(account.sink(0).read.load(Ordering::Acquire), 370);
 }
 
 #[test]

@@ -157,8 +157,9 @@ impl Reader {
         let beyond = |cursor: &Cursor| {
             cursor.index > index || cursor.index == index && cursor.entered && cursor.offset > at
         };
-        let sinks = file.account.sinks.iter();
-        let needed = sinks.map(|sink| sink.resume.load(Ordering::Acquire)).min().unwrap_or(0);
+        let sinks = tail.cursors.iter().map(Cursor::sink).chain(self.awaited.iter().copied());
+        let resumes = sinks.map(|sink| file.account.sink(sink).resume.load(Ordering::Acquire));
+        let needed = resumes.min().unwrap_or(0);
         // Records that a sink has beyond it already were made without it.
         if tail.cursors.iter().any(beyond)
             || !self.setup.accounts.cuts.add(file.account.id, at, needed)

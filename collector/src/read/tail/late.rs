@@ -74,8 +74,8 @@ impl Tail {
         }
         // Not the size seen: others look at it too, and a slower sink may have read further.
         let account = &slot.file.account;
-        let mut cursors = self.cursors.iter().zip(&account.sinks);
-        let late = cursors.any(|(cursor, sink)| {
+        let late = self.cursors.iter().any(|cursor| {
+            let sink = account.sink(cursor.sink());
             cursor.index > index && size != sink.read.load(Ordering::Acquire)
         });
         if late {
@@ -148,7 +148,9 @@ mod tests {
             let source = Arc::new(Source::anonymous(dir.path().join("0.log"), Format::Plain));
             let limits = Limits { max_line_bytes: 1 << 20, long_lines: Default::default() };
             let cursor = |sink| Cursor::new(sink, 0, Decoder::new(Format::Plain, limits));
-            let tail = Tail::new(source, [cursor(0), cursor(1)]);
+            let mut tail = Tail::new(source);
+            tail.add_cursor(cursor(0));
+            tail.add_cursor(cursor(1));
             let mut bench = Self { dir, tail };
             for token in 1..=files {
                 let file = file(bench.dir.path(), &bench.tail, token);
@@ -183,7 +185,7 @@ mod tests {
             let file = self.file(sink);
             let size = file.content.plain().unwrap().metadata().unwrap().len();
             file.account.see(size);
-            let place = &file.account.sinks[sink];
+            let place = file.account.sink(sink as u16);
             place.read_to(size, Guard::NONE);
             place.settle(size, size, Guard::NONE);
             let index = self.tail.cursors[sink].index;
@@ -263,7 +265,7 @@ mod tests {
         let mut order = Vec::new();
         let last = bench.tail.cursors[0].index;
         while bench.tail.cursors[1].index < last {
-            let before = bench.file(1).account.sinks[1].read.load(Ordering::Acquire);
+            let before = bench.file(1).account.sink(1).read.load(Ordering::Acquire);
             order.push(bench.read(1));
             assert!(before == 0 || bench.file(1).account.seen.load(Ordering::Acquire) == before);
             let account = bench.file(1).account;
@@ -286,7 +288,7 @@ mod tests {
         assert_eq!(look, AtEnd::Pass(now + ROTATION_GRACE));
         for sink in [0, 1] {
             let account = bench.file(sink).account;
-            account.sinks[sink].read_to(5, Guard::NONE);
+            account.sink(sink as u16).read_to(5, Guard::NONE);
             bench.tail.cursors[sink].leave(&account);
         }
         bench.hint(1);
@@ -303,7 +305,7 @@ mod tests {
     fn what_was_let_go_and_has_grown_is_read_before_the_live_file() {
         let mut bench = Bench::new(2);
         bench.go(&[0, 1], 1);
-        let released = bench.tail.release(Instant::now() + 2 * crate::read::tail::LINGER);
+        let released = bench.tail.release(Instant::now() + 2 * crate::read::tail::LINGER, &[]);
         assert_eq!(released.iter().map(number).collect::<Vec<_>>(), [1]);
         bench.write(1, "late\n");
         bench.tail.take_back(released.into_iter().next().unwrap());
@@ -316,7 +318,7 @@ mod tests {
         let mut bench = Bench::new(2);
         bench.go(&[0, 1], 1);
         bench.write(1, "late\n");
-        assert!(bench.tail.release(Instant::now() + 2 * crate::read::tail::LINGER).is_empty());
+        assert!(bench.tail.release(Instant::now() + 2 * crate::read::tail::LINGER, &[]).is_empty());
         bench.tail.return_to_late_writes(Instant::now());
         assert_eq!(bench.read(0), 1);
     }

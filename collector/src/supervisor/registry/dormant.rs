@@ -111,7 +111,7 @@ impl Registry {
     }
 
     /// Hands a dormant file that was written to back to its reader.
-    fn wake_up(&mut self, token: FileToken, account: &Arc<FileAccount>) {
+    pub(super) fn wake_up(&mut self, token: FileToken, account: &Arc<FileAccount>) {
         let path = account.path();
         let opened = identity::open(&path);
         let Some(held) = self.held.get(token) else { return };
@@ -137,6 +137,7 @@ impl Registry {
         self.held.set_dormant(token, false);
         account.ended.store(false, Ordering::Release);
         account.stale.store(true, Ordering::Release);
+        self.include(account);
         account.hold(&file);
         account.refresh();
         let bell = self.watch_held(token);

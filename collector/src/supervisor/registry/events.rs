@@ -91,9 +91,9 @@ impl Registry {
             }
             self.setup.watcher.unwatch_file(token);
         }
-        let (done, open): (Vec<_>, Vec<_>) = ids
-            .into_iter()
-            .partition(|id| self.setup.accounts.get(*id).is_none_or(|account| account.is_done()));
+        let (done, open): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| {
+            self.setup.accounts.get(*id).is_none_or(|account| account.is_done(self.slots()))
+        });
         self.tell(Command::Forget(done));
         // Handed over while the reader was closing, or never taken: looked for again, else lost.
         for id in open {
@@ -126,6 +126,7 @@ impl Registry {
         let now = Instant::now();
         let held: HashSet<FileId> = self.held.values().map(|held| held.account.id).collect();
         let mut forgotten = Vec::new();
+        let sinks = &self.setup.sinks;
         let names: HashSet<FileId> = self
             .inodes
             .values()
@@ -138,7 +139,7 @@ impl Registry {
                     continue;
                 };
                 let there = held.contains(id)
-                    || !account.is_done()
+                    || !account.is_done(sinks.iter().map(|sink| sink.number))
                     || names.contains(id) && account.path().exists();
                 match absent {
                     _ if there => *absent = None,

@@ -14,14 +14,14 @@ use crate::{
     checkpoint::FileEntry,
     discover::Source,
     ledger::FileAccount,
-    read::{content::Content, identity::InodeKey, reader::Message},
+    read::{content::Content, identity::InodeKey},
     reason::Reason,
     supervisor::{recovery, settle::Command},
 };
 
 impl Registry {
-    /// A file that the checkpoint knows and no listing shows: held since before a reload, or
-    /// moved somewhere else on its filesystem; else it is lost. `taken`: files that are somebody's.
+    /// A file that the checkpoint knows and no listing shows: moved somewhere else on its
+    /// filesystem, else lost. `taken`: files that are somebody's.
     pub(super) fn find_moved(
         &mut self,
         entry: FileEntry,
@@ -35,11 +35,7 @@ impl Registry {
             return;
         }
         let identity = recovery::identity_of(&entry);
-        let adopted = self.adopted.remove(&identity.key);
-        let file = adopted
-            .and_then(|file| file.content.plain().cloned())
-            .or_else(|| recovery::reopen(&entry, directory, taken));
-        let Some(file) = file else {
+        let Some(file) = recovery::reopen(&entry, directory, taken) else {
             self.unclaimed.put_back(entry);
             return;
         };
@@ -57,23 +53,6 @@ impl Registry {
         }
     }
 
-    /// A file that the checkpoint knows, of a source that no listing shows: held since before a
-    /// reload, else lost.
-    pub(super) fn find_homeless(&mut self, entry: FileEntry) {
-        let key = recovery::identity_of(&entry).key;
-        let Some(source) = self.adopted.get(&key).map(|file| Arc::clone(&file.account.source))
-        else {
-            self.unclaimed.put_back(entry);
-            return;
-        };
-        let directory = Arc::from(source.path.parent().unwrap_or(&source.path));
-        self.open_source(&source, &directory);
-        self.find_moved(entry, &source, &directory, &HashSet::new());
-        if !directory.is_dir() {
-            self.send(&source.path, Message::Close);
-        }
-    }
-
     /// Keeps a finished file's account: its compressed copy must be recognised.
     fn remember_done(&mut self, entry: &FileEntry, source: &Arc<Source>) {
         let identity = recovery::identity_of(entry);
@@ -81,9 +60,9 @@ impl Registry {
         let sinks = &self.setup.sinks;
         let account = FileAccount::recovered(entry, identity, Arc::clone(source), &path, sinks);
         account.ended.store(true, Ordering::Release);
-        for (name, sink) in sinks.iter().zip(&account.sinks) {
-            if !entry.sinks.contains_key(name) {
-                sink.exclude();
+        for sink in sinks {
+            if !entry.sinks.contains_key(&sink.name) {
+                account.sink(sink.number).exclude();
             }
         }
         self.setup.accounts.insert(Arc::new(account));

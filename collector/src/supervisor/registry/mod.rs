@@ -11,6 +11,7 @@ mod events;
 mod held;
 mod list;
 mod missing;
+mod orders;
 mod paths;
 mod place;
 mod recognise;
@@ -29,20 +30,19 @@ use super::{recovery::Unclaimed, settle::Command};
 use crate::{
     checkpoint::FileEntry,
     config::Start,
-    discover::{Discovery, Found, Source},
-    ledger::Accounts,
+    discover::{Discovery, Found},
+    ledger::{Accounts, SinkSlot},
     metrics::Metrics,
     read::{
-        cursor::Cursor,
         identity::{FileId, Identity, InodeKey, Look},
         reader::{Feedback, Message, TailId},
-        tail::LogFile,
     },
     reason::Reason,
     watch::{Event, FileToken, Watcher},
 };
 use directories::Directories;
 use held::HeldFiles;
+pub use orders::{Begin, Order, Orders};
 
 /// How often finished files whose names vanished are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -53,9 +53,6 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Files that the checkpoint knows and nobody finds are given up for lost this long after the first
 /// look: one that is being compressed meanwhile is found under its new name first.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
-
-/// Makes a sink's cursor in a source.
-pub type MakeCursor = Box<dyn Fn(usize, &Source) -> Cursor + Send>;
 
 /// What the registry is made of.
 pub struct Setup {
@@ -75,10 +72,10 @@ pub struct Setup {
     pub accounts: Arc<Accounts>,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// The sinks' names, in order.
-    pub sinks: Vec<Arc<str>>,
-    /// Makes a sink's cursor.
-    pub cursor: MakeCursor,
+    /// The sinks.
+    pub sinks: Vec<SinkSlot>,
+    /// What it is told while it runs.
+    pub orders: Receiver<Order>,
     /// Where compressed files are unpacked.
     pub state_dir: PathBuf,
     /// Bound on unpacking one file, bytes.
@@ -89,8 +86,6 @@ pub struct Setup {
     pub fresh: bool,
     /// What the checkpoint knows.
     pub entries: Vec<FileEntry>,
-    /// Files held open by the pipeline before a reload.
-    pub adopted: Vec<LogFile>,
     /// Set once the first scan is done.
     pub ready: Box<dyn Fn() + Send>,
 }
@@ -99,7 +94,6 @@ pub struct Setup {
 pub struct Registry {
     setup: Setup,
     unclaimed: Unclaimed,
-    adopted: HashMap<InodeKey, LogFile>,
     directories: Directories,
     sources: Map<Arc<Path>, Box<SourceState>>,
     held: HeldFiles,
@@ -198,14 +192,9 @@ impl Registry {
         let entries = std::mem::take(&mut setup.entries);
         setup.accounts.reserve(entries.iter().map(|entry| entry.id));
         let (unclaimed, former) = Unclaimed::new(entries);
-        let adopted = std::mem::take(&mut setup.adopted)
-            .into_iter()
-            .map(|file| (file.account.identity.key, file))
-            .collect();
         let registry = Self {
             setup,
             unclaimed,
-            adopted,
             directories: Directories::default(),
             sources: Map::default(),
             held: HeldFiles::default(),
@@ -244,6 +233,7 @@ impl Registry {
                 events.push(Event::Overflow);
                 std::thread::sleep(Duration::from_millis(200));
             }
+            self.heed_orders();
             self.heed_readers();
             self.heed_watcher(&events);
             self.retry();
@@ -292,13 +282,7 @@ impl Registry {
                 self.settle_in(file);
             }
         }
-        for entry in self.unclaimed.take_all() {
-            self.find_homeless(entry);
-        }
-        if self.adopted.is_empty() {
-            self.note_unseen_changes();
-        }
-        self.adopted = HashMap::new();
+        self.note_unseen_changes();
         self.scanning = false;
         let nothing_missing = self.unclaimed.is_empty() && self.while_down.is_empty();
         let wait = if nothing_missing { Duration::ZERO } else { GIVE_UP_AFTER };
@@ -338,6 +322,11 @@ impl Registry {
         let reader = &readers[state.tail.0 as usize % readers.len()];
         // A reader is gone only when the agent is going down.
         let _going_down = reader.send(message(state.tail));
+    }
+
+    /// The slots of the sinks that there are.
+    fn slots(&self) -> impl Iterator<Item = u16> {
+        self.setup.sinks.iter().map(|sink| sink.number)
     }
 
     fn publish(&self) {

@@ -68,12 +68,11 @@ impl Registry {
             return;
         }
         let tail = self.tail_id();
-        let cursors = (0..self.setup.sinks.len()).map(|n| (self.setup.cursor)(n, source));
         // Most sources have one file; growing from nothing would make room for four.
         let (accounts, held) = (Vec::with_capacity(1), Vec::with_capacity(1));
         let state = SourceState { tail, directory: Arc::clone(directory), accounts, held };
         self.sources.insert(path, Box::new(state));
-        let tail_state = Box::new(Tail::new(Arc::clone(source), cursors));
+        let tail_state = Box::new(Tail::new(Arc::clone(source)));
         self.send(&source.path, |id| Message::Open(id, tail_state));
     }
 
@@ -100,7 +99,7 @@ impl Registry {
             true => was_final,
             false => account.seen.load(Ordering::Acquire) == look.size,
         };
-        let settled = whole && account.is_settled();
+        let settled = whole && account.is_settled(self.slots());
         if found.role != Role::Live && settled && account.registered.load(Ordering::Acquire) {
             account.ended.store(true, Ordering::Release);
             if found.gzip {
@@ -139,6 +138,7 @@ impl Registry {
         account: Arc<FileAccount>,
         (live, before): (bool, Option<FileToken>),
     ) -> Option<FileToken> {
+        self.include(&account);
         if let Some(file) = content.plain() {
             account.hold(file);
             account.refresh();
@@ -220,8 +220,8 @@ impl Registry {
             let offset = last_line_end(file, look.size);
             account.see(look.size);
             let guard = Guard::in_file(file, offset).unwrap_or_default();
-            for sink in &account.sinks {
-                sink.start_at(offset, guard);
+            for slot in self.slots() {
+                account.sink(slot).start_at(offset, guard);
             }
         } else if self.scanning && self.setup.fresh && self.setup.start == Start::End {
             account.registered.store(true, Ordering::Release);
@@ -242,7 +242,7 @@ impl Registry {
 }
 
 /// The end of the last whole line at or before `size`.
-fn last_line_end(file: &File, size: u64) -> u64 {
+pub(super) fn last_line_end(file: &File, size: u64) -> u64 {
     use std::os::unix::fs::FileExt;
     let mut window = vec![0; 64 << 10];
     let start = size.saturating_sub(window.len() as u64);

@@ -19,7 +19,7 @@ use crate::{
     read::guard::Guard,
     read::identity::{Identity, InodeKey},
     reason::{ByReason, Kind},
-    supervisor::report::file_report,
+    supervisor::{report::file_report, slots::SinkTable},
 };
 
 const SINKS: [&str; 3] = ["a", "b", "c"];
@@ -101,7 +101,7 @@ fn agent(dir: &Path, sinks: &[&'static str]) -> (Settler, Vec<FileEntry>) {
         books: Books {
             accounts: Arc::new(Accounts::new(totals)),
             metrics,
-            sinks: sinks.iter().map(|name| Arc::from(*name)).collect(),
+            sinks: SinkTable::of(sinks),
         },
         receipts: never(),
         registrations: never(),
@@ -226,7 +226,7 @@ impl World {
     fn read(&mut self, n: usize, sink: usize, bytes: u64, cut: u64) {
         let sink = sink % self.sinks.len();
         let Some(account) = self.files[n].account.clone() else { return };
-        let place = &account.sinks[sink];
+        let place = account.sink(sink as u16);
         let from = place.read.load(Ordering::Acquire);
         if place.is_excluded() {
             return;
@@ -245,7 +245,7 @@ impl World {
         end: u64,
         given_up: ByReason,
     ) {
-        let place = &account.sinks[sink];
+        let place = account.sink(sink as u16);
         let bytes = end - place.read.load(Ordering::Acquire);
         place.read_to(end, Guard::NONE);
         let file = Arc::clone(account);
@@ -282,12 +282,14 @@ impl World {
         account.stale.store(true, Ordering::Release);
         let seen = account.seen.load(Ordering::Acquire);
         for sink in 0..self.sinks.len() {
-            if account.sinks[sink].is_excluded() {
+            if account.sink(sink as u16).is_excluded() {
                 continue;
             }
             let mut given_up = ByReason::default();
-            given_up
-                .add(Reason::Truncated, seen - account.sinks[sink].read.load(Ordering::Acquire));
+            given_up.add(
+                Reason::Truncated,
+                seen - account.sink(sink as u16).read.load(Ordering::Acquire),
+            );
             self.hand_on(sink, self.files[n].life, &account, seen, given_up);
         }
         let (path, epoch) = (self.path(n), account.epoch + 1);
@@ -298,8 +300,11 @@ impl World {
 
     /// As the registry does: what is done with is forgotten; what is not must not be.
     fn forget(&mut self, n: usize) {
+        let count = self.sinks.len() as u16;
+        let slots = || 0..count;
         let file = &mut self.files[n];
-        if !file.exists && file.account.as_ref().is_some_and(|account| account.is_settled()) {
+        if !file.exists && file.account.as_ref().is_some_and(|account| account.is_settled(slots()))
+        {
             let account = file.account.take().unwrap();
             account.ended.store(true, Ordering::Release);
             account.stale.store(true, Ordering::Release);
@@ -310,7 +315,7 @@ impl World {
             let stored = stored.filter(|_| !self.unsaved.forgotten.contains(&id)).cloned();
             self.agent.obey(Command::Forget(vec![id, id]), &mut self.unsaved);
             let forgotten = self.agent.books.accounts.get(id).is_none();
-            assert_eq!(forgotten, account.is_done());
+            assert_eq!(forgotten, account.is_done(slots()));
             // What a sink that was removed did not get of it, it will not get any more.
             for (sink, offset) in stored.iter().flat_map(|entry| entry.sinks.iter()) {
                 let sink = SINKS.into_iter().find(|name| **name == **sink).unwrap();
@@ -371,7 +376,7 @@ impl World {
         for entry in entries {
             let n = entry.inode as usize;
             let life = self.of_id[&entry.id];
-            let names = &self.agent.books.sinks;
+            let names = &self.agent.books.sinks.wanted();
             if self.files[n].account.is_some() {
                 self.lose(&entry, life, Reason::Truncated);
             } else if !self.files[n].exists {
@@ -383,9 +388,9 @@ impl World {
                 let (identity, source) = (self.identity(n), self.source(n));
                 let account = FileAccount::recovered(&entry, identity, source, &path, names);
                 account.ended.store(true, Ordering::Release);
-                for (name, sink) in names.iter().zip(&account.sinks) {
-                    if !entry.sinks.contains_key(name) {
-                        sink.exclude();
+                for sink in names {
+                    if !entry.sinks.contains_key(&sink.name) {
+                        account.sink(sink.number).exclude();
                     }
                 }
                 self.take(n, account, life);
@@ -432,7 +437,8 @@ impl World {
     fn report(&self) -> Report {
         let books = &self.agent.books;
         let (accounts, totals) = books.accounts.snapshot();
-        let files = accounts.iter().map(|account| file_report(account, &books.sinks)).collect();
+        let sinks = books.sinks.wanted();
+        let files = accounts.iter().map(|account| file_report(account, &sinks)).collect();
         Report { files, totals, looking: !books.accounts.is_complete(), ..Report::default() }
     }
 

@@ -48,6 +48,7 @@ impl Running {
             committed: None,
             metrics: SinkMetrics::new(metrics.clone(), "h"),
             troubles: troubles.clone(),
+            alive: Alive::new().0,
         };
         let runtime = runtime::Handle::current();
         let handle = start_with(config, context, &runtime, environment).unwrap();

@@ -1,0 +1,63 @@
+//! The files that a sink reads when it starts: a reload starts it anew when one was replaced.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use crate::config;
+
+/// A file as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    path: PathBuf,
+    /// Inode, size and time of the last change; None: it is not there.
+    state: Option<(u64, u64, i64, i64)>,
+}
+
+/// Every file that the sink reads when it starts, as it is now.
+pub fn stamps(sink: &config::Sink) -> Vec<Stamp> {
+    let config::Sink::Http(http) = sink else { return Vec::new() };
+    let (tls, auth) = (&http.tls, &http.auth);
+    let files = [
+        &tls.ca_file,
+        &tls.cert_file,
+        &tls.key_file,
+        &auth.basic_password_file,
+        &auth.bearer_token_file,
+        &auth.header_value_file,
+    ];
+    files.into_iter().flatten().map(|path| stamp(path)).collect()
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let state = fs::metadata(path)
+        .ok()
+        .map(|about| (about.ino(), about.size(), about.mtime(), about.mtime_nsec()));
+    Stamp { path: path.to_owned(), state }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_was_replaced_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca.pem");
+        let text = format!(
+            "sinks: {{it: {{type: http, url: 'https://x/', tls: {{ca_file: {}}}}}}}",
+            ca.display()
+        );
+        let sink = config::Config::parse(&text, "test").unwrap().sinks["it"].clone();
+        let missing = stamps(&sink);
+        fs::write(&ca, "one").unwrap();
+        let first = stamps(&sink);
+        assert_ne!(first, missing);
+        assert_eq!(first, stamps(&sink));
+        fs::write(dir.path().join("new"), "two").unwrap();
+        fs::rename(dir.path().join("new"), &ca).unwrap();
+        assert_ne!(first, stamps(&sink));
+    }
+}

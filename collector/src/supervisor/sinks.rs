@@ -1,0 +1,149 @@
+//! The agent's sinks: which there are, and what a reload changes about them.
+//!
+//! Only compares and tells the keepers; nothing here waits for a sink.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    RunError,
+    keeper::{self, Keeper, Want, Wiring, Wish},
+    registry::Order,
+    slots::Stage,
+};
+use crate::{
+    batch::lane::Outlet,
+    checkpoint::{Change, Store},
+    config::{self, Config},
+    deliver::{self, Grouping},
+};
+
+/// All sinks' keepers.
+pub struct Sinks {
+    wiring: Arc<Wiring>,
+    keepers: BTreeMap<String, Keeper>,
+    grouping: Grouping,
+}
+
+impl Sinks {
+    /// Starts every sink. Needs the runtime's context.
+    ///
+    /// # Errors
+    /// A sink's configuration can never work.
+    pub fn start(
+        config: &Config,
+        wiring: &Arc<Wiring>,
+        positions: &BTreeMap<Arc<str>, String>,
+    ) -> Result<(Self, Vec<Outlet>), RunError> {
+        let (mut outlets, mut keepers) = (Vec::new(), BTreeMap::new());
+        for (name, wish) in wishes(config) {
+            let slot = wiring.table.slot(&name);
+            let position = positions.get(name.as_str()).cloned();
+            let (running, outlet) = keeper::start(wiring, &slot, &wish, position)?;
+            outlets.push(outlet);
+            let keeper = Keeper::begin(wiring, slot, Want::Run(wish), Some(running));
+            keepers.insert(name, keeper);
+        }
+        wiring.metrics.memory_budget_bytes.set(config.memory_budget.0 as i64);
+        let grouping = Grouping::new(&config.batch);
+        Ok((Self { wiring: Arc::clone(wiring), keepers, grouping }, outlets))
+    }
+
+    /// Has the sinks be as configured.
+    pub fn reload(&mut self, config: &Config) {
+        let wishes = wishes(config);
+        for (name, keeper) in &self.keepers {
+            if !wishes.contains_key(name) {
+                keeper.want(Want::Nothing(config.drain_timeout.0));
+            }
+        }
+        let grouping = Grouping::new(&config.batch);
+        let regrouped = std::mem::replace(&mut self.grouping, grouping) != grouping;
+        for (name, wish) in wishes {
+            let slot = self.wiring.table.slot(&name);
+            if regrouped {
+                self.wiring.orders.send(Order::Regroup(slot.number, grouping));
+            }
+            // It may be on its way out, or never have been there.
+            self.wiring.table.enter(slot.number, Stage::Wanted);
+            match self.keepers.get(&name) {
+                Some(keeper) => keeper.want(Want::Run(wish)),
+                None => {
+                    let keeper = Keeper::begin(&self.wiring, slot, Want::Run(wish), None);
+                    self.keepers.insert(name, keeper);
+                }
+            }
+        }
+    }
+
+    /// Slots of the sinks that have something on its way.
+    pub fn busy(&self) -> Vec<u16> {
+        let running = self.wiring.table.running();
+        running.iter().filter(|sink| sink.budget.used() > 0).map(|sink| sink.slot.number).collect()
+    }
+
+    /// Ends every sink, at the latest then; true: everything that they were sent is settled.
+    pub async fn end(self, deadline: Instant) -> bool {
+        for keeper in self.keepers.values() {
+            keeper.want(Want::End(deadline));
+        }
+        let mut clean = true;
+        for keeper in self.keepers.into_values() {
+            clean &= keeper.ended().await;
+        }
+        clean
+    }
+}
+
+/// How every sink is to run.
+fn wishes(config: &Config) -> BTreeMap<String, Arc<Wish>> {
+    let sinks = effective_sinks(config);
+    let share = config.memory_budget.0 as usize / sinks.len().max(1);
+    let wish = |sink: config::Sink| Wish {
+        files: deliver::stamps(&sink),
+        sink,
+        batch: config.batch.clone(),
+        share,
+        start: config.read.start,
+        drain: config.drain_timeout.0,
+    };
+    sinks.into_iter().map(|(name, sink)| (name, Arc::new(wish(sink)))).collect()
+}
+
+/// Commits where archives stand that the checkpoint knows no position of.
+///
+/// # Errors
+/// The checkpoint cannot be written.
+pub fn commit_first_positions(
+    config: &Config,
+    store: &mut Store,
+    positions: &mut BTreeMap<Arc<str>, String>,
+) -> Result<(), RunError> {
+    for (name, sink) in effective_sinks(config) {
+        let name: Arc<str> = name.into();
+        if positions.contains_key(&name) {
+            continue;
+        }
+        if let Some(position) = keeper::first_position(&sink, &config.state_dir) {
+            let (sink, at) = (Arc::clone(&name), position.clone());
+            store.commit(vec![Change::Position { sink, position: at }])?;
+            positions.insert(name, position);
+        }
+    }
+    Ok(())
+}
+
+/// The configured sinks, or the embedded archive.
+pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
+    if config.sinks.is_empty() {
+        let archive = config::Sink::Archive(config::Archive::default());
+        return BTreeMap::from([("archive".to_owned(), archive)]);
+    }
+    config.sinks.clone()
+}
+
+/// How long the last batches may take after the readers have stopped.
+pub fn reserve(grace: Duration) -> Duration {
+    (grace / 5).min(Duration::from_secs(3))
+}
