@@ -77,7 +77,6 @@ impl Config {
 
     /// Changes it.
     pub fn change(&mut self, change: Change) {
-        self.wrong = false;
         let what = match change {
             Change::ExtraSink => &mut self.extra_sink,
             Change::DeadSink => &mut self.dead_sink,
@@ -89,9 +88,14 @@ impl Config {
         *what = !*what;
     }
 
-    /// As it is in the end: right, and without sinks that are not judged.
+    /// Makes it right again.
+    pub fn mend(&mut self) {
+        self.wrong = false;
+    }
+
+    /// As it is in the end: without sinks that are not judged.
     pub fn settle(&mut self) {
-        (self.extra_sink, self.dead_sink, self.wrong) = (false, false, false);
+        (self.extra_sink, self.dead_sink) = (false, false);
     }
 
     /// Puts it into its place, in one step.
