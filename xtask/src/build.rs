@@ -19,9 +19,18 @@ pub fn run() -> Result<()> {
 
 /// Builds these packages for release; the path of one binary of theirs.
 pub fn binary(packages: &[&str], name: &str) -> Result<PathBuf> {
+    build(packages, &["--bins"], name)
+}
+
+/// Builds one binary of the load generator's package for release, and the agent beside it.
+pub fn beside_agent(name: &str) -> Result<PathBuf> {
+    build(&["collector", "benches"], &["--bin", "everyline", "--bin", name], name)
+}
+
+fn build(packages: &[&str], what: &[&str], name: &str) -> Result<PathBuf> {
     bpf::build_if_possible();
     let mut command = cargo();
-    command.args(["build", "--release", "--locked", "--bins"]);
+    command.args(["build", "--release", "--locked"]).args(what);
     for package in packages {
         command.args(["--package", package]);
     }

@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     {
         println!("skipped: clock steps: {error:#}");
     }
-    let soak = build::binary(&["collector", "benches"], "soak")?;
+    let soak = build::beside_agent("soak")?;
     let seed = args.seed.unwrap_or_else(seed);
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]).arg(soak);

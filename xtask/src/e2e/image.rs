@@ -1,5 +1,5 @@
-//! A container image without a registry: a static busybox in a tar file that `ctr images import`
-//! takes (Docker's archive layout).
+//! A container image without a registry: static programs in a tar file that `ctr images import` takes
+//! (Docker's archive layout).
 
 use std::{
     fs,
@@ -11,15 +11,29 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-/// Writes the image's archive into `dir`, tagged `tag`; its command is to sleep for ever.
-pub(super) fn build(dir: &Path, busybox: &Path, tag: &str) -> Result<PathBuf> {
+/// What an image holds and does.
+#[derive(Debug)]
+pub(super) struct Image<'a> {
+    pub(super) tag: &'a str,
+    /// Programs, and where they are in the image.
+    pub(super) programs: &'a [(&'a Path, &'a str)],
+    /// Names in `bin` that are links to `busybox`.
+    pub(super) applets: &'a [&'a str],
+    pub(super) entrypoint: &'a [&'a str],
+    pub(super) command: &'a [&'a str],
+}
+
+/// Writes the image's archive into the empty directory `dir`.
+pub(super) fn build(dir: &Path, image: &Image<'_>) -> Result<PathBuf> {
     let root = dir.join("rootfs");
     for name in ["bin", "tmp", "etc", "lib", "lib64", "usr/lib"] {
         fs::create_dir_all(root.join(name))?;
     }
-    fs::copy(busybox, root.join("bin/busybox"))
-        .with_context(|| format!("Copying {}", busybox.display()))?;
-    for applet in ["sh", "sleep", "echo", "cat"] {
+    for (from, to) in image.programs {
+        let copied = fs::copy(from, root.join(to));
+        copied.with_context(|| format!("Copying {}", from.display()))?;
+    }
+    for applet in image.applets {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     let layer = dir.join("layer.tar");
@@ -29,13 +43,15 @@ pub(super) fn build(dir: &Path, busybox: &Path, tag: &str) -> Result<PathBuf> {
         "architecture": architecture(),
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sleep", "2147483647"]},
+        "config": {
+            "Env": ["PATH=/bin"], "Entrypoint": image.entrypoint, "Cmd": image.command,
+        },
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
         "history": [{"created": "1970-01-01T00:00:00Z"}],
     });
     fs::write(dir.join("config.json"), config.to_string())?;
     let manifest = json!([
-        {"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}
+        {"Config": "config.json", "RepoTags": [image.tag], "Layers": ["layer.tar"]}
     ]);
     fs::write(dir.join("manifest.json"), manifest.to_string())?;
     let archive = dir.join("image.tar");

@@ -6,6 +6,7 @@ mod containerd;
 mod cri;
 mod files;
 mod image;
+mod kubernetes;
 mod node;
 mod protobuf;
 mod wakeups;
@@ -29,6 +30,12 @@ use crate::{
 pub enum Scenario {
     /// Real containers through containerd's CRI, rotated, three kills (installs what it needs)
     Containerd,
+    /// A Kubernetes node: the manifest's DaemonSet through rolls, kills and a pause, pod by pod (fetches and
+    /// builds what it needs)
+    Kubernetes(kubernetes::Args),
+    /// The node of `kubernetes`, from within
+    #[command(hide = true)]
+    Inside(kubernetes::Inside),
     /// 200 files, rotated and compressed, the agent down for three rotations
     Files,
     /// A million lines at random intervals, each of which has to arrive at once: no wake-up is lost
@@ -42,6 +49,8 @@ pub fn run(scenario: &Scenario) -> Result<()> {
             containerd::run()?;
             files::run()
         }
+        Scenario::Kubernetes(args) => kubernetes::run(args),
+        Scenario::Inside(args) => kubernetes::inside(args),
         Scenario::Files => files::run(),
         Scenario::Wakeups => wakeups::run(),
     }

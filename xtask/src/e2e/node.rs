@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{cri::Cri, image};
+use super::{
+    cri::Cri,
+    image::{self, Image},
+};
 use crate::{
     packages::{self, Needed},
     process::{Running, Scratch},
@@ -67,7 +70,14 @@ impl<'a> Node<'a> {
         let dir = self.scratch.join("image/.")?;
         let output = Command::new("sh").args(["-c", "command -v busybox"]).output()?;
         let busybox = String::from_utf8(output.stdout)?;
-        let archive = image::build(&dir, Path::new(busybox.trim()), IMAGE)?;
+        let image = Image {
+            tag: IMAGE,
+            programs: &[(Path::new(busybox.trim()), "bin/busybox")],
+            applets: &["sh", "sleep", "echo", "cat"],
+            entrypoint: &[],
+            command: &["/bin/sleep", "2147483647"],
+        };
+        let archive = image::build(&dir, &image)?;
         let mut command = Command::new("ctr");
         command.arg("--address").arg(&self.socket).args(["-n", "k8s.io", "images", "import"]);
         let output = command.arg(archive).output().context("Starting ctr")?;
