@@ -109,6 +109,8 @@ pub struct Metrics {
     pub open_files: Gauge,
     /// Sources (live logs) known.
     pub sources: Gauge,
+    /// The agent's own pods and containers, whose logs are left out.
+    pub own_logs: Gauge,
     /// Directories and files watched, by mode.
     pub watch_mode: Family<ModeLabel, Gauge>,
     /// Falls from one watch mode to a lesser one, by reason.
@@ -328,6 +330,11 @@ impl Metrics {
             ),
             open_files: metric!("open_files", "Log files held open", Gauge::default()),
             sources: metric!("sources", "Live logs known", Gauge::default()),
+            own_logs: metric!(
+                "own_logs",
+                "The agent's own pods and containers, whose logs are left out",
+                Gauge::default()
+            ),
             watch_mode: metric!("watch_mode", "Files watched, by mode", Family::default()),
             watch_fallbacks: metric!(
                 "watch_fallbacks",
@@ -460,6 +467,7 @@ mod tests {
         # TYPE everyline_memory_budget_bytes gauge
         # TYPE everyline_oldest_unacked_seconds gauge
         # TYPE everyline_open_files gauge
+        # TYPE everyline_own_logs gauge
         # TYPE everyline_parked_sources gauge
         # TYPE everyline_read_bytes counter
         # TYPE everyline_reads counter
@@ -508,12 +516,14 @@ mod tests {
         everyline_dropped_bytes_total{reason="before_start"} 0
         everyline_dropped_bytes_total{reason="hole"} 0
         everyline_dropped_bytes_total{reason="line_too_long"} 0
+        everyline_dropped_bytes_total{reason="not_collected"} 0
         everyline_dropped_bytes_total{reason="rejected"} 0
         everyline_dropped_bytes_total{reason="sink_removed"} 0
         everyline_dropped_bytes_total{reason="too_large"} 0
         everyline_dropped_lines_total{reason="before_start"} 0
         everyline_dropped_lines_total{reason="hole"} 0
         everyline_dropped_lines_total{reason="line_too_long"} 0
+        everyline_dropped_lines_total{reason="not_collected"} 0
         everyline_dropped_lines_total{reason="rejected"} 0
         everyline_dropped_lines_total{reason="sink_removed"} 0
         everyline_dropped_lines_total{reason="too_large"} 0
@@ -533,6 +543,7 @@ mod tests {
         everyline_memory_budget_bytes 0
         everyline_oldest_unacked_seconds{sink="out"} 0.0
         everyline_open_files 0
+        everyline_own_logs 0
         everyline_parked_sources{sink="out"} 0
         everyline_read_bytes_total 7
         everyline_reads_total 0

@@ -55,6 +55,8 @@ reasons! {
         "there before the agent's first start, with `read.start: end`";
     Hole, Dropped, "hole",
         "NULs that are no text: a hole in a file, or what a power cut left of data that was not written yet";
+    NotCollected, Dropped, "not_collected",
+        "there, but no longer collected: excluded by now, or the agent's own";
     SinkRemoved, Dropped, "sink_removed",
         "not delivered when its file went, and its sink was no longer configured";
     Truncated, Lost, "truncated",

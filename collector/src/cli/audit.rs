@@ -296,8 +296,8 @@ fn show(verdict: &Verdict) -> String {
             count => format!("NOT BALANCED: {count} findings.\n"),
         },
         Answer::Incomplete => {
-            "Not complete yet: the agent still looks for the files that it knows. \
-                               Ask again in some seconds.\n"
+            "Not complete yet: the agent still looks for files that it knows. Ask again in some \
+             seconds; one that cannot be opened is named in its log.\n"
                 .to_owned()
         }
     };

@@ -79,6 +79,10 @@ fn show(report: &Report) -> String {
             let watched = report.watched.iter().map(by_mode).collect::<Vec<_>>().join(", ");
             let _infallible = writeln!(text, "Files watched: {watched}");
         }
+        if report.own_logs > 0 {
+            let own = report.own_logs;
+            let _infallible = writeln!(text, "Not collected: {own} of the agent's own logs");
+        }
         text.push('\n');
         let rows: Vec<_> = report
             .sinks

@@ -141,16 +141,17 @@ fn schema((node_key, node): (&str, &str)) -> Schema {
 }
 
 fn list_containers(look: &Look<'_>, listing: &mut Listing) {
-    let mut refused = None;
+    let (mut refused, mut own) = (None, Vec::new());
     for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
         match entry.name.to_str().filter(|id| kubernetes::is_id(id)) {
-            Some(id) if look.own.is_container(id) => {}
+            Some(id) if look.own.is_container(id) => own.push(format!("container {id}")),
             Some(id) => listing.directories.push(look.directory.join(id)),
             None => {
                 refused.get_or_insert(&entry.name);
             }
         }
     }
+    look.left_out.containers(own);
     listing.problems.extend(refused.map(|name| {
         format!(
             "{:?} is not named as Docker would (a container's id), so its log is not collected; \

@@ -105,19 +105,20 @@ impl Kubernetes {
     }
 
     fn list_pods(&self, look: &Look<'_>, listing: &mut Listing) {
-        let mut refused = None;
+        let (mut refused, mut own) = (None, Vec::new());
         for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
             let Some(names) = entry.name.to_str().and_then(PodDirectory::parse) else {
                 refused.get_or_insert(&entry.name);
                 continue;
             };
             let PodDirectory { namespace, pod, uid } = &names;
-            if !look.own.is_pod(namespace, pod, Some(uid))
-                && self.selection.may_admit_pod(namespace, pod)
-            {
+            if look.own.is_pod(namespace, pod, Some(uid)) {
+                own.push(format!("pod {namespace}/{pod}"));
+            } else if self.selection.may_admit_pod(namespace, pod) {
                 listing.directories.push(look.directory.join(&entry.name));
             }
         }
+        look.left_out.pods(own);
         listing.problems.extend(refused.map(|name| {
             let form = "NAMESPACE_POD_UID";
             refusal(&look.here.join(name), form)

@@ -13,7 +13,7 @@
 //! is refused with a problem, and no text of one reaches a path that is opened.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     io,
     path::{Path, PathBuf},
@@ -44,6 +44,7 @@ pub use own::OwnOutputs;
 pub struct Discovery {
     host: host::HostRoot,
     own: OwnOutputs,
+    left_out: LeftOut,
     kubernetes: Option<kubernetes::Kubernetes>,
     docker: Option<docker::Docker>,
     files: files::Groups,
@@ -79,12 +80,38 @@ pub enum DiscoverError {
 struct Look<'a> {
     host: &'a host::HostRoot,
     own: &'a OwnOutputs,
+    left_out: &'a LeftOut,
     /// The directory as this process opens it.
     directory: &'a Path,
     /// The directory as the host calls it.
     here: &'a Path,
     entries: &'a [entries::Entry],
     bases: &'a Bases,
+}
+
+/// The agent's own pods and containers that were found: what is not collected must be visible.
+#[derive(Debug, Default)]
+struct LeftOut {
+    pods: RefCell<Vec<String>>,
+    containers: RefCell<Vec<String>>,
+    changed: Cell<bool>,
+}
+
+impl LeftOut {
+    fn pods(&self, found: Vec<String>) {
+        self.put(&self.pods, found);
+    }
+
+    fn containers(&self, found: Vec<String>) {
+        self.put(&self.containers, found);
+    }
+
+    fn put(&self, known: &RefCell<Vec<String>>, found: Vec<String>) {
+        if *known.borrow() != found {
+            known.replace(found);
+            self.changed.set(true);
+        }
+    }
 }
 
 /// Where configured directories really are, looked up once a listing.
@@ -115,6 +142,7 @@ impl Discovery {
         Ok(Self {
             host: host::HostRoot::new(&config.host_root),
             own: own.clone(),
+            left_out: LeftOut::default(),
             kubernetes,
             docker,
             files: files::Groups::new(&sources.files, &node)?,
@@ -169,6 +197,14 @@ impl Discovery {
         listing.files.into_iter().find(|found| found.path == path)
     }
 
+    /// The agent's own pods and containers whose logs were found and left out, by name, if they are
+    /// others than at the last call.
+    pub fn left_out_anew(&self) -> Option<Vec<String>> {
+        let LeftOut { pods, containers, changed } = &self.left_out;
+        let all = || pods.borrow().iter().chain(containers.borrow().iter()).cloned().collect();
+        changed.replace(false).then(all)
+    }
+
     /// Where this process finds a path of the host, links followed as the host would.
     pub fn host_path(&self, path: &Path) -> PathBuf {
         self.host.inside(&self.host.real(path).unwrap_or_else(|| path.to_owned()))
@@ -183,7 +219,8 @@ impl Discovery {
     ) -> Listing {
         let (host, own) = (&self.host, &self.own);
         let bases = Bases::default();
-        let look = Look { host, own, directory, here, entries, bases: &bases };
+        let left_out = &self.left_out;
+        let look = Look { host, own, left_out, directory, here, entries, bases: &bases };
         let mut known = self.lead_on(&look, &mut listing);
         if let Some(kubernetes) = &self.kubernetes {
             known |= kubernetes.list(&look, self.docker.as_ref(), &mut listing);

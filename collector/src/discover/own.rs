@@ -1,6 +1,9 @@
 //! What the agent itself writes, so that it never collects its own output: that would feed on
 //! itself for ever.
 
+mod selves;
+mod workload;
+
 use std::{
     fs,
     os::{fd::AsFd, unix::fs::MetadataExt},
@@ -9,6 +12,7 @@ use std::{
 
 use rustix::fs::FileType;
 
+use self::{selves::Selves, workload::Workload};
 use crate::config::{Config, Sink};
 
 /// What the agent itself writes.
@@ -24,6 +28,8 @@ pub struct OwnOutputs {
     pub pod_uid: Option<String>,
     /// The id of the Docker container that the agent runs in.
     pub container: Option<String>,
+    /// Pods and containers that ran it before.
+    pub(super) former: Selves,
 }
 
 impl OwnOutputs {
@@ -41,9 +47,44 @@ impl OwnOutputs {
                         .ok()
                 },
             ),
-            pod_uid,
+            pod_uid: pod_uid
+                .or_else(|| std::env::var("POD_UID").ok().filter(|uid| !uid.is_empty())),
             container,
+            former: Selves::read(&config.state_dir),
         }
+    }
+
+    /// Remembers, for the agents to come, who this one is. Called by who holds the state directory.
+    ///
+    /// # Errors
+    /// It cannot be written there.
+    pub fn remember(&self, state_dir: &Path) -> std::io::Result<()> {
+        let uid = self.pod.as_ref().and(self.pod_uid.as_deref());
+        for (kind, id) in [("pod", uid), ("container", self.container.as_deref())] {
+            if let Some(id) = id {
+                selves::remember(state_dir, kind, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which pods and containers are the agent's own, for people. None: it runs in none.
+    pub fn described(&self) -> Option<String> {
+        let workload = self.workload();
+        let pod = self.pod.as_ref().map(|(namespace, pod)| match workload {
+            Some(workload) => format!("pods {workload}"),
+            None => format!("pod {namespace}/{pod}"),
+        });
+        let container = self.container.as_ref().map(|id| format!("container {id}"));
+        let former = self.former.pods.len() + self.former.containers.len();
+        let former = (former > 0).then(|| format!("{former} that ran it before"));
+        let all: Vec<_> = [pod, container, former].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+
+    fn workload(&self) -> Option<Workload> {
+        let (namespace, pod) = self.pod.as_ref()?;
+        Workload::of(namespace, pod)
     }
 
     /// Whether a path (of this process, and as the host calls it) is one of the outputs.
@@ -60,15 +101,20 @@ impl OwnOutputs {
                 .is_ok_and(|about| self.streams.contains(&(about.dev(), about.ino())))
     }
 
-    /// Whether this is the agent's own pod.
+    /// Whether this is the agent's own pod, or another one of its workload, former or to come.
     pub(super) fn is_pod(&self, namespace: &str, pod: &str, uid: Option<&str>) -> bool {
-        self.pod.as_ref().is_some_and(|own| (own.0.as_str(), own.1.as_str()) == (namespace, pod))
-            || (uid.is_some() && self.pod_uid.as_deref() == uid)
+        self.pod.as_ref().is_some_and(|own| {
+            // Another namespace's pod may be called as it likes.
+            own.0 == namespace
+                && (own.1 == pod || self.workload().is_some_and(|own| own.has(namespace, pod)))
+        }) || uid.is_some_and(|uid| {
+            self.pod_uid.as_deref() == Some(uid) || self.former.pods.contains(uid)
+        })
     }
 
-    /// Whether this is the agent's own container.
+    /// Whether this is the agent's own container, or a former one.
     pub(super) fn is_container(&self, id: &str) -> bool {
-        self.container.as_deref() == Some(id)
+        self.container.as_deref() == Some(id) || self.former.containers.contains(id)
     }
 }
 

@@ -350,6 +350,43 @@ fn the_own_pods_log_is_never_collected() {
 }
 
 #[test]
+fn every_pod_of_the_own_workload_is_its_own_and_no_tenant_can_pass_for_one() {
+    let mut host = Host::new();
+    for pod in ["everyline-x2x4z", "everyline-9bcdf", "everyline-zzzzz"] {
+        host.pod_log("logging", pod, "agent", "0.log");
+    }
+    let others = [
+        host.pod_log("shop", "everyline-9bcdf", "agent", "0.log"),
+        host.pod_log("logging", "everyline-tools", "agent", "0.log"),
+        host.pod_log("logging", "everyline-ui-9bcdf", "agent", "0.log"),
+    ];
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    host.own.pod = Some(("logging".into(), "everyline-x2x4z".into()));
+    host.discover().only(&others);
+    // A pod that is no workload's has no relatives.
+    host.own.pod = Some(("shop".into(), "cart".into()));
+    assert!(host.discover().files.len() >= 6);
+}
+
+#[test]
+fn former_pods_and_containers_are_known_by_what_was_remembered_of_them() {
+    let mut host = Host::new();
+    let id = "ab".repeat(32);
+    let claims = r#"{"Name":"/everyline","Config":{"Image":"everyline","Labels":
+        {"app.kubernetes.io/name":"everyline"}}}"#;
+    let log = host.docker(&id, claims);
+    let pod = host.pod_log("logging", "agent-one", "agent", "0.log");
+    host.own.container = Some("cd".repeat(32));
+    host.own.pod = Some(("logging".into(), "agent-two".into()));
+    // What a container says of itself proves nothing.
+    host.discover().only(&[&log, &pod]);
+    host.own.former.containers.insert(id);
+    host.discover().only(&[&pod]);
+    host.own.former.pods.insert(UID.into());
+    host.discover().only(&[]);
+}
+
+#[test]
 fn own_state_outputs_and_streams_are_never_collected() {
     let mut host = Host::new();
     host.files(&["/srv/**"]);

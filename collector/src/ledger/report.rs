@@ -34,6 +34,9 @@ pub struct Report {
     /// How many files are watched how (`kernel`, `inotify`, `poll`). Empty: no agent runs.
     #[serde(default)]
     pub watched: BTreeMap<String, i64>,
+    /// How many of the agent's own logs are left out.
+    #[serde(default)]
+    pub own_logs: i64,
     /// Where records go.
     pub sinks: Vec<SinkReport>,
     /// The files known: those being read, and those let go of but not yet settled.

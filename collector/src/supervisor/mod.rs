@@ -37,6 +37,7 @@ use crate::{
     checkpoint::{LockError, StateLock, StoreError},
     config::Config,
     deliver,
+    discover::OwnOutputs,
     metrics::Metrics,
 };
 
@@ -96,6 +97,7 @@ enum Request {
 /// As [`RunError`] says; what can be waited out (a sink that is down) is not an error.
 pub fn run(config: Config, path: Option<PathBuf>) -> Result<ExitCode, RunError> {
     let _lock = StateLock::acquire(&config.state_dir)?;
+    remember_self(&config);
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One: it only moves compressed bytes and waits; a second one costs a wake-up more a batch.
@@ -259,6 +261,17 @@ impl AdminPort {
             task.abort();
             let _aborted = runtime.block_on(task);
         }
+    }
+}
+
+/// Says which logs are the agent's own, and remembers it for the agents to come.
+fn remember_self(config: &Config) {
+    let own = OwnOutputs::detect(config);
+    if let Some(own) = own.described() {
+        tracing::info!(own, "The agent never collects its own logs.");
+    }
+    if let Err(error) = own.remember(&config.state_dir) {
+        tracing::warn!(%error, state_dir = %config.state_dir.display(), "Which pod or container this is could not be written down: the next agent may collect its log.");
     }
 }
 

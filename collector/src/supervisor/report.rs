@@ -115,6 +115,7 @@ impl Reporter {
             agent: AgentIdentity::of(&self.state_dir).ok(),
             started: self.started.clone(),
             watched: self.metrics.watched().map(|(mode, files)| (mode.to_owned(), files)).into(),
+            own_logs: self.metrics.own_logs.get(),
             sinks: self.sinks.running().iter().map(sink_report).collect(),
             files,
             totals,

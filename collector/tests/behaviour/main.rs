@@ -12,6 +12,7 @@ mod isolation;
 mod kernel;
 mod late;
 mod ledger;
+mod own;
 mod receiver;
 mod refused;
 mod reload;

@@ -6,7 +6,7 @@ use std::{
     collections::HashSet,
     path::Path,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{GIVE_UP_AFTER, Registry};
@@ -14,10 +14,16 @@ use crate::{
     checkpoint::FileEntry,
     discover::Source,
     ledger::FileAccount,
-    read::{content::Content, identity::InodeKey},
+    read::{
+        content::Content,
+        identity::{self, InodeKey},
+    },
     reason::Reason,
     supervisor::{recovery, settle::Command},
 };
+
+/// Files that are there and cannot be opened are looked at again after this.
+const GIVE_UP_AGAIN: Duration = Duration::from_secs(30);
 
 impl Registry {
     /// A file that the checkpoint knows and no listing shows: moved somewhere else on its
@@ -75,10 +81,14 @@ impl Registry {
     pub(super) fn give_up(&mut self) {
         if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
             self.give_up_at = None;
+            let mut waiting = false;
             for entry in self.unclaimed.take_all() {
-                self.lose(entry);
+                waiting |= !self.lose(entry);
             }
-            if self.parked.is_empty() {
+            if waiting {
+                self.give_up_at = Some(Instant::now() + GIVE_UP_AGAIN);
+            }
+            if self.parked.is_empty() && !waiting {
                 self.setup.accounts.reserve([]);
             }
             self.count_strangers();
@@ -95,16 +105,37 @@ impl Registry {
         self.give_up_at.get_or_insert(Instant::now() + GIVE_UP_AFTER);
     }
 
-    /// A file is gone, with whatever was not settled of it.
-    fn lose(&mut self, mut entry: FileEntry) {
+    /// A file is given up, with whatever was not settled of it. False: it may still be opened.
+    fn lose(&mut self, mut entry: FileEntry) -> bool {
+        let reason = match self.still_there(&entry) {
+            // It could not be opened (permissions, descriptors), which is said where it is tried.
+            Some(true) => {
+                self.unclaimed.put_back(entry);
+                return false;
+            }
+            Some(false) => Reason::NotCollected,
+            None if self.complete => Reason::DeletedUnseen,
+            None => Reason::DeletedWhileDown,
+        };
         // What was written after the last look at it, the kernel may know.
         match self.final_size(&entry) {
             Some(size) => entry.size = entry.size.max(size),
-            None if !entry.ended && !self.complete => self.note_unseen_end(),
+            None if !entry.ended && reason == Reason::DeletedWhileDown => self.note_unseen_end(),
             None => {}
         }
-        let reason = if self.complete { Reason::DeletedUnseen } else { Reason::DeletedWhileDown };
         self.tell(Command::Lose(Box::new(entry), reason));
+        true
+    }
+
+    /// Whether a file that nobody has claimed lies where it was, and if so, whether it is one that is
+    /// collected.
+    fn still_there(&self, entry: &FileEntry) -> Option<bool> {
+        let path = entry.source.with_file_name(&*entry.name);
+        let key = identity::look_at(&path).ok()?.key;
+        // Without a birth time it may be another file by now.
+        let same = key == recovery::identity_of(entry).key && key.born_ns != 0;
+        let known = self.held.find(&key).is_some() || self.inodes.contains_key(&key);
+        (same && !known).then(|| self.setup.discovery.would_find(&path).is_some())
     }
 
     /// Tells the settling thread, which is gone only when the agent is going down.

@@ -333,5 +333,10 @@ impl Registry {
         let metrics = &self.setup.metrics;
         metrics.open_files.set(self.held.awake() as i64);
         metrics.sources.set(self.sources.len() as i64);
+        if let Some(own) = self.setup.discovery.left_out_anew() {
+            metrics.own_logs.set(own.len() as i64);
+            let logs = own.join(", ");
+            tracing::info!(count = own.len(), logs, "The agent's own logs are not collected.");
+        }
     }
 }
