@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Batch, Range, Receipt, TimeBounds,
+    Batch, Range, Receipt, Run, TimeBounds,
     age::{Ages, Begun},
     budget::{Budget, Permit, Share},
     compress::Compressor,
@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     decode::Record,
-    deliver::{Alive, Encoding},
+    deliver::{Alive, Encoding, Troubles},
     discover::Source,
     ledger::FileAccount,
-    read::guard::Guard,
+    read::{guard::Guard, identity::FileId},
     reason::ByReason,
 };
 
@@ -38,6 +38,8 @@ pub struct Outlet {
     pub budget: Budget,
     /// The ages of its batches.
     pub ages: Ages,
+    /// What is wrong with it.
+    pub troubles: Troubles,
     /// Its queue.
     pub queue: UnboundedSender<Batch>,
     /// Where its receipts go.
@@ -62,6 +64,7 @@ pub struct Lane {
     times: TimeTracker,
     uid: UidPrefix,
     ranges: Vec<Range>,
+    runs: Vec<Run>,
     sources: Vec<Arc<Source>>,
     /// Addresses of `sources`.
     known_sources: HashSet<usize, foldhash::fast::RandomState>,
@@ -70,6 +73,7 @@ pub struct Lane {
     limit: usize,
     /// Bytes to make room for when a batch is begun: as many as the last one had.
     expected: usize,
+    probe: Probe,
 }
 
 /// Where a cursor's range stands in the lane's batch, while that batch is the open one.
@@ -96,6 +100,8 @@ pub struct Advance {
     pub given_up: ByReason,
     /// Records added.
     pub lines: u32,
+    /// See [`Range::again`].
+    pub again: bool,
 }
 
 impl Lane {
@@ -111,12 +117,14 @@ impl Lane {
             times: TimeTracker::default(),
             uid: UidPrefix::default(),
             ranges: Vec::new(),
+            runs: Vec::new(),
             sources: Vec::new(),
             known_sources: HashSet::default(),
             opened: None,
             serial: 1,
             limit: limit(max),
             expected: 0,
+            probe: Probe::default(),
         }
     }
 
@@ -171,7 +179,36 @@ impl Lane {
 
     /// Whether the batch should be sealed before another record.
     pub fn is_full(&self, outlet: &Outlet) -> bool {
-        self.payload.len() >= self.limit || self.lines >= outlet.encoding.max_lines
+        self.payload.len() >= self.limit
+            || self.lines >= outlet.encoding.max_lines
+            || self.probe.is_on && self.lines > 0
+    }
+
+    /// From now on, a batch of one record is filled for a parked source, leaving out what `probe` says.
+    pub fn begin_probe(&mut self, skip: Vec<(FileId, u32)>) {
+        self.probe = Probe { is_on: true, is_sent: false, skip };
+    }
+
+    /// What is left to leave out, and whether a record was sent.
+    pub fn end_probe(&mut self) -> (Vec<(FileId, u32)>, bool) {
+        let probe = std::mem::take(&mut self.probe);
+        (probe.skip, probe.is_sent)
+    }
+
+    /// Whether a parked source has sent its one record.
+    pub fn is_probe_sent(&self) -> bool {
+        self.probe.is_sent
+    }
+
+    /// Whether nothing is left to leave out.
+    pub fn has_left_out(&self) -> bool {
+        self.probe.skip.is_empty()
+    }
+
+    /// Whether the file's next record has been delivered before, and is left out.
+    #[inline]
+    pub fn leaves_out(&mut self, file: FileId) -> bool {
+        !self.probe.skip.is_empty() && self.probe.leaves_out(file)
     }
 
     /// Notes that the lane now covers a file up to a point.
@@ -182,7 +219,7 @@ impl Lane {
         file: &Arc<FileAccount>,
         advance: Advance,
     ) {
-        let Advance { end, resume, guard, bytes, given_up, lines } = advance;
+        let Advance { end, resume, guard, bytes, given_up, lines, again } = advance;
         if slot.serial == self.serial
             && let Some(range) = self.ranges.get_mut(slot.index as usize)
             && Arc::ptr_eq(&range.file, file)
@@ -193,6 +230,7 @@ impl Lane {
             range.bytes += bytes;
             range.given_up.merge(&given_up);
             range.lines += lines;
+            self.run(slot.index, lines);
             return;
         }
         self.opened.get_or_insert_with(|| outlet.ages.begin());
@@ -201,7 +239,17 @@ impl Lane {
             self.sources.push(Arc::clone(&file.source));
         }
         let file = Arc::clone(file);
-        self.ranges.push(Range { file, end, resume, guard, bytes, given_up, lines });
+        self.ranges.push(Range { file, end, resume, guard, bytes, given_up, lines, again });
+        self.run(slot.index, lines);
+    }
+
+    /// Notes whose the last `lines` records are.
+    fn run(&mut self, range: u32, lines: u32) {
+        match self.runs.last_mut() {
+            _ if lines == 0 => {}
+            Some(run) if run.range == range => run.lines += lines,
+            _ => self.runs.push(Run { range, lines }),
+        }
     }
 
     /// When the batch must be sealed, if it holds anything.
@@ -214,6 +262,11 @@ impl Lane {
         if self.lines == 0 {
             self.permit = None;
         }
+    }
+
+    /// Whether there are records to seal.
+    pub fn has_lines(&self) -> bool {
+        self.lines > 0
     }
 
     /// Whether there is anything to seal: records, or offsets that moved without any.
@@ -246,6 +299,7 @@ impl Lane {
         if let Some(permit) = &mut permit {
             permit.shrink_to(payload.len());
         }
+        self.probe.is_sent |= self.probe.is_on && self.lines > 0;
         let batch = Batch {
             lane: self.number,
             payload,
@@ -256,6 +310,7 @@ impl Lane {
             times: self.times.take().unwrap_or(TimeBounds { from: 0, to: 0 }),
             sources: std::mem::take(&mut self.sources),
             ranges: std::mem::take(&mut self.ranges),
+            runs: std::mem::take(&mut self.runs),
             sealed_at: Instant::now(),
             begun: self.opened.take(),
             permit,
@@ -274,6 +329,29 @@ impl Lane {
 /// When to seal a batch: a little early keeps all but the largest records from exceeding the bound.
 fn limit(max_bytes: usize) -> usize {
     max_bytes - (max_bytes / 8).min(32 << 10)
+}
+
+/// What a lane does differently while it fills a batch for a source that the sink has parked.
+#[derive(Default)]
+struct Probe {
+    /// One record fills the batch.
+    is_on: bool,
+    /// It was sealed.
+    is_sent: bool,
+    /// How many records of which file were delivered before, and are left out.
+    skip: Vec<(FileId, u32)>,
+}
+
+impl Probe {
+    #[cold]
+    fn leaves_out(&mut self, file: FileId) -> bool {
+        let Some(at) = self.skip.iter().position(|(of, _)| *of == file) else { return false };
+        self.skip[at].1 -= 1;
+        if self.skip[at].1 == 0 {
+            self.skip.remove(at);
+        }
+        true
+    }
 }
 
 /// The lane of a source among `lanes`: the same for all its files.

@@ -75,6 +75,17 @@ pub struct Range {
     pub given_up: ByReason,
     /// Records that it carries from the file.
     pub lines: u32,
+    /// The sink had parked the source: this was read again since, from the refused record on.
+    pub again: bool,
+}
+
+/// Records of a batch that follow each other and come from one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The number of the file's range in the batch.
+    pub range: u32,
+    /// How many.
+    pub lines: u32,
 }
 
 /// An encoded, compressed group of records on its way to one sink.
@@ -99,6 +110,8 @@ pub struct Batch {
     pub sources: Vec<Arc<Source>>,
     /// The files in it, each once.
     pub ranges: Vec<Range>,
+    /// Which records are whose, in the payload's order.
+    pub runs: Vec<Run>,
     /// When it was sealed.
     pub sealed_at: Instant,
     /// Tells the batch's age until it is settled.
@@ -134,6 +147,10 @@ pub enum Outcome {
     Delivered,
     /// Given up, counted under this reason.
     Dropped(Reason),
+    /// Neither: the sink parks the source (one, all ranges are its own) behind a record that is
+    /// refused. It is to be read again from its settled offsets on, but not before this instant, and
+    /// without the first `lines` records of each range, which were delivered.
+    Parked(Instant),
 }
 
 impl Batch {

@@ -400,7 +400,7 @@ pub struct Http {
     /// Most deliveries at once; adapts below it.
     #[serde(default = "default_concurrency")]
     pub concurrency: u32,
-    /// What to do with a batch that the server refuses for good (4xx but 408, 413, 429).
+    /// What to do with a record that the server refuses for its content (400, 409, 413, 422, 451).
     #[serde(default)]
     pub on_reject: OnReject,
 }
@@ -446,11 +446,11 @@ pub struct Tls {
     pub server_name: String,
 }
 
-/// What to do with a batch refused for good.
+/// What to do with a record refused for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReject {
-    /// Try again until somebody mends it; nothing is lost, later lines wait.
+    /// Try again until it is taken; nothing is lost, the rest of its log waits.
     #[default]
     Retry,
     /// Drop it, counted, loudly.

@@ -127,6 +127,11 @@ impl Joiner {
         Self { bound, long_lines, making: None, inside: None, lent: None, open: 0 }
     }
 
+    /// What it was made with.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { max_line_bytes: self.bound, long_lines: self.long_lines }
+    }
+
     /// The bound on a message; at least 1.
     #[inline]
     pub(super) fn bound(&self) -> usize {

@@ -139,6 +139,16 @@ impl Decoder {
         })
     }
 
+    /// One of the same kind at a clean point.
+    pub fn anew(&self) -> Self {
+        let limits = self.joiner().limits();
+        Self(match &self.0 {
+            Inner::Cri(_) => Inner::Cri(Cri::new(limits)),
+            Inner::Docker(_) => Inner::Docker(Box::new(Docker::new(limits))),
+            Inner::Plain(_) => Inner::Plain(Plain::new(limits)),
+        })
+    }
+
     /// One step forward. `offset` is that of `input[0]` in `file`; the next call continues behind
     /// what this one used up. Given [`Step::NeedMore`], call again from the same offset with more
     /// input; it is never the answer to `max_line_bytes` + 4 KiB or more.

@@ -2,7 +2,8 @@
 //!
 //! Each sink is one task (or thread) that owns a queue of batches. The queue itself is unbounded:
 //! the sink's memory budget, taken before a batch is begun, is the bound. A sink never gives a batch
-//! up by itself: it is settled once, as delivered, or as dropped where the operator allowed that.
+//! up by itself: it is settled once, as delivered, or as dropped where the operator allowed that, or what
+//! of it waits behind a refused record is given back to the reader.
 //! Whatever is not settled is read and sent again after a restart.
 
 use std::{

@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::{Alive, Context, Troubles, payload};
 use crate::{
-    batch::{Batch, Compression, Framing, Range, Receipt, TimeBounds},
+    batch::{Batch, Compression, Framing, Range, Receipt, Run, TimeBounds},
     discover::{Format, Source},
     ledger::FileAccount,
     metrics::{Metrics, SinkMetrics},
@@ -51,6 +51,7 @@ impl Receipts {
             framing: Framing::Lines,
             compression: Compression::None,
             pad: 20,
+            again: false,
             receipts: self.sender.clone(),
         }
     }
@@ -71,6 +72,8 @@ pub(crate) struct TestFile {
     pub(crate) compression: Compression,
     /// Bytes of filler in a message.
     pub(crate) pad: usize,
+    /// Whether it is read again, having been parked.
+    pub(crate) again: bool,
     receipts: Sender<Receipt>,
 }
 
@@ -111,7 +114,9 @@ impl TestFile {
                 bytes: self.offset - start,
                 given_up: ByReason::default(),
                 lines,
+                again: self.again,
             }],
+            runs: vec![Run { range: 0, lines }],
             sealed_at: Instant::now(),
             begun: None,
             permit: None,
@@ -119,6 +124,38 @@ impl TestFile {
             receipts: self.receipts.clone(),
         }
     }
+}
+
+/// Batches of one lane as one: NDJSON, uncompressed.
+pub(crate) fn join(batches: Vec<Batch>) -> Batch {
+    let mut batches = batches.into_iter();
+    let mut joined = batches.next().unwrap();
+    let mut payload = joined.payload.to_vec();
+    for batch in batches {
+        payload.extend_from_slice(&batch.payload);
+        for range in batch.ranges {
+            let known = joined.ranges.iter_mut().position(|it| Arc::ptr_eq(&it.file, &range.file));
+            let lines = range.lines;
+            let at = match known {
+                Some(at) => {
+                    let known = &mut joined.ranges[at];
+                    (known.end, known.resume) = (range.end, range.resume);
+                    known.bytes += range.bytes;
+                    known.lines += lines;
+                    at
+                }
+                None => {
+                    joined.ranges.push(range);
+                    joined.ranges.len() - 1
+                }
+            };
+            joined.runs.push(Run { range: at as u32, lines });
+        }
+        joined.lines += batch.lines;
+    }
+    joined.raw_len = payload.len();
+    joined.payload = payload.into();
+    joined
 }
 
 /// The `(lane, sequence)` of every record in uncompressed NDJSON or an array, in order.

@@ -2,13 +2,13 @@
 //! the metrics. A sink notes every failure here; the note goes when nothing is in trouble any more.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use super::escape;
-use crate::discover::Source;
 
 /// Characters of an error that are kept.
 const LONGEST: usize = 600;
@@ -22,8 +22,8 @@ struct State {
     failure: Option<Failure>,
     /// Batches on their way that have failed at least once.
     batches: usize,
-    /// Sources that wait behind a refused record, by address.
-    parked: HashMap<usize, Arc<Source>>,
+    /// Sources that wait behind a refused record.
+    parked: HashSet<Arc<Path>>,
 }
 
 /// Deliveries that fail.
@@ -68,14 +68,14 @@ impl Troubles {
     }
 
     /// A source waits behind a record that was refused.
-    pub fn park(&self, source: &Arc<Source>) {
-        self.state().parked.insert(Arc::as_ptr(source).addr(), Arc::clone(source));
+    pub fn park(&self, source: &Arc<Path>) {
+        self.state().parked.insert(Arc::clone(source));
     }
 
     /// It waits no more.
-    pub fn unpark(&self, source: &Arc<Source>) {
+    pub fn unpark(&self, source: &Path) {
         let mut state = self.state();
-        if state.parked.remove(&Arc::as_ptr(source).addr()).is_some() {
+        if state.parked.remove(source) {
             state.forget_if_over();
         }
     }
@@ -118,12 +118,11 @@ impl Drop for Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discover::Format;
 
     #[test]
     fn an_error_stays_until_nothing_is_in_trouble() {
         let troubles = Troubles::default();
-        let source = Arc::new(Source::anonymous("/x.log", Format::Plain));
+        let source = Arc::from(Path::new("/x.log"));
         let (first, second) = (troubles.begin(), troubles.begin());
         troubles.failed("one");
         let began = troubles.failure().unwrap();

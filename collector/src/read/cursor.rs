@@ -29,6 +29,8 @@ pub struct Cursor {
     pub entered: bool,
     /// Waits for the sink's budget, and is in the reader's list of those that do.
     pub stalled: bool,
+    /// The sink has parked the source: what is read now was in a batch before.
+    pub again: bool,
     /// Of the bytes before `offset`, which are read again at every read.
     guard: Guard,
     covered: u64,
@@ -50,6 +52,7 @@ impl Cursor {
             replay_until: 0,
             entered: false,
             stalled: false,
+            again: false,
             guard: Guard::NONE,
             covered: 0,
             slot: RangeSlot::default(),
@@ -89,6 +92,16 @@ impl Cursor {
         self.guard = guard;
         self.entered = true;
         Ok(same)
+    }
+
+    /// Goes back to what is settled in the file at `index`. Of what is in batches beyond that, nothing
+    /// will be settled.
+    pub fn rewind(&mut self, index: u64) {
+        (self.index, self.decoder) = (index, self.decoder.anew());
+        (self.entered, self.again) = (false, true);
+        self.slot = RangeSlot::default();
+        self.carried = Vec::new();
+        self.given_up = ByReason::default();
     }
 
     /// Goes on to the next file of the source.
@@ -180,7 +193,8 @@ impl Cursor {
         };
         let bytes = end - self.covered;
         let given_up = std::mem::take(&mut self.given_up);
-        let advance = Advance { end, resume, guard, bytes, given_up, lines };
+        let again = self.again;
+        let advance = Advance { end, resume, guard, bytes, given_up, lines, again };
         lane.cover(outlet, &mut self.slot, account, advance);
         account.sink(self.sink).read_to(end, guard);
         self.covered = end;
@@ -208,7 +222,8 @@ impl Cursor {
             let (end, guard) = (place.read.load(Ordering::Acquire), place.read_guard());
             let mut slot = RangeSlot::default();
             let given_up = ByReason::default();
-            let advance = Advance { end, resume: end, guard, bytes: 0, given_up, lines: 0 };
+            let (bytes, lines, again) = (0, 0, self.again);
+            let advance = Advance { end, resume: end, guard, bytes, given_up, lines, again };
             lane.cover(outlet, &mut slot, &file, advance);
         }
     }

@@ -43,6 +43,8 @@ pub(super) enum Stop {
     Failed,
     /// A run of NULs follows the rest, and where it ends is not to be seen here.
     Zeros,
+    /// A parked source's one record is on its way; what becomes of it is to be heard.
+    Probed,
 }
 
 /// Counts of one call, added to the metrics at its end: not an atomic per line.
@@ -145,6 +147,18 @@ fn pump_lines(
                 if end <= cursor.replay_until {
                     continue;
                 }
+                if lane.leaves_out(account.id) {
+                    let cut = record.marks.cut;
+                    cursor.give_up(Reason::LineTooLong, cut);
+                    if lane.has_left_out() {
+                        // In a batch of its own, so that it is settled whatever follows.
+                        cursor.cover((outlet, lane), account, (end, at_hand.guard(end)), 0);
+                        if let Err(error) = lane.seal(outlet, compressor) {
+                            tracing::debug!(%error, "Offsets stay in the batch of the next record.");
+                        }
+                    }
+                    continue;
+                }
                 lane.append(outlet, encoding, &record, observed.get());
                 let cut = tally.count(&record);
                 if cut > 0 {
@@ -156,6 +170,10 @@ fn pump_lines(
                     if let Err(error) = lane.seal(outlet, compressor) {
                         tracing::error!(%error, "Compressing a batch failed; it is tried again.");
                         stop = Some(Stop::Failed);
+                        break;
+                    }
+                    if lane.is_probe_sent() {
+                        stop = Some(Stop::Probed);
                         break;
                     }
                 }
@@ -232,6 +250,11 @@ fn end_lines(
                 // A message that waited for more ends with the bytes that are there: it was not
                 // settled before, however far the bytes around it were.
                 if base + at as u64 <= cursor.replay_until && consumed > 0 {
+                    continue;
+                }
+                if lane.leaves_out(account.id) {
+                    let cut = record.marks.cut;
+                    cursor.give_up(Reason::LineTooLong, cut);
                     continue;
                 }
                 lane.append(outlet, encoding, &record, observed.get());

@@ -7,6 +7,7 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     io,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::{
     ahead::{Ahead, LookedThrough},
+    parked::Parked,
     unfinished::Waiting,
 };
 use super::{
@@ -72,6 +74,11 @@ pub enum Message {
     Registered(Vec<TailId>),
     /// The cuts of these tails' files are durable, or were withdrawn.
     Cut(Vec<TailId>),
+    /// A sink has parked a source: it goes back to what is settled, and leaves out so many records of
+    /// these files, which were delivered. Not before this instant.
+    Parked(u16, Arc<Path>, Vec<(FileId, u32)>, Instant),
+    /// The record that a sink had parked a source for is settled.
+    Unparked(u16, Arc<Path>),
     /// A sink's budget has room again, for one lane or for any.
     Freed(u16, Freed),
     /// A sink begins where the accounts say, in every file.
@@ -167,6 +174,7 @@ pub struct Reader {
     complained: HashMap<TailId, Instant, foldhash::fast::RandomState>,
     looked_through: LookedThrough,
     waiting: Waiting,
+    parked: Parked,
 }
 
 /// What one cursor's turn came to.
@@ -202,6 +210,7 @@ impl Reader {
             complained: HashMap::default(),
             looked_through: HashMap::default(),
             waiting: HashMap::default(),
+            parked: Parked::default(),
         }
     }
 
@@ -293,6 +302,8 @@ impl Reader {
                     self.enqueue(id);
                 }
             }
+            Message::Parked(slot, source, skip, until) => self.park(slot, &source, skip, until),
+            Message::Unparked(slot, source) => self.unpark(slot, &source),
             Message::Freed(slot, freed) => self.freed(slot, freed),
             Message::AddSink { outlet, new } => self.add_sink(*outlet, new),
             Message::RemoveSink { slot, awaited } => self.remove_sink(slot, awaited),
@@ -331,7 +342,7 @@ impl Reader {
             if tail.cursors[sink].stalled {
                 continue;
             }
-            let turn = self.turn(id, &mut tail, sink);
+            let turn = self.take_turn(id, &mut tail, sink);
             tail.cursors[sink].decoder.give_back();
             match turn {
                 Turn::Idle => {}
@@ -351,6 +362,7 @@ impl Reader {
         self.let_go(id, &mut tail);
         if tail.closed && tail.is_empty() {
             self.complained.remove(&id);
+            self.forget_parked(&tail);
             self.looked_through.retain(|(tail, _), _| *tail != id);
             self.waiting.remove(&id);
             self.tell(Feedback::Closed(id));
@@ -450,6 +462,7 @@ impl Reader {
                 }
                 None => {}
                 Some(Stop::Budget) => return Turn::Stalled,
+                Some(Stop::Probed) => return Turn::Idle,
                 Some(Stop::Failed) => return Turn::Later(Instant::now() + Duration::from_secs(1)),
                 Some(Stop::Zeros) => {
                     match self.past_zeros(id, tail, sink, &file, (piece, line.clone())) {
@@ -662,6 +675,7 @@ fn heard(file: &LogFile, size: u64) -> Heard {
 
 mod ahead;
 mod ends;
+mod parked;
 mod sinks;
 #[cfg(test)]
 mod tests;

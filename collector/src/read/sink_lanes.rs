@@ -56,6 +56,11 @@ impl SinkLanes {
         self.stalled.iter().any(|stalled| !stalled.is_empty())
     }
 
+    /// Seals one lane's batch.
+    pub(super) fn seal_lane(&mut self, lane: usize) -> io::Result<()> {
+        self.lanes[lane].seal(&self.outlet, &mut self.compressor)
+    }
+
     /// The tail waits until its lane has room.
     pub(super) fn stall(&mut self, id: TailId) {
         let lane = lane_of(id.0, self.lanes.len() as u32);

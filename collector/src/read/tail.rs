@@ -139,7 +139,7 @@ impl Tail {
 
     /// Whether a cursor that waits for nobody is before a file that another one follows.
     pub fn is_passing(&self) -> bool {
-        let moves = |cursor: &&Cursor| !cursor.stalled;
+        let moves = |cursor: &&Cursor| !cursor.stalled && !cursor.again;
         self.cursors.iter().filter(moves).any(|cursor| self.has_successor(cursor.index))
     }
 
@@ -196,6 +196,33 @@ impl Tail {
     /// The file at a cursor's index.
     pub fn slot(&mut self, index: u64) -> Option<&mut Slot> {
         self.slots.get_mut(index.checked_sub(self.first)? as usize)
+    }
+
+    /// Puts a sink's cursor back to the first byte that this sink (`number`) has not settled. Whatever is in batches
+    /// beyond that will not be settled.
+    pub fn rewind(&mut self, sink: usize, number: u16) {
+        let mut index = self.cursors[sink].index;
+        for at in (0..self.slots.len()).rev() {
+            let (slots, later) = self.slots.split_at_mut(at + 1);
+            let slot = &mut slots[at];
+            let here = self.first + at as u64;
+            let account = &slot.file.account;
+            let place = &account.sink(number);
+            let offset = place.offset();
+            let read = place.read.load(Ordering::Acquire);
+            if here > self.cursors[sink].index || offset.settled >= read && offset.resume >= read {
+                continue;
+            }
+            // Written to after it was left behind, it has a second place: the first does for both.
+            if later.iter().any(|other| Arc::ptr_eq(&other.file.account, account)) {
+                slot.truncated = false;
+            }
+            slot.finished = false;
+            place.read_to(offset.settled, offset.guard);
+            place.entered.store(false, Ordering::Release);
+            index = here;
+        }
+        self.cursors[sink].rewind(index);
     }
 
     /// Whether another file follows.

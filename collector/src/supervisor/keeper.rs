@@ -174,6 +174,7 @@ pub fn start(
         encoding,
         budget: budget.clone(),
         ages: ages.clone(),
+        troubles: troubles.clone(),
         queue: handle.queue,
         receipts: wiring.receipts.clone(),
         alive,

@@ -117,6 +117,7 @@ impl Pipeline {
                 sinks: table.clone(),
             },
             receipts,
+            readers: readers.clone(),
             registrations,
             commands,
             interval: interval(config),
@@ -199,7 +200,13 @@ impl Pipeline {
             clean &= join_by(thread, overtime).is_some();
         }
         // The readers' outlets are gone now: each sink ends when its queue is empty.
+        let running = self.table.running();
         clean &= runtime.block_on(self.sinks.end(deadline.into()));
+        for sink in running.iter().filter(|sink| sink.troubles.parked() > 0) {
+            let (sink, logs) = (&sink.slot.name, sink.troubles.parked());
+            tracing::warn!(%sink, logs, "Logs wait behind a record that the sink refuses; they are sent again at the next start.");
+            clean = false;
+        }
         let (commands, settler) = self.settler;
         let _ended = commands.send(Command::Stop);
         clean & join_by(settler, overtime + OVERTIME).is_some()

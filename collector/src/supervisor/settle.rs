@@ -15,12 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, never, select_biased};
+use crossbeam_channel::{Receiver, Sender, never, select_biased};
 use tokio::sync::oneshot;
 
 use super::{books::Books, recovery::is_settled};
 use crate::{
-    batch::{Outcome, Receipt},
+    batch::{Outcome, Range, Receipt},
     checkpoint::{Change, FileEntry, Store},
     ledger::{self, FileAccount, SinkSlot},
     metrics::{Metrics, SinkLabel},
@@ -79,6 +79,8 @@ pub struct Settler {
     pub books: Books,
     /// From the sinks.
     pub receipts: Receiver<Receipt>,
+    /// For what concerns single sources.
+    pub readers: Vec<Sender<Message>>,
     /// From the readers.
     pub registrations: Receiver<Registration>,
     /// From the registry and the supervisor.
@@ -191,6 +193,10 @@ impl Settler {
     fn apply(&self, receipt: Receipt, unsaved: &mut Unsaved) {
         fail::fail_point!("settle.receipt");
         let Receipt { sink, ranges, lines, outcome, position } = receipt;
+        if let Outcome::Parked(until) = outcome {
+            return self.park(sink, &ranges, until);
+        }
+        self.unpark(sink, &ranges);
         let Some(name) = self.books.sinks.name(sink) else { return };
         for range in ranges {
             self.books.settle((sink, &name), &range, outcome);
@@ -204,6 +210,7 @@ impl Settler {
                 self.metrics().delivered_lines.get_or_create(&label).inc_by(u64::from(lines));
             }
             Outcome::Dropped(reason) => self.metrics().dropped_lines(reason, u64::from(lines)),
+            Outcome::Parked(_) => {}
         }
         if let Some(position) = position {
             unsaved.positions.insert(name, position);
@@ -225,6 +232,30 @@ impl Settler {
         }
         self.commit(unsaved);
         position.or(first)
+    }
+
+    /// Tells the source's reader to go back to what is settled. What the sink delivered before is.
+    fn park(&self, sink: u16, ranges: &[Range], until: Instant) {
+        let Some(first) = ranges.first() else { return };
+        let delivered = ranges.iter().filter(|range| range.lines > 0);
+        let skip: Vec<_> = delivered.map(|range| (range.file.id, range.lines)).collect();
+        let source = &first.file.source.path;
+        self.tell_readers(|| Message::Parked(sink, Arc::clone(source), skip.clone(), until));
+    }
+
+    /// Tells readers which of their parked sources can go on.
+    fn unpark(&self, sink: u16, ranges: &[Range]) {
+        for range in ranges.iter().filter(|range| range.again && range.lines > 0) {
+            let source = &range.file.source.path;
+            self.tell_readers(|| Message::Unparked(sink, Arc::clone(source)));
+        }
+    }
+
+    /// Which of them reads a source only they know.
+    fn tell_readers(&self, message: impl Fn() -> Message) {
+        for reader in &self.readers {
+            let _going_down = reader.send(message());
+        }
     }
 
     fn register(&self, waiting: &[Registration], unsaved: &mut Unsaved) {

@@ -35,6 +35,7 @@ fn batch(number: usize, receipts: &Sender<Receipt>) -> Batch {
         times: header.times,
         sources: vec![Arc::new(source)],
         ranges: Vec::new(),
+        runs: Vec::new(),
         sealed_at: Instant::now(),
         begun: None,
         permit: None,

@@ -31,7 +31,7 @@ pub(super) enum Verdict {
     Delivered,
     /// 413: send less at once.
     TooLarge(String),
-    /// Refused for good, as far as the server can say.
+    /// Refused for its content, for good as far as the server can say.
     Refused(String),
     /// Failed in a way that passes.
     Retry,
@@ -112,7 +112,7 @@ fn judge(sink: &Sink, reply: &Reply) -> Verdict {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
             Verdict::Retry
         }
-        status if status.is_client_error() => return Verdict::Refused(said),
+        status if is_for_content(status) => return Verdict::Refused(said),
         _ => Verdict::Retry,
     };
     if let Some(wait) = retry_after::parse(&reply.headers, Timestamp::now(), sink.backoff_max) {
@@ -124,6 +124,18 @@ fn judge(sink: &Sink, reply: &Reply) -> Verdict {
         sink.report.failure(&format!("{said} Trying again."));
     }
     verdict
+}
+
+/// Whether a status refuses what was sent. The other client errors say something of the address, the
+/// credentials or the settings: they are the operator's to mend, and concern every batch alike.
+fn is_for_content(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::CONFLICT
+            | StatusCode::UNPROCESSABLE_ENTITY
+            | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS
+    )
 }
 
 fn class(status: StatusCode) -> &'static str {

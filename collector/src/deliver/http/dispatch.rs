@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::{runtime, sync::mpsc, task::JoinSet};
 
-use super::{Sink, lane};
+use super::{Sink, lane::Lane};
 use crate::{batch::Batch, deliver::Handle};
 
 /// Starts the sink. Its task ends when the queue is closed and every lane has settled everything;
@@ -36,7 +36,8 @@ async fn dispatch(sink: Arc<Sink>, mut batches: mpsc::UnboundedReceiver<Batch>) 
 }
 
 async fn run(sink: Arc<Sink>, mut batches: mpsc::UnboundedReceiver<Batch>) {
+    let mut lane = Lane::new(sink);
     while let Some(batch) = batches.recv().await {
-        lane::deliver(&sink, batch).await;
+        lane.deliver(batch).await;
     }
 }

@@ -1,8 +1,9 @@
 //! The http sink: POSTs batches to a server until it acknowledges them.
 //!
 //! A reply of 2xx, read to its end within the deadline, acknowledges a batch. Anything else is tried
-//! again, with full-jitter back-off, except what the operator allows to drop. Lanes are independent;
-//! within a lane one batch is on the way at a time, so a file's order survives every retry.
+//! again, with full-jitter back-off. A batch whose content is refused is narrowed to the record that
+//! is; the others go on, and that one is tried again or dropped, as the operator says. Lanes are
+//! independent; within a lane one batch is on the way at a time, so a file's order survives every retry.
 //!
 //! Every request carries `Everyline-Batch-Id`, the same at every attempt and for the same records
 //! after a restart, so that a server can recognise what it already holds. Replies are hostile input:
@@ -24,6 +25,7 @@ mod dial;
 mod dispatch;
 mod lane;
 mod limit;
+mod narrow;
 mod proxy;
 mod report;
 mod retry_after;

@@ -2,7 +2,8 @@
 //! seconds, then that it works again. A server cannot flood the log.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -50,6 +51,17 @@ impl Report {
         Trouble { report: self, _shown: self.troubles.begin() }
     }
 
+    /// A source waits behind a record that was refused.
+    pub(super) fn park(&self, source: &Arc<Path>) {
+        self.troubles.park(source);
+    }
+
+    /// It waits no more.
+    pub(super) fn unpark(&self, source: &Path) {
+        self.troubles.unpark(source);
+        self.say_if_over(&mut self.lock());
+    }
+
     /// Data is given up: never held back.
     pub(super) fn dropped(&self, lines: u32, reason: Reason, text: &str) {
         tracing::error!(
@@ -72,6 +84,13 @@ impl Report {
         Some(std::mem::take(&mut state.unsaid))
     }
 
+    fn say_if_over(&self, state: &mut State) {
+        let over = state.troubled == 0 && self.troubles.parked() == 0;
+        if over && std::mem::take(&mut state.failing) {
+            tracing::info!(sink = self.sink, "Deliveries go through again.");
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,9 +107,7 @@ impl Drop for Trouble<'_> {
     fn drop(&mut self) {
         let mut state = self.report.lock();
         state.troubled -= 1;
-        if state.troubled == 0 && std::mem::take(&mut state.failing) {
-            tracing::info!(sink = self.report.sink, "Deliveries go through again.");
-        }
+        self.report.say_if_over(&mut state);
     }
 }
 

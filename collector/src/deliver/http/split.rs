@@ -1,7 +1,12 @@
 //! A batch in smaller pieces, for a server that takes less at once, and the account of a batch of
 //! which a part was dropped.
 
-use std::{collections::BTreeMap, io, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    ops::Range,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -10,13 +15,6 @@ use crate::{
     deliver::payload,
     reason::{ByReason, Reason},
 };
-
-/// Consecutive records of a batch, encoded as the batch is.
-pub(super) struct Piece {
-    pub(super) payload: Bytes,
-    /// Which, counted from the batch's first.
-    pub(super) records: Range<usize>,
-}
 
 /// A batch, opened.
 pub(super) struct Split {
@@ -38,29 +36,28 @@ impl Split {
         Ok(Self { raw, records, framing: batch.framing, compression: batch.compression, level })
     }
 
-    /// Two pieces with half of the records each.
-    pub(super) fn halve(&self, piece: &Piece) -> io::Result<(Piece, Piece)> {
-        let Range { start, end } = piece.records;
-        let middle = start + (end - start) / 2;
-        Ok((self.piece(start..middle)?, self.piece(middle..end)?))
+    /// These records by themselves, encoded as the batch is.
+    pub(super) fn piece(&self, records: &[u32]) -> io::Result<Bytes> {
+        let chosen: Vec<_> =
+            records.iter().map(|&record| self.records[record as usize].clone()).collect();
+        let raw = payload::frame(&self.raw, &chosen, self.framing);
+        payload::compress(raw, self.compression, self.level)
     }
 
-    fn piece(&self, records: Range<usize>) -> io::Result<Piece> {
-        let raw = payload::frame(&self.raw, &self.records[records.clone()], self.framing);
-        let payload = payload::compress(raw, self.compression, self.level)?;
-        Ok(Piece { payload, records })
-    }
-
-    /// Settles a batch of which `dropped` records were given up and all others delivered: a receipt
-    /// for what was dropped, then one for the rest. Together they carry every line and byte once;
-    /// both carry the files' final offsets, which is right, for all of it is settled by now.
-    pub(super) fn settle_in_part(&self, mut batch: Batch, dropped: &[(Range<usize>, Reason)]) {
+    /// Moves the `dropped` records' lines and bytes from the batch's ranges to receipts of their own,
+    /// which are sent. Together with the batch's they carry every line and byte once; both carry the
+    /// files' final offsets, which is right, for all of it is settled by now.
+    pub(super) fn settle_dropped(&self, batch: &mut Batch, dropped: &[(u32, Reason)]) {
+        let owners = owners(batch);
+        let starts: Vec<u64> =
+            batch.ranges.iter().map(|range| range.end.saturating_sub(range.bytes)).collect();
+        let begins: BTreeSet<(u64, u64)> =
+            (0..self.records.len()).filter_map(|record| self.uid(record)).collect();
         let mut by_reason: BTreeMap<Reason, Vec<batch::Range>> = BTreeMap::new();
-        for (records, reason) in dropped {
-            let ranges = by_reason.entry(*reason).or_default();
-            for record in records.clone() {
-                self.take_out(record, &mut batch.ranges, ranges);
-            }
+        for &(record, reason) in dropped {
+            let Some(&at) = owners.get(record as usize) else { continue };
+            let bytes = self.bytes(record as usize, &batch.ranges[at], starts[at], &begins);
+            take_out(&mut batch.ranges[at], bytes, by_reason.entry(reason).or_default());
         }
         for (reason, ranges) in by_reason {
             let lines = ranges.iter().map(|range| range.lines).sum();
@@ -70,40 +67,26 @@ impl Split {
             // The receiver is gone only when the agent is going down; all of it is then sent again.
             let _gone = batch.receipts.send(receipt);
         }
-        batch.delivered(None);
     }
 
-    /// Moves one record's line and bytes from the batch's ranges to the dropped ones.
-    fn take_out(&self, record: usize, kept: &mut [batch::Range], dropped: &mut Vec<batch::Range>) {
-        let uid = self.uid(record);
-        let at = uid.and_then(|(file, _)| kept.iter().position(|range| range.file.id.0 == file));
-        let bytes = match (uid, at) {
-            (Some((file, offset)), Some(at)) => {
-                let next = (0..self.records.len())
-                    .filter_map(|other| self.uid(other))
-                    .filter(|&(other, from)| other == file && from > offset)
-                    .map(|(_, from)| from)
-                    .min();
-                let all = next.unwrap_or(kept[at].end).saturating_sub(offset);
-                // What was cut off it is given up already, under a reason of its own.
-                all.saturating_sub(self.cut(record)).min(kept[at].bytes)
-            }
-            // It begins in an earlier file of the source: its bytes there are settled long since.
-            _ => 0,
-        };
-        let Some(range) = kept.get_mut(at.unwrap_or(0)) else { return };
-        range.bytes -= bytes;
-        range.lines = range.lines.saturating_sub(1);
-        match dropped.iter_mut().find(|other| other.file.id == range.file.id) {
-            Some(other) => {
-                other.bytes += bytes;
-                other.lines += 1;
-            }
-            None => {
-                let given_up = ByReason::default();
-                dropped.push(batch::Range { bytes, given_up, lines: 1, ..range.clone() });
-            }
-        }
+    /// How many bytes of its file a record takes, from `start` on: up to where the next one begins.
+    /// `begins`: where each does.
+    fn bytes(
+        &self,
+        record: usize,
+        range: &batch::Range,
+        start: u64,
+        begins: &BTreeSet<(u64, u64)>,
+    ) -> u64 {
+        let Some((file, offset)) = self.uid(record) else { return 0 };
+        // What a message has in an earlier file, or in an earlier batch, is settled long since.
+        let from = if file == range.file.id.0 { offset.max(start) } else { start };
+        let id = range.file.id.0;
+        let next = begins.range((id, from.saturating_add(1))..=(id, u64::MAX)).next();
+        let all = next.map_or(range.end, |&(_, at)| at).saturating_sub(from);
+        // What was cut off it, or skipped behind it, is given up already, under a reason of its own.
+        let left = range.bytes.saturating_sub(range.given_up.sum());
+        all.saturating_sub(self.cut(record)).min(left)
     }
 
     /// How many bytes were cut off a record. No tenant can write the mark: in what he writes, a quote
@@ -131,6 +114,31 @@ impl Split {
     }
 }
 
+/// Each record's range in the batch.
+pub(super) fn owners(batch: &Batch) -> Vec<usize> {
+    batch
+        .runs
+        .iter()
+        .flat_map(|run| std::iter::repeat_n(run.range as usize, run.lines as usize))
+        .collect()
+}
+
+/// Moves one line and some bytes from a range to the same file's among `dropped`.
+fn take_out(range: &mut batch::Range, bytes: u64, dropped: &mut Vec<batch::Range>) {
+    range.bytes -= bytes;
+    range.lines = range.lines.saturating_sub(1);
+    match dropped.iter_mut().find(|other| Arc::ptr_eq(&other.file, &range.file)) {
+        Some(other) => {
+            other.bytes += bytes;
+            other.lines += 1;
+        }
+        None => {
+            let given_up = ByReason::default();
+            dropped.push(batch::Range { bytes, given_up, lines: 1, ..range.clone() });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -142,8 +150,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn halves_of_halves_are_all_records_in_order(
-            lines in 1_u32..40, array: bool, limit in 1_usize..8,
+        fn pieces_are_what_was_chosen_in_order(
+            lines in 1_u32..40, array: bool, picks in proptest::collection::btree_set(0_u32..40, 1..20),
         ) {
             let receipts = Receipts::new();
             let mut file = receipts.file(3);
@@ -151,37 +159,30 @@ mod tests {
             file.compression = Compression::Zstd;
             let batch = file.batch(lines);
             let split = Split::open(&batch, 1).unwrap();
-            let whole = Piece { payload: batch.payload.clone(), records: 0..lines as usize };
-            let mut stack = vec![whole];
-            let mut seen = Vec::new();
-            while let Some(piece) = stack.pop() {
-                if piece.records.len() > limit {
-                    let (first, second) = split.halve(&piece).unwrap();
-                    stack.extend([second, first]);
-                    continue;
-                }
-                let raw = payload::decompress(&piece.payload, Compression::Zstd).unwrap();
-                if array {
-                    serde_json::from_slice::<Vec<serde_json::Value>>(&raw).unwrap();
-                }
-                seen.extend(sequences(&raw, batch.framing));
+            let chosen: Vec<u32> = picks.into_iter().filter(|&n| n < lines).collect();
+            let piece = split.piece(&chosen).unwrap();
+            let raw = payload::decompress(&piece, Compression::Zstd).unwrap();
+            if array {
+                serde_json::from_slice::<Vec<serde_json::Value>>(&raw).unwrap();
             }
-            prop_assert_eq!(seen, (0..u64::from(lines)).map(|n| (3, n)).collect::<Vec<_>>());
+            let expected: Vec<_> = chosen.into_iter().map(|n| (3, u64::from(n))).collect();
+            prop_assert_eq!(sequences(&raw, batch.framing), expected);
         }
 
         #[test]
         fn a_partly_dropped_batch_is_settled_to_the_last_line_and_byte(
-            lines in 2_u32..30, picks in proptest::collection::btree_set(0_usize..30, 1..6),
+            lines in 2_u32..30, picks in proptest::collection::btree_set(0_u32..30, 1..6),
         ) {
             let receipts = Receipts::new();
-            let batch = receipts.file(0).batch(lines);
+            let mut batch = receipts.file(0).batch(lines);
             let dropped: Vec<_> = picks
                 .into_iter()
-                .filter(|&n| n < lines as usize)
-                .map(|n| (n..n + 1, if n % 2 == 0 { Reason::TooLarge } else { Reason::Rejected }))
+                .filter(|&n| n < lines)
+                .map(|n| (n, if n % 2 == 0 { Reason::TooLarge } else { Reason::Rejected }))
                 .collect();
             let count = dropped.len() as u32;
-            Split::open(&batch, 1).unwrap().settle_in_part(batch, &dropped);
+            Split::open(&batch, 1).unwrap().settle_dropped(&mut batch, &dropped);
+            batch.delivered(None);
             let receipts = receipts.all();
             let (last, first) = receipts.split_last().unwrap();
             prop_assert_eq!(last.outcome, Outcome::Delivered);

@@ -53,6 +53,7 @@ impl Reader {
         } else if !awaited {
             self.awaited.retain(|other| *other != slot);
         }
+        self.parked.retain(|(of, _), _| *of != slot);
         if let Some(at) = self.place_of(slot) {
             let mut lanes = self.sinks.remove(at);
             lanes.seal();
@@ -103,7 +104,7 @@ impl Reader {
         self.asked.push(reply);
     }
 
-    fn place_of(&self, slot: u16) -> Option<usize> {
+    pub(super) fn place_of(&self, slot: u16) -> Option<usize> {
         self.sinks.iter().position(|sink| sink.outlet.sink == slot)
     }
 

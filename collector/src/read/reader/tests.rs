@@ -35,6 +35,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         encoding,
         budget: budget.clone(),
         ages: Default::default(),
+        troubles: Default::default(),
         queue,
         receipts,
         alive: Alive::new().0,

@@ -104,6 +104,7 @@ fn agent(dir: &Path, sinks: &[&'static str]) -> (Settler, Vec<FileEntry>) {
             sinks: SinkTable::of(sinks),
         },
         receipts: never(),
+        readers: Vec::new(),
         registrations: never(),
         commands: never(),
         interval: Duration::from_secs(1),
@@ -249,7 +250,16 @@ impl World {
         let bytes = end - place.read.load(Ordering::Acquire);
         place.read_to(end, Guard::NONE);
         let file = Arc::clone(account);
-        let range = Range { file, end, resume: end, guard: Guard::NONE, bytes, given_up, lines: 1 };
+        let range = Range {
+            file,
+            end,
+            resume: end,
+            guard: Guard::NONE,
+            bytes,
+            given_up,
+            lines: 1,
+            again: false,
+        };
         self.batches.entry(sink).or_default().push((life, range));
     }
 

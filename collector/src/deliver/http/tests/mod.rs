@@ -13,7 +13,7 @@ use crate::{
     batch::{Batch, Framing, Outcome},
     deliver::{
         Troubles,
-        testing::{Receipts, TestFile},
+        testing::{Receipts, TestFile, join},
     },
     metrics::{ErrorLabel, Metrics},
 };
@@ -22,6 +22,7 @@ mod acceptance;
 mod faults;
 mod order;
 mod proxies;
+mod refused;
 mod server;
 mod settings;
 mod tls;

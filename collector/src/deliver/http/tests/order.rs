@@ -74,7 +74,7 @@ async fn lanes_are_on_the_way_side_by_side_and_one_is_not() {
 async fn a_lane_that_is_refused_does_not_hold_up_the_others() {
     let server = Server::start(|head| {
         let refused = head.header("everyline-batch-id") == REFUSED.get().map_or("", |id| id);
-        Reply::Status(if refused { 400 } else { 200 })
+        Reply::Status(if refused { 404 } else { 200 })
     });
     static REFUSED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let config = config(&server.url(), json!({"concurrency": 1}));

@@ -33,6 +33,8 @@ pub(super) enum Reply {
     Blackhole,
     /// Reads a part of the body and resets the connection.
     Reset,
+    /// Takes the body and answers 200, or with this status where the body has this text.
+    Refuse(u16, &'static str),
     /// Takes the body, waits, and answers 200.
     Slow(Duration),
 }
@@ -251,6 +253,14 @@ impl Inner {
                     take(body);
                 }
                 answer(status, &headers, &text)
+            }
+            Reply::Refuse(status, text) => {
+                let taken = Taken { head: head.clone(), body };
+                let refused = memchr::memmem::find(&taken.raw(), text.as_bytes()).is_some();
+                if !refused {
+                    take(taken.body);
+                }
+                answer(if refused { status } else { 200 }, "", b"")
             }
             Reply::Slow(pause) => {
                 std::thread::sleep(pause);
