@@ -31,6 +31,7 @@ fn file(number: u64) -> FileEntry {
         epoch: 0,
         fingerprint: 0,
         fingerprint_len: 0,
+        crc: 0,
         size: 0,
         ended: false,
         sinks: Offsets::default(),

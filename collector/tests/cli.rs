@@ -230,6 +230,7 @@ fn checkpoint(state: &Path, log: &Path) {
         epoch: 0,
         fingerprint: 0,
         fingerprint_len: 0,
+        crc: 0,
         size: 4,
         ended: false,
         sinks: [(

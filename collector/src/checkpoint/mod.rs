@@ -69,7 +69,7 @@ use std::{path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::read::{guard::Guard, identity::FileId};
+use crate::read::{guard::Guard, identity::FileId, sys::Handle};
 
 /// What is known of one file's life. One is kept for every file, so all in it is no larger than it
 /// must be, and shared where somebody has it already.
@@ -91,13 +91,16 @@ pub struct FileEntry {
     pub born_ns: i64,
     /// `name_to_handle_at`'s opaque handle (type and bytes), if the filesystem gives one.
     #[serde(with = "wire::handle")]
-    pub handle: Option<(i32, Box<[u8]>)>,
+    pub handle: Option<Handle>,
     /// Counts truncations of the same inode.
     pub epoch: u32,
     /// Guards identity: a hash of the first `fingerprint_len` bytes.
     pub fingerprint: u64,
     /// Bytes under `fingerprint`; 0: nothing seen yet.
     pub fingerprint_len: u16,
+    /// CRC-32 of the first `size` bytes, once the file is finished; 0: not known.
+    #[serde(default, skip_serializing_if = "wire::is_zero_crc")]
+    pub crc: u32,
     /// Size last seen, bytes.
     pub size: u64,
     /// True once it can grow no more.

@@ -8,6 +8,12 @@ pub(super) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
+/// For `skip_serializing_if`.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(super) fn is_zero_crc(value: &u32) -> bool {
+    *value == 0
+}
+
 /// A file's id as sixteen hex digits.
 pub(super) mod hex_id {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -73,20 +79,21 @@ pub(super) mod name {
 pub(super) mod handle {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    type Handle = Option<(i32, Box<[u8]>)>;
+    use crate::read::sys::Handle;
 
     pub(crate) fn serialize<S: Serializer>(
-        handle: &Handle,
+        handle: &Option<Handle>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        handle.as_ref().map(|(kind, bytes)| (kind, hex(bytes))).serialize(serializer)
+        let written = handle.as_ref().map(|handle| (handle.kind(), hex(handle.bytes())));
+        written.serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Handle, D::Error> {
+    ) -> Result<Option<Handle>, D::Error> {
         let written = <Option<(i32, String)>>::deserialize(deserializer)?;
-        Ok(written.and_then(|(kind, text)| Some((kind, unhex(&text)?))))
+        Ok(written.and_then(|(kind, text)| Some(Handle::new(kind, &unhex(&text)?))))
     }
 
     fn hex(bytes: &[u8]) -> String {

@@ -4,13 +4,14 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use super::{
     AgeKey, Found, Listing, Role, Source,
-    entries::{self, Entry, Kind},
+    entries::{Entry, Kind},
     former,
 };
 
 /// Collects the live files that `source_of` answers a source for (by name), and their former files.
 ///
-/// A compressed file beside its uncompressed original is left out: it may still be being written.
+/// A compressed file beside a file of its name without `.gz` is listed too: it may be a copy that is
+/// still being written, or have another content.
 pub(super) fn collect(
     directory: &Path,
     entries: &[Entry],
@@ -34,9 +35,7 @@ pub(super) fn collect(
         };
         if !gzip && let Some(source) = source_of(name) {
             listing.files.push(found(source, Role::Live));
-        } else if !(gzip && entries::has_file(entries, stem))
-            && let Some((source, key)) = former_of(stem, &mut source_of)
-        {
+        } else if let Some((source, key)) = former_of(stem, &mut source_of) {
             listing.files.push(found(source, Role::Rotated(key)));
         }
     }

@@ -223,10 +223,6 @@ impl Place<'_> {
         let called = self.matched(&entry.name);
         let text = entry.name.to_str();
         let (stem, gzip) = text.map_or(("", false), former::gunzipped);
-        if gzip && entries::has_file(look.entries, stem) {
-            // It may still be being written; the original has it all.
-            return;
-        }
         if let Some((source, key)) = self.former_of(look, stem, called.is_some()) {
             let (role, only_if_known) = (Role::Rotated(key), called.is_none());
             listing.files.push(Found { path, source, role, gzip, only_if_known });

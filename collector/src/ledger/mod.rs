@@ -27,6 +27,7 @@ use crate::{
     checkpoint::{FileEntry, Offset},
     discover::Source,
     read::{
+        checksum::Checksum,
         guard::Guard,
         identity::{FileId, Fingerprint, Identity},
         zeros,
@@ -70,7 +71,10 @@ pub struct FileAccount {
 struct Changing {
     /// None: the source's own.
     path: Option<Box<Path>>,
-    fingerprint: Fingerprint,
+    fingerprint: u64,
+    fingerprint_len: u16,
+    /// 0: not known.
+    crc: u32,
     file: Weak<File>,
 }
 
@@ -118,7 +122,9 @@ impl FileAccount {
             sinks: SinkAccounts::new(sinks),
             changing: Mutex::new(Changing {
                 path,
-                fingerprint: Fingerprint::default(),
+                fingerprint: 0,
+                fingerprint_len: 0,
+                crc: 0,
                 file: Weak::new(),
             }),
         }
@@ -148,9 +154,11 @@ impl FileAccount {
             sink.read_guard.store(offset.guard.to_bits(), Ordering::Relaxed);
             sink.settled_guard.store(offset.guard.to_bits(), Ordering::Relaxed);
         }
-        let fingerprint =
-            Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() };
-        account.changing().fingerprint = fingerprint;
+        let mut changing = account.changing();
+        (changing.fingerprint, changing.fingerprint_len) =
+            (entry.fingerprint, entry.fingerprint_len);
+        changing.crc = entry.crc;
+        drop(changing);
         account
     }
 
@@ -222,12 +230,30 @@ impl FileAccount {
 
     /// The hash of its first bytes.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.changing().fingerprint
+        let changing = self.changing();
+        Fingerprint { hash: changing.fingerprint, len: changing.fingerprint_len.into() }
     }
 
     /// Its first bytes have this hash.
     pub fn set_fingerprint(&self, fingerprint: Fingerprint) {
-        self.changing().fingerprint = fingerprint;
+        let mut changing = self.changing();
+        // No more than `FINGERPRINT_BYTES`.
+        (changing.fingerprint, changing.fingerprint_len) =
+            (fingerprint.hash, fingerprint.len as u16);
+        self.stale.store(true, Ordering::Release);
+    }
+
+    /// What a compressed copy of all that was seen has in its trailer, once that is known. Of a file
+    /// that grew since, it is nobody's.
+    pub fn checksum(&self) -> Option<Checksum> {
+        let crc = self.changing().crc;
+        let length = self.seen.load(Ordering::Acquire) as u32;
+        (crc != 0).then_some(Checksum { crc, length })
+    }
+
+    /// The CRC-32 of all that was seen.
+    pub fn set_crc(&self, crc: u32) {
+        self.changing().crc = crc;
         self.stale.store(true, Ordering::Release);
     }
 
@@ -260,9 +286,9 @@ impl FileAccount {
             born_ns: key.born_ns,
             handle: self.identity.handle.clone(),
             epoch: self.epoch,
-            fingerprint: changing.fingerprint.hash,
-            // No more than `FINGERPRINT_BYTES`.
-            fingerprint_len: changing.fingerprint.len as u16,
+            fingerprint: changing.fingerprint,
+            fingerprint_len: changing.fingerprint_len,
+            crc: changing.crc,
             size: self.seen.load(Ordering::Acquire),
             ended: self.ended.load(Ordering::Acquire),
             sinks: sinks

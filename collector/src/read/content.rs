@@ -98,29 +98,6 @@ impl Content {
     }
 }
 
-/// The first uncompressed bytes of a gzip file, at most `length`; fewer if it is damaged there.
-pub fn gzip_head(file: &File, length: usize) -> Vec<u8> {
-    let mut head = Vec::with_capacity(length);
-    let reader = ReadAt { file, offset: 0 };
-    // What could be unpacked before an error is in `head` all the same.
-    let _damaged = MultiGzDecoder::new(reader).take(length as u64).read_to_end(&mut head);
-    head
-}
-
-/// Reads from its own position, leaving the descriptor's alone.
-struct ReadAt<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl Read for ReadAt<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buffer, self.offset)?;
-        self.offset += n as u64;
-        Ok(n)
-    }
-}
-
 fn read_plain(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<Piece> {
     loop {
         match file.read_at(buffer, offset) {
@@ -214,13 +191,5 @@ mod tests {
         let (got, damage) = unpack(&gzip_bytes(&vec![0; 10 << 20]), 1 << 20);
         assert!(got.len() <= 1 << 20);
         assert!(damage.unwrap().contains("max_unpacked_bytes"));
-    }
-
-    #[test]
-    fn the_head_of_a_gzip_file_is_unpacked_without_the_rest() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.gz");
-        std::fs::write(&path, gzip_bytes(&vec![b'x'; 1 << 20])).unwrap();
-        assert_eq!(gzip_head(&File::open(&path).unwrap(), 256), vec![b'x'; 256]);
     }
 }

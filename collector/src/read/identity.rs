@@ -59,7 +59,7 @@ pub struct Identity {
     pub key: InodeKey,
     /// The handle's type and bytes, where the filesystem has one and asking is allowed. Not a part
     /// of the id.
-    pub handle: Option<(i32, Box<[u8]>)>,
+    pub handle: Option<sys::Handle>,
 }
 
 /// How many of a file's first bytes the fingerprint covers at most.
@@ -151,13 +151,14 @@ impl Identity {
     }
 
     /// The number of its first life. Without a birth time the id would be the inode number's for
-    /// ever, whoever has it: the clock takes the birth time's place. The checkpoint remembers it.
+    /// ever, whoever has it: the clock takes the birth time's place, in steps that are shorter than
+    /// the time from one use of a number to the next. The checkpoint remembers it.
     pub fn first_epoch(&self) -> u32 {
         if self.key.born_ns != 0 {
             return 0;
         }
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |since| since.as_secs() as u32)
+        since.map_or(0, |since| (since.as_millis() / 64) as u32)
     }
 }
 
@@ -222,9 +223,9 @@ mod tests {
         std::fs::rename(dir.path().join("a"), dir.path().join("old/b")).unwrap();
         let (file, look) = open(&dir.path().join("old/b")).unwrap();
         assert_eq!(identify(&file, &look), before);
-        let Some((kind, bytes)) = before.handle else { return };
+        let Some(handle) = before.handle else { return };
         let near = File::open(dir.path()).unwrap();
-        match sys::open_by_handle(&near, kind, &bytes) {
+        match sys::open_by_handle(&near, &handle) {
             Ok(found) => assert_eq!(head(&found).unwrap(), b"hello"),
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
@@ -250,7 +251,8 @@ mod tests {
     #[test]
     fn the_id_does_not_depend_on_a_handle() {
         let key = InodeKey { device: 1, inode: 2, born_ns: 3 };
-        let handles = [None, Some((1, [1, 2].into())), Some((1, [1, 3].into()))];
+        let handles =
+            [None, Some(sys::Handle::new(1, &[1, 2])), Some(sys::Handle::new(1, &[1, 3]))];
         let with = |handle| Identity { key, handle }.id(7);
         let ids: std::collections::HashSet<FileId> = handles.map(with).into();
         assert_eq!(ids.len(), 1);

@@ -5,10 +5,12 @@
 //! called, which file comes next and when a name was taken away is told by the registry; who a
 //! file is, is [`identity`].
 
+pub mod checksum;
 pub mod content;
 pub mod cursor;
 mod encodings;
 pub mod guard;
+pub mod gzip;
 pub mod identity;
 pub mod pump;
 pub mod reader;

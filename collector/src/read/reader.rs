@@ -20,6 +20,7 @@ use self::{
     unfinished::Waiting,
 };
 use super::{
+    checksum::Finished,
     content::Piece,
     cursor::Cursor,
     encodings::Encodings,
@@ -142,6 +143,8 @@ pub struct Setup {
     pub registrations: Sender<Registration>,
     /// What the registry is told. Followed by a call of `nudge`.
     pub feedback: Sender<Feedback>,
+    /// For the checksums of finished files.
+    pub checksums: Sender<Finished>,
     /// Makes the registry look at its feedback.
     pub nudge: Box<dyn Fn() + Send>,
     /// Counts.
@@ -609,6 +612,10 @@ impl Reader {
         for file in released {
             if tail.files().any(|other| other.token == file.token) {
                 continue;
+            }
+            if let Some(plain) = file.content.plain() {
+                let finished = (Arc::clone(plain), Arc::clone(&file.account));
+                let _going_down = self.setup.checksums.send(finished);
             }
             self.tell(Feedback::Released(file.token, file.account));
         }

@@ -14,6 +14,28 @@ use std::{
 /// The largest handle the kernel makes (`MAX_HANDLE_SZ`), bytes.
 const MAX_HANDLE: usize = 128;
 
+/// A file's handle: its type, which only the filesystem understands, and its bytes. As small as can
+/// be, for there is one for every file known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handle(Box<[u8]>);
+
+impl Handle {
+    /// A handle of this type.
+    pub fn new(kind: i32, bytes: &[u8]) -> Self {
+        Self([&kind.to_ne_bytes(), bytes].concat().into())
+    }
+
+    /// Its type.
+    pub fn kind(&self) -> i32 {
+        self.0.first_chunk().map_or(0, |kind| i32::from_ne_bytes(*kind))
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.get(size_of::<i32>()..).unwrap_or_default()
+    }
+}
+
 /// `struct file_handle` with room for the largest handle.
 #[repr(C)]
 struct RawHandle {
@@ -22,11 +44,11 @@ struct RawHandle {
     data: [u8; MAX_HANDLE],
 }
 
-/// A file's handle: its type, which only the filesystem understands, and its bytes.
+/// A file's handle.
 ///
 /// # Errors
 /// The filesystem has none (EOPNOTSUPP), or the descriptor is not a file.
-pub fn handle_of(file: &File) -> io::Result<(i32, Box<[u8]>)> {
+pub fn handle_of(file: &File) -> io::Result<Handle> {
     let mut raw = RawHandle { bytes: MAX_HANDLE as u32, kind: 0, data: [0; MAX_HANDLE] };
     let mut mount = 0_i32;
     // SAFETY: `raw` has the layout and the room that its `bytes` claims, the path is a static
@@ -44,14 +66,15 @@ pub fn handle_of(file: &File) -> io::Result<(i32, Box<[u8]>)> {
         return Err(io::Error::last_os_error());
     }
     let length = (raw.bytes as usize).min(MAX_HANDLE);
-    Ok((raw.kind, raw.data[..length].into()))
+    Ok(Handle::new(raw.kind, &raw.data[..length]))
 }
 
 /// Opens for reading the file that a handle names, on the filesystem that `near` lies on.
 ///
 /// # Errors
 /// ESTALE: the file is gone. EPERM: CAP_DAC_READ_SEARCH is missing.
-pub fn open_by_handle(near: &File, kind: i32, bytes: &[u8]) -> io::Result<File> {
+pub fn open_by_handle(near: &File, handle: &Handle) -> io::Result<File> {
+    let (kind, bytes) = (handle.kind(), handle.bytes());
     if bytes.len() > MAX_HANDLE {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }

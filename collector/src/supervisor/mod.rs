@@ -7,6 +7,7 @@
 
 mod books;
 mod config_file;
+mod evidence;
 mod keeper;
 pub mod pipeline;
 mod recovery;

@@ -32,6 +32,7 @@ use crate::{
     ledger::{Accounts, report::Totals},
     metrics::Metrics,
     read::{
+        checksum::{self, Finished},
         cursor::Cursor,
         reader::{Feedback, MakeCursor, Message, Reader, Registration, Setup},
     },
@@ -89,6 +90,7 @@ impl Pipeline {
         let (receipts_in, receipts) = unbounded();
         let (registrations_in, registrations) = unbounded();
         let (feedback_in, feedback) = unbounded();
+        let checksums = checksum::start().map_err(RunError::Start)?;
         let (commands_in, commands) = unbounded();
         let watcher = watch::start(config, Arc::clone(metrics)).map_err(RunError::Watch)?;
         let waker = watcher.waker();
@@ -128,6 +130,7 @@ impl Pipeline {
             outlets,
             registrations: registrations_in,
             feedback: feedback_in,
+            checksums: checksums.clone(),
             waker: waker.clone(),
             metrics: Arc::clone(metrics),
             accounts: Arc::clone(&accounts),
@@ -141,6 +144,7 @@ impl Pipeline {
             watcher,
             readers: readers.clone(),
             feedback,
+            checksums,
             settler: commands_in.clone(),
             stopping: Arc::clone(&stopping),
             accounts: Arc::clone(&accounts),
@@ -218,6 +222,7 @@ struct Wires {
     outlets: Vec<Outlet>,
     registrations: Sender<Registration>,
     feedback: Sender<Feedback>,
+    checksums: Sender<Finished>,
     waker: Waker,
     metrics: Arc<Metrics>,
     accounts: Arc<Accounts>,
@@ -243,6 +248,7 @@ fn start_readers(
             cursor: cursors(config),
             registrations: wires.registrations.clone(),
             feedback: wires.feedback.clone(),
+            checksums: wires.checksums.clone(),
             nudge: Box::new(move || waker.wake()),
             metrics: Arc::clone(&wires.metrics),
             accounts: Arc::clone(&wires.accounts),

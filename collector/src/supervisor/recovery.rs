@@ -7,11 +7,12 @@ use std::{
     sync::Arc,
 };
 
+use super::evidence;
 use crate::{
     checkpoint::FileEntry,
     ledger::SinkSlot,
     read::{
-        identity::{self, Fingerprint, Identity, InodeKey},
+        identity::{self, FileId, Identity, InodeKey},
         sys,
     },
 };
@@ -74,22 +75,16 @@ impl Unclaimed {
         Some(entry)
     }
 
-    /// The entry of a file of this source that began with these bytes; one whose name is `stem`
-    /// is preferred.
-    pub fn claim_by_head(&mut self, source: &Path, stem: &str, head: &[u8]) -> Option<FileEntry> {
-        let source = source.to_string_lossy();
-        let matching = |entry: &FileEntry| {
-            let fingerprint = fingerprint_of(entry);
-            entry.source.as_os_str() == &*source && fingerprint.len > 0 && fingerprint.matches(head)
-        };
-        let best = self
-            .by_inode
-            .values()
-            .flatten()
-            .filter(|entry| matching(entry))
-            .max_by_key(|entry| (*entry.name == *stem, entry.fingerprint_len))
-            .map(|entry| entry.id)?;
-        self.take_where(|entry| entry.id == best).pop()
+    /// A source's entries.
+    pub fn of_source(&self, source: &Path) -> impl Iterator<Item = &FileEntry> {
+        let source = source.to_string_lossy().into_owned();
+        let entries = self.by_inode.values().flatten();
+        entries.filter(move |entry| entry.source.as_os_str() == &*source)
+    }
+
+    /// Takes out an entry.
+    pub fn take(&mut self, id: FileId) -> Option<FileEntry> {
+        self.take_where(|entry| entry.id == id).pop()
     }
 
     /// Takes out a source's entries that no file claimed, oldest first.
@@ -150,7 +145,7 @@ fn rank(entry: &FileEntry, seen: &Seen<'_>) -> Option<(bool, bool, bool, (u32, u
 /// Whether a file can be the one that was read: it begins alike and is long enough.
 fn is_continued(entry: &FileEntry, seen: &Seen<'_>) -> bool {
     let read = entry.sinks.values().map(|offset| offset.settled).max().unwrap_or(0);
-    let fingerprint = fingerprint_of(entry);
+    let fingerprint = evidence::fingerprint(entry);
     let known = fingerprint.len > 0 || read == 0;
     known && fingerprint.matches(seen.head) && seen.size.is_none_or(|size| size >= read)
 }
@@ -180,10 +175,6 @@ fn lateness(entry: &FileEntry) -> (u32, u64) {
     (entry.epoch, settled.min().unwrap_or(0))
 }
 
-fn fingerprint_of(entry: &FileEntry) -> Fingerprint {
-    Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() }
-}
-
 /// The identity that an entry stands for.
 pub fn identity_of(entry: &FileEntry) -> Identity {
     let key = InodeKey { device: entry.device, inode: entry.inode, born_ns: entry.born_ns };
@@ -198,9 +189,9 @@ pub fn reopen(entry: &FileEntry, near: &Path, taken: &HashSet<InodeKey>) -> Opti
 
 /// Opens a file by its handle, wherever it was moved on the filesystem of `near`.
 pub fn by_handle(identity: &Identity, near: &Path, taken: &HashSet<InodeKey>) -> Option<Arc<File>> {
-    let (kind, bytes) = identity.handle.as_ref()?;
+    let handle = identity.handle.as_ref()?;
     let near = File::open(near).ok()?;
-    let file = sys::open_by_handle(&near, *kind, bytes).ok()?;
+    let file = sys::open_by_handle(&near, handle).ok()?;
     let key = identity::look(&file).ok()?.key;
     let is_it = key.inode == identity.key.inode && !taken.contains(&key);
     (is_it && [key.born_ns, 0].contains(&identity.key.born_ns)).then(|| Arc::new(file))
@@ -217,7 +208,7 @@ pub fn is_settled(entry: &FileEntry, sinks: &[SinkSlot]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{checkpoint::Offset, read::identity::FileId};
+    use crate::{checkpoint::Offset, read::identity::Fingerprint};
 
     fn entry(
         id: u64,
@@ -234,10 +225,11 @@ mod tests {
             device,
             inode: 7,
             born_ns,
-            handle: handle.map(|byte| (1, [byte].into())),
+            handle: handle.map(|byte| sys::Handle::new(1, &[byte])),
             epoch: 0,
             fingerprint: fingerprint.hash,
             fingerprint_len: fingerprint.len as u16,
+            crc: 0,
             size: settled,
             ended: false,
             sinks: [("out".into(), offset)].into_iter().collect(),
@@ -251,7 +243,7 @@ mod tests {
         (source, head, size): (&str, &str, u64),
     ) -> Option<u64> {
         let key = InodeKey { device, inode: 7, born_ns };
-        let identity = Identity { key, handle: handle.map(|byte| (1, [byte].into())) };
+        let identity = Identity { key, handle: handle.map(|byte| sys::Handle::new(1, &[byte])) };
         let (mut unclaimed, _) = Unclaimed::new(entries);
         let (source, head) = (Path::new(source), head.as_bytes());
         let seen = Seen { identity: &identity, source, size: Some(size), head };

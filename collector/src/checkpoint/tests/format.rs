@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     checkpoint::{Change, FileEntry, Offset, Offsets, journal},
-    read::{guard::Guard, identity::FileId},
+    read::{guard::Guard, identity::FileId, sys::Handle},
 };
 
 /// Byte for byte what the first release with this format wrote.
@@ -20,7 +20,7 @@ fn journal_of_a_former_build_is_read_and_written_alike() {
     let state = recovery.state;
     let log = &state.entries[&FileId(0x0011_dd3d_4ae6_7db7)];
     assert_eq!(*log.source, *Path::new("/var/log/pods/shop_web-1_0d7e/app/0.log"));
-    assert_eq!(log.handle, Some((1, [0xd2, 0xe2, 0x10, 0, 0x62, 0x12, 0x13, 0x46].into())));
+    assert_eq!(log.handle, Some(Handle::new(1, &[0xd2, 0xe2, 0x10, 0, 0x62, 0x12, 0x13, 0x46])));
     assert_eq!((log.size, log.fingerprint_len, log.ended), (60, 54, false));
     let central = Offset { settled: 40, resume: 38, dropped: 2, lost: 0, ..Offset::default() };
     let out = Offset { settled: 54, resume: 50, dropped: 4, lost: 1, ..Offset::default() };

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::{
     checkpoint::{Change, FileEntry, Offset, Offsets, State},
-    read::{guard::Guard, identity::FileId},
+    read::{guard::Guard, identity::FileId, sys::Handle},
 };
 
 /// The sink with a position: the number of bytes acknowledged to it, over all files.
@@ -169,10 +169,11 @@ pub(super) fn entry(number: u64) -> FileEntry {
         device: 2049,
         inode: number,
         born_ns: -1,
-        handle: number.is_multiple_of(2).then(|| (1, number.to_be_bytes().into())),
+        handle: number.is_multiple_of(2).then(|| Handle::new(1, &number.to_be_bytes())),
         epoch: 0,
         fingerprint: u64::MAX - number,
         fingerprint_len: 1024,
+        crc: 0,
         size: 0,
         ended: false,
         sinks: Offsets::default(),

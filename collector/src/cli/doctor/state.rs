@@ -164,8 +164,8 @@ fn log_handles(survey: &Survey) -> Finding {
 /// Asks for a directory's handle and opens it again by that.
 fn handles(dir: &Path) -> io::Result<()> {
     let file = File::open(dir)?;
-    let (kind, bytes) = sys::handle_of(&file)?;
-    sys::open_by_handle(&file, kind, &bytes).map(drop)
+    let handle = sys::handle_of(&file)?;
+    sys::open_by_handle(&file, &handle).map(drop)
 }
 
 fn by_handle(name: &'static str, places: &BTreeMap<PathBuf, io::Result<()>>) -> Finding {

@@ -98,6 +98,7 @@ mod tests {
             epoch: 0,
             fingerprint: 0,
             fingerprint_len: 0,
+            crc: 0,
             size: 4,
             ended: false,
             sinks: [(

@@ -49,6 +49,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         }),
         registrations: unbounded().0,
         feedback: unbounded().0,
+        checksums: unbounded().0,
         nudge: Box::new(|| {}),
         metrics: Arc::new(Metrics::new()),
         accounts: Arc::new(Accounts::new(Default::default())),

@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -14,7 +13,10 @@ use std::{
 use super::{Inode, Registry};
 use crate::{
     checkpoint::FileEntry,
-    read::identity::{FileId, Identity},
+    read::{
+        gzip,
+        identity::{FileId, Identity},
+    },
     reason::Reason,
     supervisor::{recovery, settle::Command},
     watch::Departed,
@@ -205,21 +207,19 @@ impl Registry {
 fn unpacked_length(path: &Path) -> Option<u32> {
     let file = File::open(path).ok()?;
     let size = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
-    let mut length = [0; 4];
-    file.read_exact_at(&mut length, size.checked_sub(4)?).ok()?;
-    Some(u32::from_le_bytes(length))
+    gzip::trailer(&file, size).map(|trailer| trailer.length)
 }
 
 /// An inode's generation, as the handles of ext4, xfs and tmpfs tell it (`FILEID_INO32_GEN`, and xfs'
 /// with a number of 64 bits).
 fn generation(identity: &Identity) -> Option<u32> {
-    let (kind, bytes) = identity.handle.as_ref()?;
-    let at = match kind {
+    let handle = identity.handle.as_ref()?;
+    let at = match handle.kind() {
         1 => 4,
         0x81 => 8,
         _ => return None,
     };
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+    handle.bytes().get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]

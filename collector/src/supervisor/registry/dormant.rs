@@ -54,10 +54,14 @@ impl Registry {
 
     /// Knows a file that need not be read: nothing was written to it since it was let go. `file`: for
     /// the watcher to see who it is.
-    pub(super) fn know_dormant(&mut self, key: InodeKey, account: &Arc<FileAccount>, file: File) {
+    pub(super) fn know_dormant(
+        &mut self,
+        key: InodeKey,
+        account: &Arc<FileAccount>,
+        file: &Arc<File>,
+    ) {
         // The kernel watch needs it open until it is entered, and keeps it until then.
-        let file = Arc::new(file);
-        account.hold(&file);
+        account.hold(file);
         let known = Known { live: false, compressed: false, dormant: true };
         if let Some(token) = self.know(key, account, known) {
             let _armed_when_entered = self.watch_held(token);
@@ -70,11 +74,12 @@ impl Registry {
         let Some(account) = self.setup.accounts.get(id) else { return false };
         let Ok((file, now)) = identity::open(&found.path) else { return false };
         let same = identity::head(&file).is_ok_and(|head| account.fingerprint().matches(&head));
-        if now.key != look.key || !same {
+        let entry = account.entry(&self.setup.sinks);
+        if now.key != look.key || !same || !is_continued(&entry, &file, &now) {
             return false;
         }
         account.rename(&found.path);
-        self.know_dormant(look.key, &account, file);
+        self.know_dormant(look.key, &account, &Arc::new(file));
         if let Some(token) = self.held.find(&look.key) {
             self.look_closer(token);
         }
@@ -205,4 +210,19 @@ impl Registry {
             state.held.retain(|other| *other != token);
         }
     }
+}
+
+/// Whether a file that has a finished one's inode number is that file. Without a birth time it may be a
+/// stranger that begins alike: the handle says so, and else the bytes before what was read.
+fn is_continued(entry: &FileEntry, file: &File, look: &Look) -> bool {
+    if look.key.born_ns != 0 {
+        return true;
+    }
+    if let (Some(known), Some(handle)) = (&entry.handle, identity::identify(file, look).handle) {
+        return *known == handle;
+    }
+    entry.sinks.values().all(|offset| {
+        let holds = offset.guard.holds_in_file(file, offset.settled);
+        !offset.guard.is_none() && holds.unwrap_or(false)
+    })
 }

@@ -1,12 +1,8 @@
-//! What the watcher and the readers say, and forgetting what is over.
+//! What the watcher and the readers say.
 //!
 //! Turns events into wakes, listings and changes of the registry; looks into no file.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use slotmap::Key;
 
@@ -19,10 +15,6 @@ use crate::{
     supervisor::settle::Command,
     watch::{Event, FileToken},
 };
-
-/// A finished file's entry is kept this long after its last name vanished: a compressed copy of it
-/// may turn up.
-const FORGET_AFTER: Duration = Duration::from_secs(120);
 
 impl Registry {
     pub(super) fn heed_watcher(&mut self, events: &[Event]) {
@@ -119,44 +111,5 @@ impl Registry {
         held.live = false;
         let source = Arc::clone(held.source());
         self.send(&source, |tail| Message::Gone(tail, token));
-    }
-
-    /// Forgets finished files whose last name vanished a while ago.
-    pub(super) fn forget_vanished(&mut self) {
-        let now = Instant::now();
-        let held: HashSet<FileId> = self.held.values().map(|held| held.account.id).collect();
-        let mut forgotten = Vec::new();
-        let sinks = &self.setup.sinks;
-        let names: HashSet<FileId> = self
-            .inodes
-            .values()
-            .filter_map(|inode| if let Inode::Done(id, _) = inode { Some(*id) } else { None })
-            .collect();
-        for state in self.sources.values_mut() {
-            for (id, absent) in &mut state.accounts {
-                let Some(account) = self.setup.accounts.get(*id) else {
-                    forgotten.push(*id);
-                    continue;
-                };
-                let there = held.contains(id)
-                    || !account.is_done(sinks.iter().map(|sink| sink.number))
-                    || names.contains(id) && account.path().exists();
-                match absent {
-                    _ if there => *absent = None,
-                    None => *absent = Some(now),
-                    Some(since) if now.saturating_duration_since(*since) >= FORGET_AFTER => {
-                        forgotten.push(*id);
-                    }
-                    Some(_) => {}
-                }
-            }
-            state.accounts.retain(|(id, _)| !forgotten.contains(id));
-        }
-        if forgotten.is_empty() {
-            return;
-        }
-        self.inodes
-            .retain(|_, inode| !matches!(inode, Inode::Done(id, _) if forgotten.contains(id)));
-        let _going_down = self.setup.settler.send(Command::Forget(forgotten));
     }
 }

@@ -81,9 +81,18 @@ impl Registry {
     pub(super) fn give_up(&mut self) {
         if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
             self.give_up_at = None;
-            let mut waiting = false;
+            let (mut waiting, mut undecided) = (false, false);
             for entry in self.unclaimed.take_all() {
-                waiting |= !self.lose(entry);
+                if self.may_turn_up(&entry) {
+                    undecided = true;
+                    self.unclaimed.put_back(entry);
+                } else {
+                    waiting |= !self.lose(entry);
+                }
+            }
+            if undecided {
+                self.give_up_at = Some(Instant::now() + GIVE_UP_AFTER);
+                return;
             }
             if waiting {
                 self.give_up_at = Some(Instant::now() + GIVE_UP_AGAIN);

@@ -4,10 +4,12 @@
 //! files in the order they were written. It opens files and looks at names and sizes; it reads no
 //! log bytes but the first few, to recognise a file.
 
+mod copies;
 mod departed;
 mod directories;
 mod dormant;
 mod events;
+mod forget;
 mod held;
 mod list;
 mod missing;
@@ -15,6 +17,7 @@ mod orders;
 mod paths;
 mod place;
 mod recognise;
+mod unasked;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -34,6 +37,7 @@ use crate::{
     ledger::{Accounts, SinkSlot},
     metrics::Metrics,
     read::{
+        checksum::Finished,
         identity::{FileId, Identity, InodeKey, Look},
         reader::{Feedback, Message, TailId},
     },
@@ -45,7 +49,7 @@ use held::HeldFiles;
 pub use orders::{Begin, Order, Orders};
 
 /// How often finished files whose names vanished are looked at.
-const HOUSEKEEPING: Duration = Duration::from_secs(30);
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Room kept for events.
 const KEPT: usize = 1_024;
 /// A directory whose files could not be opened is listed again after this.
@@ -64,6 +68,8 @@ pub struct Setup {
     pub readers: Vec<Sender<Message>>,
     /// What they say.
     pub feedback: Receiver<Feedback>,
+    /// For the checksums of finished files.
+    pub checksums: Sender<Finished>,
     /// To the settling thread.
     pub settler: Sender<Command>,
     /// Set once the agent is going down.
@@ -103,6 +109,7 @@ pub struct Registry {
     retries: BTreeMap<PathBuf, Instant>,
     /// By source.
     parked: HashMap<Arc<Path>, recognise::Parked>,
+    unfinished: HashMap<InodeKey, copies::Unfinished>,
     next_tail: u64,
     scanning: bool,
     give_up_at: Option<Instant>,
@@ -202,6 +209,7 @@ impl Registry {
             problems: HashSet::new(),
             retries: BTreeMap::new(),
             parked: HashMap::new(),
+            unfinished: HashMap::new(),
             next_tail: 0,
             scanning: true,
             give_up_at: None,

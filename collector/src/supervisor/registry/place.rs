@@ -19,6 +19,7 @@ use crate::{
     read::{
         content::Content,
         guard::Guard,
+        gzip,
         identity::{Fingerprint, Identity, InodeKey, Look},
         reader::Message,
         tail::{LogFile, Tail},
@@ -89,14 +90,16 @@ impl Registry {
             Some(entry) => self.resume(&entry, &identity, &found, (&file, &look), &head),
             None => self.begin(&identity, &found, &file, &look),
         };
+        let packed = found.gzip.then(|| gzip::trailer(&file, look.size)).flatten();
         if found.gzip {
             account.set_fingerprint(Fingerprint::of(&head));
+            account.set_crc(packed.map_or(0, |sum| sum.crc));
         }
         self.setup.accounts.insert(Arc::clone(&account));
         self.present(&source.path, account.id);
         // A compressed file may hold more than was seen of it before it was compressed.
         let whole = match found.gzip {
-            true => was_final,
+            true => was_final && account.checksum() == packed,
             false => account.seen.load(Ordering::Acquire) == look.size,
         };
         let settled = whole && account.is_settled(self.slots());
@@ -105,7 +108,12 @@ impl Registry {
             if found.gzip {
                 self.inodes.insert(look.key, Inode::Done(account.id, Still::of(&look)));
             } else {
-                self.know_dormant(look.key, &account, file);
+                let file = Arc::new(file);
+                if account.checksum().is_none() {
+                    let finished = (Arc::clone(&file), Arc::clone(&account));
+                    let _going_down = self.setup.checksums.send(finished);
+                }
+                self.know_dormant(look.key, &account, &file);
             }
             return;
         }

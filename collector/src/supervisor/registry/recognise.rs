@@ -10,13 +10,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Inode, RETRY, Recognised, Registry, Still};
+use super::{Inode, RETRY, Recognised, Registry, Still, copies::Packed};
 use crate::{
     discover::{Found, Role},
-    ledger::FileAccount,
     read::{
-        content,
-        identity::{self, FINGERPRINT_BYTES, FileId, Fingerprint, Identity, InodeKey, Look},
+        identity::{self, Identity, InodeKey, Look},
         reader::Message,
     },
     supervisor::recovery::Seen,
@@ -48,29 +46,6 @@ impl Parked {
 
     pub(super) fn keys(&self) -> impl Iterator<Item = InodeKey> {
         self.files.keys().copied()
-    }
-}
-
-impl Recognised {
-    /// This one, if a compressed file that begins with `head` is a copy of it. It may have been empty
-    /// when it was opened, and written, rotated and compressed since.
-    fn if_original_of(&mut self, head: &[u8]) -> Option<&mut Self> {
-        if !self.found.gzip
-            && self.head.len() < FINGERPRINT_BYTES
-            && let Ok(grown) = identity::head(&self.file)
-        {
-            self.head = grown;
-        }
-        (!self.head.is_empty() && head.starts_with(&self.head)).then_some(self)
-    }
-
-    /// Its copy's name tells where among its source's files it belongs: when it was opened, it may
-    /// have been the live one.
-    fn take_place_of(&mut self, copy: &Found) {
-        if !self.found.gzip {
-            self.found.role = copy.role.clone();
-            self.found.path = copy.path.with_extension("");
-        }
     }
 }
 
@@ -111,6 +86,7 @@ impl Registry {
         }
         let mut recognised: Vec<Recognised> = opened.into_values().collect();
         recognised.sort_by(|a, b| a.found.role.cmp(&b.found.role));
+        self.ignore_unasked(&mut recognised, directory);
         if let Some(doubt) = doubt {
             self.retries.insert(directory.to_path_buf(), Instant::now() + RELIST);
             if older.as_ref() != Some(&doubt) {
@@ -157,7 +133,7 @@ impl Registry {
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Option<Role> {
         let mut vanished = None;
-        let mut before = None;
+        let (mut before, mut packed) = (None, Vec::new());
         // From the latest on, so that each knows which held file comes after it.
         for found in found.into_iter().rev() {
             if let Ok(key) = identity::look_at(&found.path).map(|look| look.key) {
@@ -171,26 +147,49 @@ impl Registry {
                     continue;
                 }
             }
-            let role = found.role.clone();
-            match self.recognise_one(found, opened) {
-                Ok(None) => {}
-                Ok(Some(file)) => {
-                    opened.insert(file.look.key, Recognised { before, ..file });
-                }
-                Err((path, error)) if error.kind() == io::ErrorKind::NotFound => {
-                    tracing::debug!(path = %path.display(), "A file vanished before it was opened.");
-                    vanished = Some(role);
-                }
-                Err((path, error)) => {
-                    self.retries.insert(directory.to_owned(), Instant::now() + RETRY);
-                    self.complain(format!(
-                        "The log file {} cannot be opened: {error}. It is tried again; check its permissions and the limit on open files.",
-                        path.display()
-                    ));
-                }
+            if found.gzip {
+                packed.push((found, before));
+            } else if let Some(role) = self.open_one(found, before, directory, opened) {
+                vanished = Some(role);
+            }
+        }
+        // Whose copy a compressed file is, is asked when every other file has found itself; the
+        // oldest first.
+        for (found, before) in packed.into_iter().rev() {
+            if let Some(role) = self.open_one(found, before, directory, opened) {
+                vanished = vanished.into_iter().chain([role]).min();
             }
         }
         vanished
+    }
+
+    /// Opens a listed file. Its role, if it vanished.
+    fn open_one(
+        &mut self,
+        found: Found,
+        before: Option<FileToken>,
+        directory: &Path,
+        opened: &mut HashMap<InodeKey, Recognised>,
+    ) -> Option<Role> {
+        let role = found.role.clone();
+        match self.recognise_one(found, opened) {
+            Ok(None) => {}
+            Ok(Some(file)) => {
+                opened.insert(file.look.key, Recognised { before, ..file });
+            }
+            Err((path, error)) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::debug!(path = %path.display(), "A file vanished before it was opened.");
+                return Some(role);
+            }
+            Err((path, error)) => {
+                self.retries.insert(directory.to_owned(), Instant::now() + RETRY);
+                self.complain(format!(
+                    "The log file {} cannot be opened: {error}. It is tried again; check its permissions and the limit on open files.",
+                    path.display()
+                ));
+            }
+        }
+        None
     }
 
     fn recognise_one(
@@ -199,66 +198,59 @@ impl Registry {
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Result<Option<Recognised>, (PathBuf, io::Error)> {
         let fail = |error| (found.path.clone(), error);
-        let look = identity::look_at(&found.path).map_err(fail)?;
-        if let Some(token) = self.held.find(&look.key) {
-            self.named(token, &found);
-            self.look_closer(token);
-            return Ok(None);
-        }
-        match self.inodes.get(&look.key).copied() {
-            Some(Inode::Done(id, still)) if found.gzip && still.is(&look) => {
-                self.present(&found.source.path, id);
+        let mut listed = identity::look_at(&found.path).map_err(fail)?;
+        let (file, look) = loop {
+            if self.is_known(&listed, &found) {
                 return Ok(None);
             }
-            Some(Inode::Done(id, still)) if !found.gzip && still.may_have_grown(&look) => {
-                if self.know_again(&look, id, &found) {
-                    return Ok(None);
-                }
+            let (file, look) = identity::open(&found.path).map_err(fail)?;
+            // The name may mean another file by now.
+            if look.key == listed.key {
+                break (file, look);
             }
-            Some(Inode::Ignored(still)) if still.is(&look) && found.only_if_known => {
+            if let Some(other) = opened.get_mut(&look.key) {
+                other.found = found;
                 return Ok(None);
             }
-            Some(Inode::Done(..) | Inode::Ignored(_)) | None => {}
-        }
-        let (file, look) = identity::open(&found.path).map_err(fail)?;
+            listed = look;
+        };
         let identity = identity::identify(&file, &look);
         if self.is_done_by_its_handle(&identity, &look) {
             return Ok(None);
         }
-        let (head, entry);
-        if found.gzip {
-            head = content::gzip_head(&file, FINGERPRINT_BYTES);
-            if let Some(original) = opened.values_mut().find_map(|file| file.if_original_of(&head))
-            {
-                // The copy of a file that was opened a moment ago: known at the next look.
-                original.take_place_of(&found);
-                return Ok(None);
+        let (head, entry) = if found.gzip {
+            match self.recognise_packed(&found, &file, (&look, &identity), opened) {
+                Packed::Copy | Packed::Later => return Ok(None),
+                Packed::Read(entry, head) => (head, entry.map(|entry| *entry)),
             }
-            entry = match self.copy_of(&found, &head) {
-                Some(id) => {
-                    self.inodes.insert(look.key, Inode::Done(id, Still::of(&look)));
-                    self.present(&found.source.path, id);
-                    return Ok(None);
-                }
-                None => {
-                    let stem = found.path.file_stem().unwrap_or_default().to_string_lossy();
-                    let source = &found.source.path;
-                    let seen = Seen { identity: &identity, source, size: None, head: &head };
-                    self.unclaimed
-                        .claim(&seen)
-                        .or_else(|| self.unclaimed.claim_by_head(&found.source.path, &stem, &head))
-                }
-            };
         } else {
-            head = identity::head(&file).map_err(fail)?;
-            let (source, size) = (&found.source.path, Some(look.size));
-            entry = self.unclaimed.claim(&Seen { identity: &identity, source, size, head: &head });
-        }
-        if entry.is_none() && found.only_if_known {
-            self.inodes.insert(look.key, Inode::Ignored(Still::of(&look)));
-            return Ok(None);
-        }
+            let head = identity::head(&file).map_err(fail)?;
+            let (source, size) = (&*found.source.path, Some(look.size));
+            let seen = Seen { identity: &identity, source, size, head: &head };
+            let entry = self.unclaimed.claim(&seen);
+            (head, entry)
+        };
         Ok(Some(Recognised { found, file, look, identity, entry, head, before: None }))
+    }
+
+    /// Whether a file is known that a name was found to mean.
+    fn is_known(&mut self, look: &Look, found: &Found) -> bool {
+        if let Some(token) = self.held.find(&look.key) {
+            self.named(token, found);
+            self.look_closer(token);
+            return true;
+        }
+        match self.inodes.get(&look.key).copied() {
+            Some(Inode::Done(id, still)) if found.gzip && still.is(look) => {
+                self.is_called(id, found);
+                true
+            }
+            Some(Inode::Done(id, still)) if !found.gzip && still.may_have_grown(look) => {
+                self.know_again(look, id, found)
+            }
+            Some(Inode::Ignored(still)) => still.is(look) && found.only_if_known,
+            Some(Inode::Done(..)) | None => false,
+        }
     }
 
     /// Whether a file that was done with was merely touched: where an inode number can be used again
@@ -272,30 +264,6 @@ impl Registry {
             return true;
         }
         false
-    }
-
-    /// The account of which a compressed file is a copy.
-    fn copy_of(&self, found: &Found, head: &[u8]) -> Option<FileId> {
-        let state = self.sources.get(&found.source.path)?;
-        let accounts = state.accounts.iter().filter_map(|(id, _)| self.setup.accounts.get(*id));
-        for account in accounts {
-            self.refresh_fingerprint(&account);
-            let fingerprint = account.fingerprint();
-            if fingerprint.len > 0 && fingerprint.matches(head) {
-                return Some(account.id);
-            }
-        }
-        None
-    }
-
-    /// A file that no reader has looked at yet has no fingerprint, or one of less than it holds now.
-    fn refresh_fingerprint(&self, account: &FileAccount) {
-        if account.fingerprint().len as usize >= FINGERPRINT_BYTES {
-            return;
-        }
-        if let Some(Ok(head)) = account.held().map(|file| identity::head(&file)) {
-            account.set_fingerprint(Fingerprint::of(&head));
-        }
     }
 
     /// A held file was found under a name.
@@ -330,44 +298,4 @@ fn changed_lately(directory: &Path) -> bool {
     };
     // A time in the future (the clock was set back) proves nothing.
     SystemTime::now().duration_since(modified).map_or(true, |age| age < LATELY)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        fs::{self, File},
-        io::Write,
-    };
-
-    use super::*;
-    use crate::discover::{AgeKey, Format, Source};
-
-    #[test]
-    fn the_copy_of_a_file_that_was_live_and_empty_when_it_was_opened_tells_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("0.log");
-        fs::write(&path, "").unwrap();
-        let (file, look) = identity::open(&path).unwrap();
-        let source = Arc::new(Source::anonymous(path.clone(), Format::Cri));
-        let (role, gzip, only_if_known) = (Role::Live, false, false);
-        let mut opened = Recognised {
-            found: Found { path: path.clone(), source, role, gzip, only_if_known },
-            identity: identity::identify(&file, &look),
-            head: identity::head(&file).unwrap(),
-            file,
-            look,
-            entry: None,
-            before: None,
-        };
-        let text = "2026-11-22T01:02:03Z stdout P a line\n";
-        assert!(opened.if_original_of(text.as_bytes()).is_none(), "nothing is known of it yet");
-        File::options().append(true).open(&path).unwrap().write_all(text.as_bytes()).unwrap();
-        assert!(opened.if_original_of(b"2026-11-22T01:02:04Z stdout P another\n").is_none());
-        let role = Role::Rotated(AgeKey::Date("20261122-010203".to_owned()));
-        let gz = dir.path().join("0.log.20261122-010203.gz");
-        let copy = Found { path: gz, role: role.clone(), gzip: true, ..opened.found.clone() };
-        opened.if_original_of(text.as_bytes()).unwrap().take_place_of(&copy);
-        assert!(opened.found.role == role && opened.found.role < Role::Live && !opened.found.gzip);
-        assert_eq!(opened.found.path, dir.path().join("0.log.20261122-010203"));
-    }
 }

@@ -1,0 +1,169 @@
+//! What a gzip file says of the content that was packed into it, without keeping any of that.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+};
+
+use flate2::{Crc, read::MultiGzDecoder};
+
+use super::{checksum::Checksum, guard::GUARD_BYTES};
+
+/// What every member of a gzip file that `gzip` writes begins with.
+const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+/// Header and trailer.
+const LEAST: u64 = 18;
+
+/// What stands in the trailer. Of a file that is still being written, or that has several members, it
+/// is the checksum of nothing in particular, and equals nobody's. None: this is no gzip file.
+pub fn trailer(file: &File, size: u64) -> Option<Checksum> {
+    let (mut begin, mut end) = ([0; 3], [0; 8]);
+    file.read_exact_at(&mut begin, 0).ok()?;
+    file.read_exact_at(&mut end, size.checked_sub(8).filter(|_| size >= LEAST)?).ok()?;
+    let number = |at: usize| u32::from_le_bytes([end[at], end[at + 1], end[at + 2], end[at + 3]]);
+    (begin == MAGIC).then(|| Checksum { crc: number(0), length: number(4) })
+}
+
+/// The first uncompressed bytes, at most `length`; fewer if it is damaged or unfinished there.
+pub fn head(file: &File, length: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(length);
+    let reader = ReadAt { file, offset: 0 };
+    // What could be unpacked before an error is in `head` all the same.
+    let _damaged = MultiGzDecoder::new(reader).take(length as u64).read_to_end(&mut head);
+    head
+}
+
+/// What unpacking all of a gzip file came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// Whether it could be unpacked to its end, and its checksums are right.
+    pub whole: bool,
+    /// Uncompressed length, bytes, as far as it could be unpacked.
+    pub length: u64,
+    /// Of these bytes.
+    pub crc: u32,
+    before: BTreeMap<u64, Box<[u8]>>,
+}
+
+impl Survey {
+    /// The last bytes (at most [`GUARD_BYTES`]) before one of the offsets that were asked for.
+    pub fn before(&self, offset: u64) -> Option<&[u8]> {
+        self.before.get(&offset).map(|bytes| &**bytes)
+    }
+}
+
+/// Unpacks a gzip file into nothing, `limit` bytes at most, and notes what stands before `offsets`.
+pub fn survey(file: &File, offsets: impl IntoIterator<Item = u64>, limit: u64) -> Survey {
+    let mut wanted: Vec<u64> = offsets.into_iter().collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut wanted = wanted.into_iter().peekable();
+    let mut decoder = MultiGzDecoder::new(ReadAt { file, offset: 0 });
+    let (mut length, mut crc, mut before) = (0, Crc::new(), BTreeMap::new());
+    // The last bytes of the piece before stand in front of the piece.
+    let mut buffer = vec![0; GUARD_BYTES + (64 << 10)];
+    let mut kept = 0;
+    let whole = loop {
+        while let Some(offset) = wanted.next_if(|offset| *offset <= length) {
+            let end = GUARD_BYTES - (length - offset) as usize;
+            before.insert(offset, buffer[GUARD_BYTES - kept..end].into());
+        }
+        if length >= limit {
+            break false;
+        }
+        let room = match wanted.peek() {
+            // So that a piece ends there.
+            Some(next) => buffer.len().min(GUARD_BYTES + (next - length) as usize),
+            None => buffer.len(),
+        };
+        match decoder.read(&mut buffer[GUARD_BYTES..room]) {
+            Ok(0) => break true,
+            Ok(n) => {
+                crc.update(&buffer[GUARD_BYTES..GUARD_BYTES + n]);
+                length += n as u64;
+                kept = (kept + n).min(GUARD_BYTES);
+                buffer.copy_within(n..n + GUARD_BYTES, 0);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_damaged) => break false,
+        }
+    };
+    Survey { whole, length, crc: crc.sum(), before }
+}
+
+/// Reads from its own position, leaving the descriptor's alone.
+struct ReadAt<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for ReadAt<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buffer, self.offset)?;
+        self.offset += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::{checksum, content::gzip_bytes};
+
+    fn file(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, bytes).unwrap();
+        file
+    }
+
+    fn text() -> Vec<u8> {
+        (0..60_000_u32).flat_map(u32::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn the_trailer_has_the_checksum_of_the_content() {
+        let (text, packed) = (text(), gzip_bytes(&text()));
+        let sum = trailer(&file(&packed), packed.len() as u64).unwrap();
+        assert!(sum.begins(&file(&text)).unwrap());
+        assert_eq!(sum.length as usize, text.len());
+        assert_eq!(trailer(&file(&text), text.len() as u64), None);
+        assert_eq!(trailer(&file(b""), 0), None);
+    }
+
+    #[test]
+    fn the_head_is_unpacked_without_the_rest() {
+        assert_eq!(head(&file(&gzip_bytes(&vec![b'x'; 1 << 20])), 256), vec![b'x'; 256]);
+    }
+
+    #[test]
+    fn a_survey_tells_length_checksum_and_what_stands_before_an_offset() {
+        let text = text();
+        let end = text.len() as u64;
+        let offsets = [70_000, 1, 63, 64, 65, 65_536, end, end + 1, 70_001];
+        let survey = survey(&file(&gzip_bytes(&text)), offsets, u64::MAX);
+        assert!(survey.whole);
+        assert_eq!(survey.length, end);
+        assert_eq!(Some(survey.crc), checksum::crc_of(&file(&text), end).unwrap());
+        for offset in offsets.into_iter().filter(|offset| *offset <= end) {
+            let at = offset as usize;
+            let expected = &text[at.saturating_sub(GUARD_BYTES)..at];
+            assert_eq!(survey.before(offset), Some(expected), "{offset}");
+        }
+        assert_eq!(survey.before(end + 1), None);
+    }
+
+    #[test]
+    fn what_is_still_being_written_is_not_whole_wherever_it_ends() {
+        let packed = gzip_bytes(&text());
+        for length in [0, 1, 9, 10, 18, packed.len() / 2, packed.len() - 8, packed.len() - 1] {
+            let survey = survey(&file(&packed[..length]), [0], u64::MAX);
+            assert!(!survey.whole, "{length}");
+        }
+        assert!(!survey(&file(&packed), [], 1_000).whole, "it is bounded");
+        let two = [gzip_bytes(b"one"), gzip_bytes(b"two")].concat();
+        let survey = survey(&file(&two), [6], u64::MAX);
+        assert_eq!((survey.whole, survey.before(6)), (true, Some(&b"onetwo"[..])));
+    }
+}
