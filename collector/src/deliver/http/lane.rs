@@ -13,14 +13,13 @@ use hyper::header::HeaderValue;
 
 use super::{
     Sink,
-    attempt::{Verdict, attempt},
+    attempts::Attempts,
     backoff::Backoff,
     narrow::{Narrowing, Refusal},
-    report::Trouble,
     split::{Split, owners},
 };
 use crate::{
-    batch::{self, Batch, Compression, Outcome, Receipt},
+    batch::{self, Batch, Outcome, Receipt},
     config::OnReject,
     deliver::escape,
     reason::Reason,
@@ -254,44 +253,6 @@ impl Underway {
                 tracing::error!(sink = sink.name, %error, "Cannot split a batch.");
             })
             .ok()
-    }
-}
-
-/// The attempts at delivering one batch.
-struct Attempts<'a> {
-    sink: &'a Sink,
-    compression: Compression,
-    backoff: Backoff,
-    trouble: Option<Trouble<'a>>,
-}
-
-impl<'a> Attempts<'a> {
-    fn new(sink: &'a Sink, compression: Compression) -> Self {
-        let backoff = Backoff::new(sink.backoff_base, sink.backoff_max);
-        Self { sink, compression, backoff, trouble: None }
-    }
-
-    /// Sends it until the server has it (None), or says that it will not (why).
-    async fn send(&mut self, payload: Bytes, header: HeaderValue) -> Option<(Reason, String)> {
-        loop {
-            match attempt(self.sink, payload.clone(), self.compression, header.clone()).await {
-                Verdict::Delivered => {
-                    self.backoff = Backoff::new(self.sink.backoff_base, self.sink.backoff_max);
-                    return None;
-                }
-                Verdict::TooLarge(said) => return Some((Reason::TooLarge, said)),
-                Verdict::Refused(said) => return Some((Reason::Rejected, said)),
-                Verdict::Again => self.sink.metrics.retry(),
-                Verdict::Retry => self.wait().await,
-            }
-        }
-    }
-
-    /// Waits before the next one.
-    async fn wait(&mut self) {
-        self.sink.metrics.retry();
-        self.trouble.get_or_insert_with(|| self.sink.report.trouble());
-        tokio::time::sleep(self.backoff.next()).await;
     }
 }
 

@@ -18,6 +18,7 @@ use super::{Alive, Context, Handle, StartError};
 use crate::{batch::Compression, config, metrics::SinkMetrics};
 
 mod attempt;
+mod attempts;
 mod auth;
 mod backoff;
 mod client;
