@@ -24,7 +24,7 @@ use super::{
     content::Piece,
     cursor::Cursor,
     encodings::Encodings,
-    guard::{GUARD_BYTES, Guard},
+    guard::GUARD_BYTES,
     identity::{self, FINGERPRINT_BYTES, FileId, Fingerprint},
     pump::{self, Pumped, Stop},
     sink_lanes::SinkLanes,
@@ -574,8 +574,8 @@ impl Reader {
         let cursor = &mut tail.cursors[sink];
         let lost = seen.saturating_sub(cursor.offset);
         cursor.give_up(Reason::Truncated, lost);
-        // What a copy holds is compared with the bytes that were read.
-        let guard = if lost == 0 { cursor.guard() } else { Guard::NONE };
+        // Of the bytes that were read: a copy that holds them goes on behind them.
+        let guard = cursor.guard();
         let lane = (&lanes.outlet, &mut lanes.lanes[lane]);
         cursor.end_life(lane, &file.account, (seen, guard));
         say_lost(file, Reason::Truncated, lost);

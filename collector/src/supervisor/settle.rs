@@ -46,6 +46,8 @@ pub enum Command {
     Lose(Box<FileEntry>, Reason),
     /// A file is gone that nobody had ever opened: its path, its size.
     LoseUnseen(PathBuf, u64, Reason),
+    /// This file is known, though nothing of it is to be sent.
+    Keep(Arc<FileAccount>),
     /// Whatever was known at the start has been found or given up by now.
     Complete,
     /// Something could not be known (a word that says why): what is stated is the least.
@@ -177,6 +179,10 @@ impl Settler {
             Command::Lose(entry, reason) => self.lose(*entry, reason, unsaved),
             Command::LoseUnseen(path, size, reason) => {
                 self.books.lose_unseen(&path, size, reason);
+            }
+            Command::Keep(account) => {
+                account.stale.store(true, Ordering::Release);
+                unsaved.files.insert(account.id, account);
             }
             Command::Complete => self.books.accounts.set_complete(),
             Command::Unknown(why) => self.books.note_unknown(why),

@@ -14,6 +14,9 @@ in_every_mode!(
     truncated_while_down_inside_a_message,
     truncated_to_nothing_after_a_start,
     a_state_without_guards_is_taken_over,
+    a_copy_that_copytruncate_left_is_not_read_again,
+    copytruncated_while_down_the_copy_is_read_on,
+    a_copy_of_a_living_file_is_not_read_again,
 );
 
 fn lines(life: &str, count: usize) -> String {
@@ -211,4 +214,82 @@ fn without_guards(path: &Path) {
     }
     assert!(dropped > 0, "there was no guard to take out");
     fs::write(path, written).unwrap();
+}
+
+/// `copytruncate` as logrotate does it: the copy's name is collected too.
+fn copy_and_truncate(path: &Path, copy: &Path) {
+    fs::copy(path, copy).unwrap();
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap();
+}
+
+/// The bodies once each, in whatever order of files.
+fn assert_once(world: &World, wanted: &[(&str, usize)]) {
+    let count = wanted.iter().map(|(_, count)| count).sum();
+    world.wait_for(count);
+    std::thread::sleep(Duration::from_secs(4));
+    let records = world.records();
+    let mut bodies: Vec<&str> = records.iter().map(body).collect();
+    bodies.sort_unstable();
+    let wanted: String = wanted.iter().map(|(life, count)| lines(life, *count)).collect();
+    let mut wanted: Vec<&str> = wanted.lines().collect();
+    wanted.sort_unstable();
+    assert_eq!(bodies, wanted, "{}", world.log());
+}
+
+fn a_copy_that_copytruncate_left_is_not_read_again(mut world: World) {
+    world.files = world.files.replace("*.log", "*.log*");
+    let (path, copy) = (world.path("plain/app.log"), world.path("plain/app.log.1"));
+    append(&path, &lines("first", 100));
+    let agent = world.start();
+    world.wait_for(100);
+    copy_and_truncate(&path, &copy);
+    append(&path, &lines("second", 150));
+    assert_once(&world, &[("first", 100), ("second", 150)]);
+    // Once more, and the copy of before gets the next number.
+    fs::rename(&copy, world.path("plain/app.log.2")).unwrap();
+    copy_and_truncate(&path, &copy);
+    append(&path, &lines("third", 10));
+    assert_once(&world, &[("first", 100), ("second", 150), ("third", 10)]);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0, "{}", world.audit().1);
+    // What they are is known to the next agent.
+    let agent = world.start();
+    append(&path, &lines("fourth", 10));
+    assert_once(&world, &[("first", 100), ("second", 150), ("third", 10), ("fourth", 10)]);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0, "{}", world.audit().1);
+}
+
+/// The copy holds what was written after the last look at the original.
+fn copytruncated_while_down_the_copy_is_read_on(world: World) {
+    let (path, copy) = (world.path("plain/app.log"), world.path("plain/app.log.1"));
+    append(&path, &lines("first", 100));
+    let agent = world.start();
+    world.wait_for(100);
+    assert_eq!(agent.stop(), Some(0));
+    append(&path, &lines("more", 40));
+    copy_and_truncate(&path, &copy);
+    append(&path, &lines("second", 300));
+    let agent = world.start();
+    assert_once(&world, &[("first", 100), ("more", 40), ("second", 300)]);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0, "{}", world.audit().1);
+}
+
+/// Somebody copied a log and did not truncate it; a third file only looks like a copy.
+fn a_copy_of_a_living_file_is_not_read_again(mut world: World) {
+    world.files = world.files.replace("*.log", "*.log*");
+    let path = world.path("plain/app.log");
+    append(&path, &(format!("{}\n", "=".repeat(300)) + &lines("first", 100)));
+    let agent = world.start();
+    world.wait_for(101);
+    fs::copy(&path, world.path("plain/app.log.1")).unwrap();
+    let other = format!("{}\n", "=".repeat(300)) + &lines("other", 200);
+    fs::write(world.path("plain/app.log.2"), other).unwrap();
+    append(&path, &lines("second", 20));
+    world.wait_for(101 + 201 + 20);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(world.records().len(), 101 + 201 + 20, "{}", world.log());
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0, "{}", world.audit().1);
 }

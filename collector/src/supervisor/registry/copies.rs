@@ -315,6 +315,7 @@ mod tests {
             file,
             look,
             entry: None,
+            is_twin: false,
             before: None,
         };
         let role = Role::Rotated(AgeKey::Date("20261122-010203".to_owned()));

@@ -17,6 +17,7 @@ mod orders;
 mod paths;
 mod place;
 mod recognise;
+mod twins;
 mod unasked;
 
 use std::{
@@ -187,6 +188,8 @@ struct Recognised {
     look: Look,
     identity: Identity,
     entry: Option<FileEntry>,
+    /// The entry is new: it is a copy's that `copytruncate` left.
+    is_twin: bool,
     head: Vec<u8>,
     /// A file of the same source that is held already and was written later.
     before: Option<FileToken>,

@@ -79,7 +79,7 @@ impl Registry {
 
     /// Hands a recognised file to its reader, at the offset that is right for it.
     pub(super) fn settle_in(&mut self, recognised: Recognised) {
-        let Recognised { found, file, look, identity, entry, head, before } = recognised;
+        let Recognised { found, file, look, identity, entry, is_twin, head, before } = recognised;
         if self.held.find(&look.key).is_some() {
             // Another name of the same file, found in the same look.
             return;
@@ -103,6 +103,11 @@ impl Registry {
             false => account.seen.load(Ordering::Acquire) == look.size,
         };
         let settled = whole && account.is_settled(self.slots());
+        if is_twin {
+            // Its entry is new: it must be durable before anything of it is sent.
+            account.registered.store(settled, Ordering::Release);
+            self.tell(Command::Keep(Arc::clone(&account)));
+        }
         if found.role != Role::Live && settled && account.registered.load(Ordering::Acquire) {
             account.ended.store(true, Ordering::Release);
             if found.gzip {

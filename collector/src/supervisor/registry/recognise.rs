@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Inode, RETRY, Recognised, Registry, Still, copies::Packed};
+use super::{Inode, RETRY, Recognised, Registry, Still, copies::Packed, twins::Twin};
 use crate::{
     discover::{Found, Role},
     read::{
@@ -218,6 +218,7 @@ impl Registry {
         if self.is_done_by_its_handle(&identity, &look) {
             return Ok(None);
         }
+        let mut is_twin = false;
         let (head, entry) = if found.gzip {
             match self.recognise_packed(&found, &file, (&look, &identity), opened) {
                 Packed::Copy | Packed::Later => return Ok(None),
@@ -227,10 +228,18 @@ impl Registry {
             let head = identity::head(&file).map_err(fail)?;
             let (source, size) = (&*found.source.path, Some(look.size));
             let seen = Seen { identity: &identity, source, size, head: &head };
-            let entry = self.unclaimed.claim(&seen);
+            let mut entry = self.unclaimed.claim(&seen);
+            if entry.is_none() {
+                match self.recognise_twin(&found, &file, (&look, &identity), &head, opened) {
+                    Twin::Of(known) => (entry, is_twin) = (Some(*known), true),
+                    Twin::Later => return Ok(None),
+                    Twin::Nobodys => {}
+                }
+            }
             (head, entry)
         };
-        Ok(Some(Recognised { found, file, look, identity, entry, head, before: None }))
+        let before = None;
+        Ok(Some(Recognised { found, file, look, identity, entry, is_twin, head, before }))
     }
 
     /// Whether a file is known that a name was found to mean.

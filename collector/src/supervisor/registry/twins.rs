@@ -1,0 +1,275 @@
+//! Copies that `copytruncate` leaves: a live file is copied to `app.log.1` and then truncated.
+//!
+//! The copy is another inode and holds what the live file held: most of it was sent already, and its
+//! end perhaps nowhere else. It gets an entry of its own that begins where the original was left.
+//! The bytes before each sink's offset must be there; in doubt it is read from its beginning. It is
+//! not decided while it is being written, nor before the original has been truncated or read beyond it.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{Recognised, Registry};
+use crate::{
+    checkpoint::{FileEntry, Offset, Offsets},
+    discover::{Found, Role},
+    ledger::{FileAccount, SinkSlot},
+    read::{
+        guard::{GUARD_BYTES, Guard},
+        identity::{self, Fingerprint, Identity, InodeKey, Look},
+    },
+};
+
+/// A copy that was written to so lately may still be written.
+const SETTLES: Duration = Duration::from_secs(2);
+/// How soon one is looked at again.
+const AGAIN: Duration = Duration::from_millis(300);
+/// What is on the way to a sink is waited for so long: a dead one would hold up the others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What an unknown rotated file is found to be.
+pub(super) enum Twin {
+    /// A file of its own.
+    Nobodys,
+    /// Not to be told yet.
+    Later,
+    /// A copy: how far it is done with.
+    Of(Box<FileEntry>),
+}
+
+/// A live file that the unknown one may be a copy of, as far as it was read.
+struct Original {
+    fingerprint: Fingerprint,
+    sinks: Vec<(Arc<str>, Offset)>,
+    /// Sinks that are not to have it.
+    excluded: Vec<Arc<str>>,
+    /// Its bytes, where they are still there: it was not truncated.
+    file: Option<Arc<File>>,
+    /// Whether batches of it are on the way.
+    in_flight: bool,
+}
+
+impl Registry {
+    /// What a rotated file is whose inode nobody knows.
+    pub(super) fn recognise_twin(
+        &mut self,
+        found: &Found,
+        file: &File,
+        (look, identity): (&Look, &Identity),
+        head: &[u8],
+        opened: &mut HashMap<InodeKey, Recognised>,
+    ) -> Twin {
+        if found.role == Role::Live {
+            return Twin::Nobodys;
+        }
+        let mut originals: Vec<Original> = self.lives_of(found);
+        for other in opened.values_mut() {
+            originals.extend(other.as_original(found));
+        }
+        let age = age(look);
+        let mut later = false;
+        for original in originals {
+            match original.copied_to(file, look, head, age) {
+                Copied::No => {}
+                Copied::Perhaps => later = true,
+                Copied::Yes(sinks) => {
+                    for other in opened.values_mut() {
+                        other.gave_its_end_to_a_copy(found);
+                    }
+                    return Twin::Of(Box::new(self.entry_of(found, look, identity, head, sinks)));
+                }
+            }
+        }
+        if later {
+            let directory = found.path.parent().unwrap_or(&found.path);
+            self.retries.insert(directory.to_owned(), Instant::now() + AGAIN);
+            return Twin::Later;
+        }
+        Twin::Nobodys
+    }
+
+    /// The lives of the source's live inode that this run knows: the present one, and those before.
+    fn lives_of(&self, found: &Found) -> Vec<Original> {
+        let Some(state) = self.sources.get(&found.source.path) else { return Vec::new() };
+        let accounts = state.accounts.iter().filter_map(|(id, _)| self.setup.accounts.get(*id));
+        let lives = accounts.filter_map(|account| {
+            let held = self.held.get(self.held.find(&account.identity.key)?)?;
+            let file = (held.account.id == account.id).then(|| account.held()).flatten();
+            let is_former = held.account.id != account.id;
+            if !is_former && (file.is_none() || !held.live) {
+                return None;
+            }
+            Some(Original::of(&account, file, &self.setup.sinks))
+        });
+        lives.collect()
+    }
+
+    fn entry_of(
+        &self,
+        found: &Found,
+        look: &Look,
+        identity: &Identity,
+        head: &[u8],
+        sinks: Offsets,
+    ) -> FileEntry {
+        let epoch = self.setup.accounts.free_epoch(identity, identity.first_epoch());
+        let source = Arc::clone(&found.source);
+        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, 0);
+        account.set_fingerprint(Fingerprint::of(head));
+        account.see(look.size);
+        FileEntry { sinks, ..account.entry(&[]) }
+    }
+}
+
+impl Recognised {
+    /// This live file, which the checkpoint knows, as what a rotated one may be a copy of.
+    fn as_original(&self, copy: &Found) -> Option<Original> {
+        let entry = self.entry.as_ref()?;
+        if self.found.role != Role::Live || self.found.source.path != copy.source.path {
+            return None;
+        }
+        let same = entry.sinks.values().all(|offset| holds(&self.file, *offset));
+        Some(Original {
+            fingerprint: Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() },
+            sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
+            excluded: Vec::new(),
+            file: same.then(|| self.file.try_clone().ok()).flatten().map(Arc::new),
+            in_flight: false,
+        })
+    }
+
+    /// What was not read of it when it was truncated is read from its copy: nothing is lost.
+    fn gave_its_end_to_a_copy(&mut self, copy: &Found) {
+        let is_it = self.found.role == Role::Live && self.found.source.path == copy.source.path;
+        if let Some(entry) = self.entry.as_mut().filter(|_| is_it) {
+            let truncated = !entry.sinks.values().all(|offset| holds(&self.file, *offset));
+            let settled = entry.sinks.values().map(|offset| offset.settled).min();
+            if truncated && let Some(settled) = settled {
+                entry.size = entry.size.min(settled);
+            }
+        }
+    }
+}
+
+/// Whether a file is a copy of another.
+enum Copied {
+    No,
+    Perhaps,
+    Yes(Offsets),
+}
+
+impl Original {
+    fn of(account: &FileAccount, file: Option<Arc<File>>, slots: &[SinkSlot]) -> Self {
+        let ended = account.ended.load(Ordering::Acquire);
+        let mut original = Self {
+            fingerprint: account.fingerprint(),
+            sinks: Vec::new(),
+            excluded: Vec::new(),
+            file,
+            in_flight: false,
+        };
+        for slot in slots {
+            let (name, sink) = (Arc::clone(&slot.name), account.sink(slot.number));
+            if sink.is_excluded() {
+                original.excluded.push(name);
+                continue;
+            }
+            let mut at = sink.offset();
+            original.in_flight |= sink.read.load(Ordering::Acquire) > at.settled;
+            if ended {
+                // What was lost when it was truncated was not read, and may be in the copy.
+                at.settled -= at.lost.min(at.settled);
+                at.resume = at.resume.min(at.settled);
+            }
+            original.sinks.push((name, at));
+        }
+        original
+    }
+
+    /// Where a copy of `size` bytes is taken up, by sink. One that is not to have the original is not
+    /// to have the copy.
+    fn places(&self, size: u64, place: impl Fn(Offset) -> Offset) -> Offsets {
+        let sinks = self.sinks.iter().map(|(name, at)| (Arc::clone(name), place(*at)));
+        let end = Offset { settled: size, resume: size, ..Offset::default() };
+        sinks.chain(self.excluded.iter().map(|name| (Arc::clone(name), end))).collect()
+    }
+
+    fn copied_to(&self, copy: &File, look: &Look, head: &[u8], age: Duration) -> Copied {
+        let recent = age < SETTLES;
+        let perhaps = if recent { Copied::Perhaps } else { Copied::No };
+        if head.is_empty() {
+            return perhaps;
+        }
+        let known = self.fingerprint.len as usize;
+        let may_be = known > 0 && self.fingerprint.matches(head);
+        if let Some(file) = &self.file {
+            let alike = identity::head(file).is_ok_and(|own| own.starts_with(head));
+            return match (alike, may_be) {
+                (true, _) => self.is_beginning_of(file, copy, look.size, recent),
+                // It was truncated, and its reader has not said so yet.
+                (false, true) => perhaps,
+                (false, false) => Copied::No,
+            };
+        }
+        let furthest = self.sinks.iter().map(|(_, at)| at.settled).max().unwrap_or(0);
+        if known > 0 && head.len() < known || may_be && look.size < furthest {
+            // Too short to tell: it is being written, or is something else.
+            return perhaps;
+        }
+        if !may_be {
+            return Copied::No;
+        }
+        if self.in_flight && age < PATIENCE {
+            return Copied::Perhaps;
+        }
+        let guarded = self.sinks.iter().any(|(_, at)| !at.guard.is_none());
+        if !guarded || !self.sinks.iter().all(|(_, at)| holds(copy, *at)) {
+            return Copied::No;
+        }
+        Copied::Yes(self.places(look.size, |at| {
+            let Offset { settled, resume, guard, .. } = at;
+            Offset { settled, resume, guard, ..Offset::default() }
+        }))
+    }
+
+    /// The original is as it was: a copy is the beginning of it, and nothing to read once the original
+    /// was read as far. Until then either may turn out to hold what is still to be read.
+    fn is_beginning_of(&self, file: &File, copy: &File, size: u64, recent: bool) -> Copied {
+        let guard = Guard::in_file(copy, size).unwrap_or_default();
+        let alike = guard.length() as u64 == size.min(GUARD_BYTES as u64)
+            && guard.holds_in_file(file, size).unwrap_or(false);
+        let read = self.sinks.iter().all(|(_, at)| at.settled.min(at.resume) >= size);
+        match alike {
+            false if recent => Copied::Perhaps,
+            false => Copied::No,
+            true if recent || !read => Copied::Perhaps,
+            true => {
+                let at = Offset { settled: size, resume: size, guard, ..Offset::default() };
+                Copied::Yes(self.places(size, |_| at))
+            }
+        }
+    }
+}
+
+/// Whether a file holds the bytes that were read of another before this offset.
+fn holds(file: &File, at: Offset) -> bool {
+    let long_enough = identity::look(file).is_ok_and(|look| look.size >= at.settled);
+    long_enough && at.guard.holds_in_file(file, at.settled).unwrap_or(false)
+}
+
+/// How long ago it was written to, by its own time; one in the future (the clock was set back) is long
+/// ago.
+fn age(look: &Look) -> Duration {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+    match u64::try_from(now.saturating_sub(look.modified_ns)) {
+        Ok(age) => Duration::from_nanos(age),
+        Err(_in_the_future) => PATIENCE,
+    }
+}
+
+#[cfg(test)]
+mod tests;
