@@ -5,7 +5,7 @@
 //! the others theirs. Lanes that one writer serves in turn (a file) have no bound but the whole.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError, Weak,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -28,7 +28,10 @@ pub struct Budget(Arc<Inner>);
 struct Inner {
     whole: Pool,
     /// What one lane may hold.
-    share: usize,
+    share: AtomicUsize,
+    /// How many shares there are in the whole.
+    shares: usize,
+    lanes: Mutex<Vec<Weak<LaneShare>>>,
     on_freed: OnFreed,
 }
 
@@ -46,7 +49,7 @@ struct LaneShare {
 /// A bound on bytes, and what somebody waits for who was refused.
 #[derive(Debug)]
 struct Pool {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
     /// The least that was refused since somebody was last told; 0: nothing was.
     wanted: AtomicUsize,
@@ -56,13 +59,39 @@ impl Budget {
     /// A budget of `limit` bytes, of which each lane may hold `share`. `on_freed` runs (on the
     /// releasing thread, briefly) when enough came back for somebody who was refused.
     pub fn new(limit: usize, share: usize, on_freed: OnFreed) -> Self {
-        Self(Arc::new(Inner { whole: Pool::new(limit), share, on_freed }))
+        let shares = limit / share.clamp(1, limit.max(1));
+        let (share, lanes) = (AtomicUsize::new(share), Mutex::default());
+        Self(Arc::new(Inner { whole: Pool::new(limit), share, shares, lanes, on_freed }))
     }
 
     /// The part of a lane.
     pub fn share(&self, lane: u32) -> Share {
-        let pool = Pool::new(self.0.share);
-        Share(Arc::new(LaneShare { lane, pool, budget: self.clone() }))
+        let pool = Pool::new(self.0.share.load(Ordering::Relaxed));
+        let share = Arc::new(LaneShare { lane, pool, budget: self.clone() });
+        let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|lane| lane.strong_count() > 0);
+        lanes.push(Arc::downgrade(&share));
+        Share(share)
+    }
+
+    /// The bound is another one from now on. What is in flight beyond it stays until it is settled.
+    pub fn resize(&self, limit: usize) {
+        let Inner { whole, share, shares, lanes, on_freed } = &*self.0;
+        if whole.limit.swap(limit, Ordering::SeqCst) == limit {
+            return;
+        }
+        let part = limit / (*shares).max(1);
+        share.store(part, Ordering::SeqCst);
+        let lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for lane in lanes.iter().filter_map(Weak::upgrade) {
+            lane.pool.limit.store(part, Ordering::SeqCst);
+        }
+        on_freed(Freed::All);
+    }
+
+    /// The bound, bytes.
+    pub fn limit(&self) -> usize {
+        self.0.whole.limit.load(Ordering::Relaxed)
     }
 
     /// Bytes in flight.
@@ -111,11 +140,15 @@ impl Share {
 
 impl Pool {
     fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0), wanted: AtomicUsize::new(0) }
+        Self {
+            limit: AtomicUsize::new(limit),
+            used: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(0),
+        }
     }
 
     fn has_room(&self, used: usize, bytes: usize) -> bool {
-        used == 0 || used.saturating_add(bytes) <= self.limit
+        used == 0 || used.saturating_add(bytes) <= self.limit.load(Ordering::SeqCst)
     }
 
     fn try_take(&self, bytes: usize) -> bool {

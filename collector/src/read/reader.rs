@@ -69,6 +69,8 @@ pub enum Message {
     Gone(TailId, FileToken),
     /// A file has a collected name (again); whether it is the live one's.
     Named(TailId, FileToken, bool),
+    /// The source is excluded: nothing more of it is read; or it is not any more.
+    Exclude(TailId, bool),
     /// The source's directory is gone: no file will follow.
     Close(TailId),
     /// The checkpoint knows these tails' files now.
@@ -307,6 +309,7 @@ impl Reader {
             }
             Message::Parked(slot, source, skip, until) => self.park(slot, &source, skip, until),
             Message::Unparked(slot, source) => self.unpark(slot, &source),
+            Message::Exclude(id, excluded) => self.exclude(id, excluded),
             Message::Freed(slot, freed) => self.freed(slot, freed),
             Message::AddSink { outlet, new } => self.add_sink(*outlet, new),
             Message::RemoveSink { slot, awaited } => self.remove_sink(slot, awaited),
@@ -339,7 +342,9 @@ impl Reader {
         }
         let Some(mut tail) = self.tails.remove(&id) else { return };
         tail.queued = false;
-        tail.return_to_late_writes(Instant::now());
+        if !tail.excluded {
+            tail.return_to_late_writes(Instant::now());
+        }
         let mut again = false;
         for sink in 0..self.sinks.len() {
             if tail.cursors[sink].stalled {
@@ -414,6 +419,12 @@ impl Reader {
                 if !self.truncated(id, tail, sink, &file) {
                     // It is entered, and compared, once more.
                     tail.cursors[sink].entered = same;
+                    return Turn::Stalled;
+                }
+                continue;
+            }
+            if tail.excluded {
+                if !self.leave_rest(id, tail, sink, &file) {
                     return Turn::Stalled;
                 }
                 continue;
@@ -682,6 +693,7 @@ fn heard(file: &LogFile, size: u64) -> Heard {
 
 mod ahead;
 mod ends;
+mod exclude;
 mod parked;
 mod sinks;
 #[cfg(test)]

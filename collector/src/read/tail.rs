@@ -74,6 +74,8 @@ pub struct Tail {
     pub timer: Option<Instant>,
     /// The source is gone; no file will follow.
     pub closed: bool,
+    /// The source is excluded; nothing of it is read.
+    pub excluded: bool,
     /// Oldest first. Nearly always one: no room is kept for more.
     slots: Vec<Slot>,
     first: u64,
@@ -106,9 +108,9 @@ impl Tail {
     /// A tail without files and cursors.
     pub fn new(source: Arc<Source>) -> Self {
         let (slots, first) = (Vec::new(), 0);
-        let (queued, timer, closed) = (false, None, false);
+        let (queued, timer, closed, excluded) = (false, None, false, false);
         let cursors = Box::default();
-        Self { source, cursors, queued, timer, closed, slots, first }
+        Self { source, cursors, queued, timer, closed, excluded, slots, first }
     }
 
     /// Adds a sink's cursor, before the oldest file that is held.
@@ -127,6 +129,14 @@ impl Tail {
                 let account = &slot.file.account;
                 account.sink(sink).start_at(account.seen.load(Ordering::Acquire), Guard::NONE);
             }
+        }
+    }
+
+    /// It is excluded, or is not any more: then what came meanwhile is looked for.
+    pub fn exclude(&mut self, excluded: bool) {
+        self.excluded = excluded;
+        if !excluded {
+            self.hint(FileToken::default());
         }
     }
 
@@ -314,6 +324,7 @@ impl Tail {
             let since = slot.quiet.1.unwrap_or(now);
             let compressed = slot.file.content.plain().is_none();
             let quiet = compressed
+                || self.excluded
                 || slot.truncated
                 || slot.gone.is_some() && slot.finished
                 || now.saturating_duration_since(since) >= LINGER
@@ -322,7 +333,7 @@ impl Tail {
             if !quiet || !slot.file.account.is_settled(sinks) {
                 break;
             }
-            if self.slots[0].has_grown() {
+            if !self.excluded && self.slots[0].has_grown() {
                 // Written to since the last look: it is not done with.
                 self.slots[0].hinted = true;
                 break;

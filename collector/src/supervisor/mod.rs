@@ -142,6 +142,7 @@ impl Agent {
             let next =
                 self.runtime.block_on(async { tokio::time::timeout(PULSE, requests.recv()).await });
             self.health.tick();
+            self.pipeline.balance();
             self.health.set_ready(self.pipeline.ready.load(Ordering::Acquire));
             match next {
                 Ok(Some(Request::Reload)) => self.reload(),
@@ -162,7 +163,8 @@ impl Agent {
             file.note();
         }
         let path = self.path.as_deref();
-        let (next, kept) = match reload::load(&self.config, path, self.runtime.handle()) {
+        let (next, discovery, kept) = match reload::load(&self.config, path, self.runtime.handle())
+        {
             Ok(loaded) => loaded,
             Err(why) => {
                 self.metrics.config_last_reload_success.set(0);
@@ -178,7 +180,10 @@ impl Agent {
                 "This key cannot change while the agent runs and stays as it is; restart the agent to apply it."
             );
         }
-        self.pipeline.reload(&next);
+        // Outputs are no logs: what a new sink writes is left out too.
+        let changed = (&self.config.sources, &self.config.sinks, &self.config.read)
+            != (&next.sources, &next.sinks, &next.read);
+        self.pipeline.reload(&next, changed.then_some(discovery));
         let config = std::mem::replace(&mut self.config, next);
         if config.admin != self.config.admin {
             self.admin.close(&self.runtime);

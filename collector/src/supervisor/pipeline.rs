@@ -179,10 +179,20 @@ impl Pipeline {
         })
     }
 
-    /// Changes what another configuration wants otherwise; nothing here waits.
-    pub fn reload(&mut self, config: &Config) {
+    /// Changes what another configuration wants otherwise; nothing here waits. `discovery`: where
+    /// logs are looked for differently.
+    pub fn reload(&mut self, config: &Config, discovery: Option<Discovery>) {
+        if let Some(discovery) = discovery {
+            let max_unpacked = config.read.max_unpacked_bytes.0;
+            self.orders.send(Order::Sources(Box::new(discovery), max_unpacked));
+        }
         self.sinks.reload(config);
         let _going_down = self.settler.0.send(Command::Interval(interval(config)));
+    }
+
+    /// To be called now and then: divides the memory anew where sinks have come or gone.
+    pub fn balance(&self) {
+        self.sinks.balance();
     }
 
     /// Reads and delivers what is there, for at most `grace`, commits, and ends; true: everything

@@ -24,7 +24,8 @@ pub struct Kept {
     pub new: String,
 }
 
-/// Reads and checks the configuration again. What can be applied of it, and what cannot.
+/// Reads and checks the configuration again: what can be applied of it, how logs are looked for then,
+/// and what cannot be applied.
 ///
 /// # Errors
 /// It is wrong, or something in it can never work.
@@ -32,7 +33,7 @@ pub fn load(
     old: &Config,
     path: Option<&Path>,
     runtime: &tokio::runtime::Handle,
-) -> Result<(Config, Vec<Kept>), String> {
+) -> Result<(Config, Discovery, Vec<Kept>), String> {
     let wanted = Config::load(path).map_err(|error: ConfigError| error.to_string())?.config;
     let next = applicable(old, &wanted);
     let kept = differences(&next, &wanted);
@@ -45,8 +46,9 @@ pub fn load(
     for (name, sink) in &next.sinks {
         deliver::check(sink, name, runtime).map_err(|error| error.to_string())?;
     }
-    Discovery::new(&next, &OwnOutputs::detect(&next)).map_err(|error| error.to_string())?;
-    Ok((next, kept))
+    let discovery = Discovery::new(&next, &OwnOutputs::detect(&next));
+    let discovery = discovery.map_err(|error| error.to_string())?;
+    Ok((next, discovery, kept))
 }
 
 /// The new configuration, with the old one's values where they cannot change.

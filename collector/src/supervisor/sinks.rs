@@ -13,7 +13,7 @@ use super::{
     slots::Stage,
 };
 use crate::{
-    batch::lane::Outlet,
+    batch::{budget::Budget, lane::Outlet},
     checkpoint::{Change, Store},
     config::{self, Config},
     deliver::{self, Grouping},
@@ -24,6 +24,7 @@ pub struct Sinks {
     wiring: Arc<Wiring>,
     keepers: BTreeMap<String, Keeper>,
     grouping: Grouping,
+    memory: usize,
 }
 
 impl Sinks {
@@ -47,7 +48,8 @@ impl Sinks {
         }
         wiring.metrics.memory_budget_bytes.set(config.memory_budget.0 as i64);
         let grouping = Grouping::new(&config.batch);
-        Ok((Self { wiring: Arc::clone(wiring), keepers, grouping }, outlets))
+        let memory = config.memory_budget.0 as usize;
+        Ok((Self { wiring: Arc::clone(wiring), keepers, grouping, memory }, outlets))
     }
 
     /// Has the sinks be as configured.
@@ -58,6 +60,8 @@ impl Sinks {
                 keeper.want(Want::Nothing(config.drain_timeout.0));
             }
         }
+        self.memory = config.memory_budget.0 as usize;
+        self.wiring.metrics.memory_budget_bytes.set(config.memory_budget.0 as i64);
         let grouping = Grouping::new(&config.batch);
         let regrouped = std::mem::replace(&mut self.grouping, grouping) != grouping;
         for (name, wish) in wishes {
@@ -74,6 +78,17 @@ impl Sinks {
                     self.keepers.insert(name, keeper);
                 }
             }
+        }
+    }
+
+    /// Divides the memory among the sinks that there are. One that holds more than its share (it had
+    /// more when there were fewer sinks) gets no more, and the others get the less until it has given it back.
+    pub fn balance(&self) {
+        let (wanted, leaving) = self.wiring.table.budgets();
+        let used = |budgets: &[Budget]| budgets.iter().map(Budget::used).collect::<Vec<_>>();
+        let limits = limits(self.memory, &used(&wanted), &used(&leaving), self.grouping.max_bytes);
+        for (budget, limit) in wanted.iter().zip(limits) {
+            budget.resize(limit);
         }
     }
 
@@ -94,6 +109,17 @@ impl Sinks {
         }
         clean
     }
+}
+
+/// What each sink may hold, of `memory` bytes: an equal share, less what others hold beyond theirs, but
+/// room for two batches.
+fn limits(memory: usize, used: &[usize], leaving: &[usize], batch: usize) -> Vec<usize> {
+    let share = memory / used.len().max(1);
+    let beyond = used.iter().map(|used| used.saturating_sub(share));
+    let taken = beyond.chain(leaving.iter().copied()).sum::<usize>();
+    let within = used.iter().filter(|used| **used <= share).count();
+    let rest = share.saturating_sub(taken / within.max(1)).max((2 * batch).min(share));
+    used.iter().map(|used| if *used <= share { rest } else { share }).collect()
 }
 
 /// How every sink is to run.
@@ -146,4 +172,18 @@ pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
 /// How long the last batches may take after the readers have stopped.
 pub fn reserve(grace: Duration) -> Duration {
     (grace / 5).min(Duration::from_secs(3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sinks_share_the_memory_and_none_goes_without() {
+        assert_eq!(limits(16, &[0, 3], &[], 1), [8, 8]);
+        assert_eq!(limits(16, &[16, 0], &[], 1), [8, 2], "a dead sink holds all of it");
+        assert_eq!(limits(16, &[10, 0], &[], 1), [8, 6]);
+        assert_eq!(limits(16, &[0], &[4], 1), [12], "one that leaves holds some");
+        assert_eq!(limits(16, &[0, 0, 0, 0], &[], 4), [4; 4]);
+    }
 }

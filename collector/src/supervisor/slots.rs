@@ -117,6 +117,17 @@ impl SinkTable {
         table
     }
 
+    /// The memory of every sink that has any: of those that are configured, and of those that leave.
+    pub fn budgets(&self) -> (Vec<Budget>, Vec<Budget>) {
+        let of = |stage| {
+            self.list(|entry| {
+                let running = entry.running.as_ref().filter(|_| entry.stage == stage);
+                running.map(|running| running.budget.clone())
+            })
+        };
+        (of(Stage::Wanted), of(Stage::Leaving))
+    }
+
     fn list<T>(&self, of: impl Fn(&Entry) -> Option<T>) -> Vec<T> {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
         entries.iter().filter_map(of).collect()

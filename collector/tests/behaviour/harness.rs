@@ -56,6 +56,8 @@ pub struct World {
     pub max_age: &'static str,
     /// The admin port; none unless a test asks for one.
     pub admin: Option<u16>,
+    /// Names of pods that are excluded, separated by commas.
+    pub exclude: &'static str,
     /// Appended to the configuration, top level.
     pub extra: String,
     /// The `sinks:` section; the default is one exactly-once file.
@@ -74,7 +76,19 @@ impl World {
         let (sweep_interval, max_age) = ("5s", "50ms");
         let files = format!("    - paths: [\"{}/plain/*.log\"]\n", dir.path().display());
         let (admin, extra) = (None, String::new());
-        Self { dir, watch, slots: 512, files, sweep_interval, max_age, admin, extra, sinks }
+        let exclude = "";
+        Self {
+            dir,
+            watch,
+            slots: 512,
+            files,
+            exclude,
+            sweep_interval,
+            max_age,
+            admin,
+            extra,
+            sinks,
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -88,13 +102,13 @@ impl World {
     /// Writes the configuration as it stands.
     pub fn write_config(&self) {
         let dir = self.dir.path().display();
-        let Self { watch, slots, files, sweep_interval, max_age, extra, sinks, .. } = self;
+        let Self { watch, slots, files, exclude, sweep_interval, max_age, extra, sinks, .. } = self;
         let admin = match self.admin {
             Some(port) => format!("listen: 127.0.0.1:{port}"),
             None => "enabled: false".to_owned(),
         };
         let text = format!(
-            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n  docker:\n    containers_dir: {dir}/docker\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  {admin}\n{extra}sinks:\n{sinks}"
+            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n    exclude: {{pods: [{exclude}]}}\n  docker:\n    containers_dir: {dir}/docker\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  {admin}\n{extra}sinks:\n{sinks}"
         );
         // In one step: an agent may be reading it at this moment.
         let temporary = self.path("everyline.yaml.new");

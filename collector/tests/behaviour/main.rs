@@ -20,6 +20,7 @@ mod reload;
 mod rotation;
 mod seccomp;
 mod state;
+mod stop;
 mod truncation;
 mod unfinished;
 mod wakeups;

@@ -454,3 +454,37 @@ fn a_sink_that_a_reload_adds_gets_rotated_files_that_are_still_there() {
     assert_exactly_once(&world.records(), &container);
     assert_eq!(world.audit().0, 0);
 }
+
+#[test]
+fn sources_change_while_the_others_go_on() {
+    let mut world = World::new("auto");
+    let agent = world.start();
+    let (mut kept, mut left) = (world.container("kept"), world.container("left"));
+    fs::write(world.path("late.txt"), "one\n").unwrap();
+    kept.write(10);
+    left.write(10);
+    world.wait_for(20);
+    let dir = world.dir.path().display().to_string();
+    world.exclude = "left";
+    world.files += &format!("    - paths: [\"{dir}/late.txt\"]\n");
+    reload(&world, &agent);
+    world.wait_for_log("no longer collected");
+    left.write(10);
+    kept.write(10);
+    let records = world.wait_for(31);
+    assert!(records.iter().any(|record| body(record) == "one"), "the new pattern finds its file");
+    // What is not collected is not held either.
+    let deadline = Instant::now() + patience();
+    while agent.open_files("shop_left") > 0 {
+        assert!(Instant::now() < deadline, "{}", world.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    world.exclude = "";
+    reload(&world, &agent);
+    left.write(10);
+    kept.write(10);
+    world.wait_for(61);
+    assert_eq!(agent.stop(), Some(0));
+    assert_exactly_once(&world.records(), &kept);
+    assert_exactly_once(&world.records(), &left);
+}

@@ -55,6 +55,7 @@ impl Reader {
         }
         self.parked.retain(|(of, _), _| *of != slot);
         if let Some(at) = self.place_of(slot) {
+            self.parked.retain(|(parked, _), _| *parked != slot);
             let mut lanes = self.sinks.remove(at);
             lanes.seal();
             for tail in self.tails.values_mut() {

@@ -117,6 +117,9 @@ impl Registry {
 
     /// Hands a dormant file that was written to back to its reader.
     pub(super) fn wake_up(&mut self, token: FileToken, account: &Arc<FileAccount>) {
+        if self.excluded.contains(&account.source.path) {
+            return;
+        }
         let path = account.path();
         let opened = identity::open(&path);
         let Some(held) = self.held.get(token) else { return };

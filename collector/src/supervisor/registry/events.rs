@@ -73,6 +73,7 @@ impl Registry {
         else {
             return;
         };
+        self.excluded.remove(&path);
         let Some(state) = self.sources.remove(&path) else { return };
         let ids: Vec<FileId> = state.accounts.iter().map(|(id, _)| *id).collect();
         self.inodes.retain(|_, inode| !matches!(inode, Inode::Done(id, _) if ids.contains(id)));

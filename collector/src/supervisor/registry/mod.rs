@@ -17,6 +17,7 @@ mod orders;
 mod paths;
 mod place;
 mod recognise;
+mod sources;
 mod twins;
 mod unasked;
 
@@ -107,6 +108,8 @@ pub struct Registry {
     /// Those that nobody holds.
     inodes: Map<InodeKey, Inode>,
     problems: HashSet<String>,
+    /// Sources that were collected before a reload, and are no more.
+    excluded: HashSet<Arc<Path>>,
     retries: BTreeMap<PathBuf, Instant>,
     /// By source.
     parked: HashMap<Arc<Path>, recognise::Parked>,
@@ -210,6 +213,7 @@ impl Registry {
             held: HeldFiles::default(),
             inodes: Map::default(),
             problems: HashSet::new(),
+            excluded: HashSet::new(),
             retries: BTreeMap::new(),
             parked: HashMap::new(),
             unfinished: HashMap::new(),

@@ -15,6 +15,7 @@ use crate::{
     batch::lane::Outlet,
     config::Start,
     deliver::Grouping,
+    discover::Discovery,
     ledger::{FileAccount, SinkSlot},
     read::{guard::Guard, identity::FileId, reader::Message},
     supervisor::settle::Command,
@@ -41,6 +42,8 @@ pub enum Order {
     },
     /// A sink's batches have other bounds.
     Regroup(u16, Grouping),
+    /// Logs are looked for as configured anew; how much one is unpacked at most.
+    Sources(Box<Discovery>, u64),
     /// Everything is looked at again, as if events had been lost.
     LookAtAll,
 }
@@ -89,6 +92,10 @@ impl Registry {
                 }
                 Order::Regroup(slot, grouping) => {
                     self.tell_readers(|| Message::Regroup(slot, grouping));
+                }
+                Order::Sources(discovery, max_unpacked) => {
+                    self.setup.max_unpacked = max_unpacked;
+                    self.change_sources(*discovery);
                 }
                 Order::LookAtAll => self.heed_watcher(&[Event::Overflow]),
             }
