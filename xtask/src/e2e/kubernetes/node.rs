@@ -189,12 +189,16 @@ impl Drop for Node<'_> {
         {
             eprintln!("The node did not end: {error:#}.");
         }
-        let end = Instant::now() + Duration::from_secs(10);
-        while !self.processes().is_empty() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let end = Instant::now() + Duration::from_secs(30);
         for group in &self.groups {
-            remove_group(group);
+            // Processes that were killed take a moment to leave.
+            while let Err(error) = remove_group(group) {
+                if Instant::now() > end {
+                    eprintln!("{} stays: {error}.", group.display());
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
         }
     }
 }
@@ -224,13 +228,11 @@ fn control_groups(name: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Removes a control group and those in it.
-fn remove_group(group: &Path) {
-    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+fn remove_group(group: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(group)?.flatten() {
         if entry.path().is_dir() {
-            remove_group(&entry.path());
+            remove_group(&entry.path())?;
         }
     }
-    if let Err(error) = fs::remove_dir(group) {
-        eprintln!("{} stays: {error}.", group.display());
-    }
+    fs::remove_dir(group)
 }
