@@ -14,6 +14,9 @@ use serde_json::Value;
 /// Preloaded, it makes the clock what a file says.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
+/// How long it may take to listen for signals.
+const LISTENS: Duration = Duration::from_secs(20);
+
 /// An installation of the agent, running or not.
 #[derive(Debug)]
 pub struct Agent {
@@ -85,6 +88,19 @@ impl Agent {
         kill_process(pid, signal).with_context(|| format!("Sending {signal:?} to the agent"))
     }
 
+    /// SIGHUP, once it listens for that: before, it would end a process that has hardly begun.
+    pub fn hang_up(&mut self) -> Result<()> {
+        let end = Instant::now() + LISTENS;
+        while let Some(pid) = self.running()? {
+            if catches(pid, Signal::HUP) {
+                return self.signal(Signal::HUP);
+            }
+            ensure!(Instant::now() < end, "The agent does not listen for signals.");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// SIGKILL, and gone.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
@@ -140,10 +156,38 @@ impl Agent {
     }
 }
 
+/// Whether a process has a handler of its own for a signal.
+fn catches(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         if let Err(error) = self.kill() {
             eprintln!("The agent could not be killed: {error:#}.");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_listens_for_a_signal_is_told_from_one_that_does_not() {
+        let mut script = Command::new("sh");
+        script.args(["-c", "trap : HUP; while :; do sleep 0.1; done"]);
+        let mut child = script.spawn().unwrap();
+        let end = Instant::now() + LISTENS;
+        while !catches(child.id(), Signal::HUP) {
+            assert!(Instant::now() < end, "the trap is not seen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!catches(child.id(), Signal::TERM));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

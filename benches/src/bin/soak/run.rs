@@ -217,7 +217,7 @@ impl Soak {
                 if change == Change::HttpSink {
                     self.excuse();
                 }
-                self.agent.signal(Signal::HUP)?;
+                self.agent.hang_up()?;
                 if change == Change::Wrong {
                     // Time to refuse it; with this one the agent could not be started either.
                     self.wait(Duration::from_millis(300))?;
@@ -285,7 +285,7 @@ impl Soak {
         self.server.calm();
         self.config.settle();
         self.config.write()?;
-        self.agent.signal(Signal::HUP)?;
+        self.agent.hang_up()?;
         Ok(written)
     }
 
