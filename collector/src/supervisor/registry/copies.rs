@@ -80,7 +80,7 @@ impl Registry {
                 return Packed::Read(entry, head);
             }
             let mut opened = opened.values_mut();
-            if let Some(original) = opened.find(|file| file.is_original_of(found, sum, &head)) {
+            if let Some(original) = opened.find(|file| file.is_original_of(sum, &head)) {
                 // Known at the next look.
                 original.take_place_of(found);
                 return Packed::Copy;
@@ -244,9 +244,8 @@ impl Registry {
 impl Recognised {
     /// Whether a compressed file is a copy of this one, which is not there any more. It may have been
     /// empty when it was opened, and written, rotated and compressed since.
-    fn is_original_of(&self, copy: &Found, sum: Checksum, head: &[u8]) -> bool {
-        let plain = !self.found.gzip && self.found.path != copy.path.with_extension("");
-        plain
+    fn is_original_of(&self, sum: Checksum, head: &[u8]) -> bool {
+        !self.found.gzip
             && begins_alike(&self.file, head)
             && sum.begins(&self.file).unwrap_or(false)
             && !identity::look_at(&self.found.path).is_ok_and(|look| look.key == self.look.key)
@@ -326,7 +325,7 @@ mod tests {
             fs::write(&gz, gzip_bytes(text.as_bytes())).unwrap();
             let file = File::open(&gz).unwrap();
             let sum = gzip::trailer(&file, file.metadata().unwrap().len()).unwrap();
-            opened.is_original_of(&copy, sum, &gzip::head(&file, FINGERPRINT_BYTES))
+            opened.is_original_of(sum, &gzip::head(&file, FINGERPRINT_BYTES))
         };
         // Alike for longer than the first bytes that are compared.
         let banner = "2026-11-22T01:02:03Z stdout F the same banner\n".repeat(20);
@@ -346,5 +345,7 @@ mod tests {
         assert!(opened.found.role == role && opened.found.role < Role::Live && !opened.found.gzip);
         assert_eq!(opened.found.path, dir.path().join("0.log.20261122-010203"));
         assert!(!is_original_of(&opened, &text), "it is there itself, beside its copy");
+        fs::remove_file(dir.path().join("0.log.20261122-010203")).unwrap();
+        assert!(is_original_of(&opened, &text), "it was opened under the name of its copy");
     }
 }
