@@ -173,7 +173,7 @@ fn refused_records_anywhere_in_many_logs_leave_what_is_before_them_and_all_other
         let its = records.iter().filter(|record| record["k8s.pod.name"] == pod.as_str());
         let first = [0, 1, 1_778, 4_001][n % 4];
         let expected: Vec<_> = (first..log.written).map(|n| format!("message {n}")).collect();
-        assert_eq!(its.map(|record| body(record)).collect::<Vec<_>>(), expected, "{pod}");
+        assert_eq!(its.map(body).collect::<Vec<_>>(), expected, "{pod}");
     }
     assert_eq!(agent.stop(), Some(0));
 }
