@@ -218,7 +218,8 @@ impl Decoder {
         self.joiner().pending_bytes()
     }
 
-    fn is_inside_line(&self) -> bool {
+    /// Whether a part of a line is used up.
+    pub fn is_inside_line(&self) -> bool {
         match &self.0 {
             Inner::Docker(docker) => docker.is_inside_line(),
             Inner::Cri(_) | Inner::Plain(_) => self.joiner().inside().is_some(),

@@ -137,6 +137,18 @@ impl Cursor {
         self.move_to(self.offset + consumed as u64, guard);
     }
 
+    /// Forgets what its decoder holds. It must be set back before it reads on.
+    pub fn let_alone(&mut self) {
+        self.decoder = self.decoder.anew();
+        self.entered = false;
+    }
+
+    /// Having entered a file, goes back to where the oldest unfinished message begins.
+    pub fn set_back(&mut self, offset: u64) {
+        self.replay_until = self.replay_until.max(self.covered);
+        self.move_to(offset, Guard::NONE);
+    }
+
     /// Moves on to an offset whose guard this is.
     pub fn move_to(&mut self, offset: u64, guard: Guard) {
         (self.offset, self.guard) = (offset, guard);

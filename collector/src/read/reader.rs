@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender};
 use self::{
     ahead::{Ahead, LookedThrough},
     parked::Parked,
+    set_back::Unfinished,
     unfinished::Waiting,
 };
 use super::{
@@ -25,7 +26,7 @@ use super::{
     cursor::Cursor,
     encodings::Encodings,
     guard::GUARD_BYTES,
-    identity::{self, FINGERPRINT_BYTES, FileId, Fingerprint},
+    identity::FileId,
     pump::{self, Pumped, Stop},
     sink_lanes::SinkLanes,
     tail::{AtEnd, LINGER, LogFile, Tail},
@@ -159,6 +160,8 @@ pub struct Setup {
     pub max_line_bytes: usize,
     /// How long a message is waited for whose end is not there.
     pub unfinished_after: Duration,
+    /// Bytes of unfinished messages that may be kept in memory.
+    pub unfinished_bytes: usize,
 }
 
 /// A reader thread's state.
@@ -180,6 +183,7 @@ pub struct Reader {
     looked_through: LookedThrough,
     waiting: Waiting,
     parked: Parked,
+    unfinished: Unfinished,
 }
 
 /// What one cursor's turn came to.
@@ -216,6 +220,7 @@ impl Reader {
             looked_through: HashMap::default(),
             waiting: HashMap::default(),
             parked: Parked::default(),
+            unfinished: Unfinished::default(),
         }
     }
 
@@ -350,9 +355,9 @@ impl Reader {
             if tail.cursors[sink].stalled {
                 continue;
             }
-            let turn = self.take_turn(id, &mut tail, sink);
-            tail.cursors[sink].decoder.give_back();
-            match turn {
+            let turn = self.whole_turn(id, &mut tail, sink);
+            let cutting = self.give_back(id, &mut tail, sink, &turn);
+            match if cutting { Turn::Cutting } else { turn } {
                 Turn::Idle => {}
                 Turn::More => again = true,
                 Turn::Stalled => {
@@ -373,6 +378,7 @@ impl Reader {
             self.forget_parked(&tail);
             self.looked_through.retain(|(tail, _), _| *tail != id);
             self.waiting.remove(&id);
+            self.forget_unfinished(id);
             self.tell(Feedback::Closed(id));
             return;
         }
@@ -404,11 +410,16 @@ impl Reader {
                 tail.cursors[sink].pass();
                 continue;
             }
+            if let Some(turn) = self.stays_set_back(id, tail, sink, &file) {
+                return turn;
+            }
             let entered = match tail.cursors[sink].entered {
                 true => Ok(true),
                 false => {
                     let content = (!truncated).then_some(&file.content);
-                    tail.cursors[sink].enter(&file.account, content)
+                    let entered = tail.cursors[sink].enter(&file.account, content);
+                    self.enter_set_back(id, tail, sink, &file);
+                    entered
                 }
             };
             let same = match entered {
@@ -525,20 +536,6 @@ impl Reader {
         file.content.read_at(&mut self.buffer, cursor.offset - cursor.guard_len() as u64)
     }
 
-    /// Whether the checkpoint knows the file; keeps the fingerprint growing with it.
-    fn is_known(&self, file: &LogFile, offset: u64) -> bool {
-        let known = file.account.fingerprint().len as usize;
-        if known < FINGERPRINT_BYTES
-            && offset <= FINGERPRINT_BYTES as u64
-            && let Some(plain) = file.content.plain()
-            && let Ok(head) = identity::head(plain)
-            && head.len() > known
-        {
-            file.account.set_fingerprint(Fingerprint::of(&head));
-        }
-        file.account.registered.load(Ordering::Acquire)
-    }
-
     fn pump(
         &mut self,
         id: TailId,
@@ -565,6 +562,7 @@ impl Reader {
             self.damaged(id, tail, sink, file, &why);
         }
         tail.cursors[sink].leave(&file.account);
+        self.leave_set_back(id, tail.cursors[sink].sink(), file.account.id);
         self.look_again(id, tail, Instant::now() + LINGER + Duration::from_millis(50));
     }
 
@@ -694,7 +692,9 @@ fn heard(file: &LogFile, size: u64) -> Heard {
 mod ahead;
 mod ends;
 mod exclude;
+mod known;
 mod parked;
+mod set_back;
 mod sinks;
 #[cfg(test)]
 mod tests;

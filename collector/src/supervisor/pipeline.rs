@@ -265,6 +265,7 @@ fn start_readers(
             quantum: config.read.quantum.0 as usize,
             max_line_bytes: config.read.max_line_bytes.0 as usize,
             unfinished_after: config.read.unfinished_after.0,
+            unfinished_bytes: config.memory_budget.0 as usize / UNFINISHED_SHARE / addresses.len(),
         };
         let reader = Reader::new(setup);
         threads.push(spawn(&format!("everyline-read-{number}"), move || reader.run())?);
@@ -285,6 +286,9 @@ fn cursors(config: &Config) -> MakeCursor {
 fn interval(config: &Config) -> Duration {
     config.checkpoint_interval.0.max(Duration::from_millis(10))
 }
+
+/// Of `memory_budget`, so much may be texts of unfinished messages: one in so many bytes.
+const UNFINISHED_SHARE: usize = 8;
 
 /// Reader threads: as configured, else one a core, at most 4.
 fn threads(config: &Config) -> usize {

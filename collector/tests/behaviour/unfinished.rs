@@ -232,3 +232,58 @@ fn every_sink_makes_the_same_records_of_a_cut_file(mut world: World) {
     assert_eq!(essence(&texts[0]).len(), 19);
     assert_eq!(world.audit().0, 0);
 }
+
+fn peak_memory_mib(agent: &crate::harness::Agent) -> u64 {
+    let path = format!("/proc/{}/status", agent.pid().as_raw_nonzero());
+    let status = fs::read_to_string(path).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
+
+#[test]
+fn what_is_unfinished_takes_no_memory_and_arrives_whole() {
+    let mut world = World::new("auto");
+    world.extra = NEVER.into();
+    let mut pods: Vec<Container> = (0..40).map(|n| world.container(&format!("p{n}"))).collect();
+    let text = "#".repeat(16_384);
+    let streams = ["stdout", "stderr"];
+    for pod in &mut pods {
+        for _ in 0..60 {
+            for stream in streams {
+                pod.raw(format!("2026-11-22T01:02:03Z {stream} P {text}\n").as_bytes());
+            }
+        }
+    }
+    let agent = world.start();
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(bodies(&world).len(), 0);
+    // Each goes on a little, and other lines come between.
+    for pod in &mut pods {
+        pod.raw(b"2026-11-22T01:02:03Z stdout P more\n");
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let small = pods.len() - 1;
+    pods[small].raw(b"2026-11-22T01:02:04Z stderr F end\n2026-11-22T01:02:05Z stderr F small\n");
+    world.wait_for(2);
+    agent.kill();
+    let agent = world.start();
+    for pod in &mut pods[..small] {
+        pod.raw(b"2026-11-22T01:02:04Z stderr F end\n2026-11-22T01:02:05Z stderr F small\n");
+    }
+    for pod in &mut pods {
+        pod.raw(b"2026-11-22T01:02:06Z stdout F end\n");
+    }
+    world.wait_for(3 * pods.len());
+    std::thread::sleep(Duration::from_millis(500));
+    let peak = peak_memory_mib(&agent);
+    assert_eq!(agent.stop(), Some(0));
+    assert!(peak < 100, "peak memory was {peak} MiB");
+    let mut all = bodies(&world);
+    all.sort_unstable();
+    all.dedup();
+    let long = text.repeat(60);
+    assert_eq!(all, [format!("{long}end"), format!("{long}moreend"), "small".to_owned()]);
+    assert_eq!(bodies(&world).len(), 3 * pods.len());
+    assert!(world.records().iter().all(|record| record.get("everyline.partial").is_none()));
+    assert_eq!(world.audit().0, 0);
+}

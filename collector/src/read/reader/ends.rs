@@ -22,6 +22,8 @@ impl Reader {
             AtEnd::Later(at) => Some(Turn::Later(at)),
             AtEnd::Pass(at) => {
                 tail.cursors[sink].leave(&file.account);
+                let slot = tail.cursors[sink].sink();
+                self.leave_set_back(id, slot, file.account.id);
                 self.look_again(id, tail, at);
                 None
             }

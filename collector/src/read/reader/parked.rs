@@ -33,6 +33,7 @@ impl Reader {
         let Some(id) = self.tail_of(source) else { return };
         let Some(mut tail) = self.tails.remove(&id) else { return };
         tail.rewind(at, slot);
+        self.forget_unfinished_for(id, slot);
         self.parked.insert((slot, Arc::clone(source)), State::Waiting(until, skip));
         self.look_again(id, &mut tail, until);
         self.tails.insert(id, tail);

@@ -54,6 +54,7 @@ impl Reader {
             self.awaited.retain(|other| *other != slot);
         }
         self.parked.retain(|(of, _), _| *of != slot);
+        self.forget_unfinished_of(slot);
         if let Some(at) = self.place_of(slot) {
             self.parked.retain(|(parked, _), _| *parked != slot);
             let mut lanes = self.sinks.remove(at);

@@ -10,7 +10,7 @@ use crate::{
     decode::{Decoder, Limits},
     deliver::{Alive, Encoding},
     discover::{Format, Source},
-    read::content::Content,
+    read::{content::Content, identity},
 };
 
 /// A reader with one sink of `budget`, and one tail with a file of some lines.
@@ -56,6 +56,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         quantum: 1 << 20,
         max_line_bytes: 1 << 20,
         unfinished_after: Duration::from_secs(5),
+        unfinished_bytes: 1 << 20,
     });
     assert!(reader.handle(Message::AddSink { outlet: Box::new(outlet), new: true }));
     let path = dir.join("0.log");

@@ -147,15 +147,19 @@ impl Reader {
     }
 
     /// Has a cut made durable; until then the tail is not read. False: it cannot be cut there.
-    fn request_cut(
+    pub(super) fn request_cut(
         &mut self,
         id: TailId,
         tail: &Tail,
         (index, file): (u64, &LogFile),
         at: u64,
     ) -> bool {
+        // Of a cursor that was set back, only its account tells how far it was.
+        let read = |sink| file.account.sink(sink).read.load(Ordering::Acquire);
         let beyond = |cursor: &Cursor| {
-            cursor.index > index || cursor.index == index && cursor.entered && cursor.offset > at
+            let here = cursor.index == index;
+            let offset = if cursor.entered { cursor.offset } else { 0 };
+            cursor.index > index || here && offset.max(read(cursor.sink())) > at
         };
         let sinks = tail.cursors.iter().map(Cursor::sink).chain(self.awaited.iter().copied());
         let resumes = sinks.map(|sink| file.account.sink(sink).resume.load(Ordering::Acquire));
@@ -179,6 +183,11 @@ impl Reader {
         };
         let _going_down = self.setup.registrations.send(registration);
         true
+    }
+
+    /// Where a file ended when something unfinished was seen to wait there.
+    pub(super) fn waits_at(&self, id: TailId, file: FileId) -> Option<u64> {
+        self.waiting.get(&id).filter(|wait| wait.file == file).map(|wait| wait.end.0)
     }
 
     /// Whether a tail waits for a cut.

@@ -1,0 +1,177 @@
+//! What a reader keeps of unfinished messages between its visits: as much as it may, and of the rest only
+//! where they began.
+//!
+//! The bytes of an unfinished message stand in its file. A cursor whose decoder holds more text than
+//! there is room for is set back to where its oldest unfinished message begins, with a decoder that
+//! knows nothing; when the file has grown, or the message has waited long enough, it reads again from
+//! there. What a message costs is bounded: one that is read again too often, from too far back, or from an
+//! earlier file, is cut.
+
+use std::{collections::HashMap, time::Instant};
+
+use super::{LogFile, Reader, Tail, TailId, Turn};
+use crate::read::identity::{self, FileId};
+
+/// So often a message is read again before it is cut.
+const TIMES: u32 = 16;
+/// From no farther back is it read again, bytes.
+const FAR: u64 = 16 << 20;
+
+/// A source, and the slot of the sink that it is read for.
+type Reading = (TailId, u16);
+
+/// Text held by decoders, and cursors that were set back.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
+    held: HashMap<Reading, usize, foldhash::fast::RandomState>,
+    total: usize,
+    set_back: HashMap<Reading, SetBack, foldhash::fast::RandomState>,
+}
+
+/// A cursor that was set back.
+#[derive(Debug, Clone, Copy)]
+struct SetBack {
+    file: FileId,
+    /// Where its oldest unfinished message begins.
+    from: u64,
+    /// How large the file was.
+    size: u64,
+    /// When it is to be read again if it stays so. None: not.
+    due: Option<Instant>,
+    times: u32,
+}
+
+impl Reader {
+    /// One cursor's turn. It does not end before the end of the file with more in its decoder than there
+    /// is room for: it would be set back, and never come further.
+    pub(super) fn whole_turn(&mut self, id: TailId, tail: &mut Tail, sink: usize) -> Turn {
+        let mut turn = self.take_turn(id, tail, sink);
+        for _ in 0..FAR >> 20 {
+            let bytes = tail.cursors[sink].decoder.pending_bytes();
+            let reading = (id, tail.cursors[sink].sink());
+            if !matches!(turn, Turn::More) || self.has_room(reading, bytes) {
+                break;
+            }
+            turn = self.take_turn(id, tail, sink);
+        }
+        turn
+    }
+
+    fn has_room(&self, reading: Reading, bytes: usize) -> bool {
+        let held = self.unfinished.held.get(&reading).copied().unwrap_or(0);
+        self.unfinished.total - held + bytes <= self.setup.unfinished_bytes
+    }
+
+    /// The cursor's turn is over: gives back what can be had again. True: the source must wait for a cut.
+    pub(super) fn give_back(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        turn: &Turn,
+    ) -> bool {
+        let cursor = &mut tail.cursors[sink];
+        cursor.decoder.give_back();
+        let (at, bytes) = ((id, cursor.sink()), cursor.decoder.pending_bytes());
+        let has_room = self.has_room(at, bytes);
+        self.unfinished.total -= self.unfinished.held.remove(&at).unwrap_or(0);
+        let before = self.unfinished.set_back.remove(&at);
+        if bytes == 0 {
+            // It was let alone, or is in a file that comes before.
+            let still = before.filter(|_| !cursor.entered);
+            self.unfinished.set_back.extend(still.map(|it| (at, it)));
+            return false;
+        }
+        if has_room {
+            self.unfinished.held.insert(at, bytes);
+            self.unfinished.total += bytes;
+            return false;
+        }
+        let Some(origin) = cursor.decoder.resume() else { return false };
+        let (index, offset) = (cursor.index, cursor.offset);
+        let Some(file) = tail.slot(index).map(|slot| slot.file.clone()) else { return false };
+        let cursor = &mut tail.cursors[sink];
+        // Unless it waits at the end, it is not to be let alone.
+        let (due, size) = match turn {
+            Turn::Later(at) => (Some(*at), self.waits_at(id, file.account.id).unwrap_or(0)),
+            _ => (None, 0),
+        };
+        let again = before.filter(|it| (it.file, it.from) == (file.account.id, origin.offset));
+        let times = again.map_or(0, |it| it.times) + u32::from(due.is_some());
+        let near = origin.file == file.account.id && offset - origin.offset.min(offset) <= FAR;
+        if !near || times > TIMES {
+            let between = cursor.entered && !cursor.decoder.is_inside_line();
+            return between && self.request_cut(id, tail, (index, &file), offset);
+        }
+        cursor.let_alone();
+        let from = origin.offset;
+        let set_back = SetBack { file: file.account.id, from, size, due, times };
+        self.unfinished.set_back.insert(at, set_back);
+        false
+    }
+
+    /// A cursor that was set back and has nothing new to read: what its turn comes to.
+    pub(super) fn stays_set_back(
+        &self,
+        id: TailId,
+        tail: &Tail,
+        sink: usize,
+        file: &LogFile,
+    ) -> Option<Turn> {
+        let cursor = &tail.cursors[sink];
+        let set_back = self.unfinished.set_back.get(&(id, cursor.sink()))?;
+        let last = !cursor.entered && !tail.has_successor(cursor.index) && !tail.closed;
+        let same = set_back.file == file.account.id
+            && file.content.plain().is_some_and(|plain| {
+                identity::look(plain).is_ok_and(|look| look.links > 0 && look.size == set_back.size)
+            });
+        let cut = self.setup.accounts.cuts.next(file.account.id, set_back.from + 1).is_some();
+        if !last || !same || cut {
+            return None;
+        }
+        match set_back.due {
+            None => Some(Turn::Idle),
+            Some(due) if due > Instant::now() => Some(Turn::Later(due)),
+            Some(_) => None,
+        }
+    }
+
+    /// A file is entered: by a cursor that was set back in it, where that was.
+    pub(super) fn enter_set_back(&self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile) {
+        if let Some(set_back) = self.unfinished.set_back.get(&(id, tail.cursors[sink].sink()))
+            && set_back.file == file.account.id
+        {
+            tail.cursors[sink].set_back(set_back.from);
+        }
+    }
+
+    /// A file is left for good.
+    pub(super) fn leave_set_back(&mut self, id: TailId, sink: u16, file: FileId) {
+        if self.unfinished.set_back.get(&(id, sink)).is_some_and(|it| it.file == file) {
+            self.unfinished.set_back.remove(&(id, sink));
+        }
+    }
+
+    /// The source is finished.
+    pub(super) fn forget_unfinished(&mut self, id: TailId) {
+        self.unfinished.forget(|(tail, _)| tail == id);
+    }
+
+    /// The source goes back to what is settled, for one sink.
+    pub(super) fn forget_unfinished_for(&mut self, id: TailId, sink: u16) {
+        self.unfinished.forget(|reading| reading == (id, sink));
+    }
+
+    /// The sink is gone, or begins anew where its accounts say.
+    pub(super) fn forget_unfinished_of(&mut self, sink: u16) {
+        self.unfinished.forget(|(_, slot)| slot == sink);
+    }
+}
+
+impl Unfinished {
+    fn forget(&mut self, over: impl Fn(Reading) -> bool) {
+        self.set_back.retain(|reading, _| !over(*reading));
+        self.held.retain(|reading, _| !over(*reading));
+        self.total = self.held.values().sum();
+    }
+}
