@@ -23,7 +23,10 @@ use crate::{
         gzip,
         identity::{self, FINGERPRINT_BYTES, FileId, Identity, InodeKey, Look},
     },
-    supervisor::{evidence, recovery::Seen},
+    supervisor::{
+        evidence,
+        recovery::{self, Seen},
+    },
 };
 
 /// A compressed file that is not whole is read as far as it goes after this long without a change.
@@ -70,21 +73,10 @@ impl Registry {
             return Packed::Read(Some(Box::new(entry)), head);
         }
         let trailer = gzip::trailer(file, look.size);
-        if let Some(sum) = trailer {
-            if let Some(id) = self.original(sum, found, &head) {
-                self.is_copy(id, found, look);
-                return Packed::Copy;
-            }
-            if let Some(id) = self.entry_with(sum, found, &head) {
-                let entry = self.unclaimed.take(id).map(Box::new);
-                return Packed::Read(entry, head);
-            }
-            let mut opened = opened.values_mut();
-            if let Some(original) = opened.find(|file| file.is_original_of(sum, &head)) {
-                // Known at the next look.
-                original.take_place_of(found);
-                return Packed::Copy;
-            }
+        if let Some(packed) =
+            trailer.and_then(|sum| self.known_by(sum, (found, look), &head, opened))
+        {
+            return packed;
         }
         let beside = identity::open(&found.path.with_extension("")).ok().map(|(file, _)| file);
         let is_copy = |file: &File| trailer.is_some_and(|sum| sum.begins(file).unwrap_or(false));
@@ -112,16 +104,55 @@ impl Registry {
             return Packed::Later;
         }
         self.unfinished.remove(&look.key);
+        // It may have been finished since its trailer was read, and its original taken away.
+        let head = gzip::head(file, FINGERPRINT_BYTES);
+        let sum = Checksum { crc: survey.crc, length: survey.length as u32 };
+        if survey.whole
+            && let Some(packed) = self.known_by(sum, (found, look), &head, opened)
+        {
+            return packed;
+        }
         let stem = stem(&found.path);
         let continued = candidates
             .into_iter()
             .filter_map(|entry| Some((evidence::is_held_by(&entry, &survey)?, entry)))
             .max_by_key(|(read, entry)| (*read, *entry.name == *stem));
+        if let Some((_, entry)) = &continued
+            && self.setup.accounts.get(entry.id).is_some()
+            && recovery::is_settled(entry, &self.setup.sinks)
+            && entry.size == survey.length
+        {
+            // Done with, and its checksum is not taken yet.
+            self.is_copy(entry.id, found, look);
+            return Packed::Copy;
+        }
         let entry = continued.map(|(_, entry)| {
             let _the_same = self.unclaimed.take(entry.id);
             Box::new(entry)
         });
         Packed::Read(entry, head)
+    }
+
+    /// What a compressed file is, if the checksum of its content says so.
+    fn known_by(
+        &mut self,
+        sum: Checksum,
+        (found, look): (&Found, &Look),
+        head: &[u8],
+        opened: &mut HashMap<InodeKey, Recognised>,
+    ) -> Option<Packed> {
+        if let Some(id) = self.original(sum, found, head) {
+            self.is_copy(id, found, look);
+            return Some(Packed::Copy);
+        }
+        if let Some(id) = self.entry_with(sum, found, head) {
+            let entry = self.unclaimed.take(id).map(Box::new);
+            return Some(Packed::Read(entry, head.to_vec()));
+        }
+        let original = opened.values_mut().find(|file| file.is_original_of(sum, head))?;
+        // Known at the next look.
+        original.take_place_of(found);
+        Some(Packed::Copy)
     }
 
     /// The file, held or done with, that has this checksum and is not there itself.
@@ -175,7 +206,8 @@ impl Registry {
         let held = |id: &FileId| {
             state.is_some_and(|state| {
                 let mut held = state.held.iter().filter_map(|token| self.held.get(*token));
-                held.any(|held| held.account.id == *id)
+                // One that a reader let go a moment ago is held no more.
+                held.any(|held| held.account.id == *id && held.account.held().is_some())
             })
         };
         let known = state.into_iter().flat_map(|state| state.accounts.iter().map(|(id, _)| id));
