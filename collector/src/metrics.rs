@@ -107,6 +107,10 @@ pub struct Metrics {
     pub checkpoint_fsync_seconds: Histogram,
     /// Log files held open.
     pub open_files: Gauge,
+    /// Descriptors that log files may have.
+    pub file_descriptors: Gauge,
+    /// Log files that found no descriptor and are opened in turn.
+    pub closed_files: Gauge,
     /// Sources (live logs) known.
     pub sources: Gauge,
     /// The agent's own pods and containers, whose logs are left out.
@@ -329,6 +333,16 @@ impl Metrics {
                 fsync
             ),
             open_files: metric!("open_files", "Log files held open", Gauge::default()),
+            file_descriptors: metric!(
+                "file_descriptors",
+                "Descriptors that log files may have",
+                Gauge::default()
+            ),
+            closed_files: metric!(
+                "closed_files",
+                "Log files that found no descriptor and are opened in turn",
+                Gauge::default()
+            ),
             sources: metric!("sources", "Live logs known", Gauge::default()),
             own_logs: metric!(
                 "own_logs",
@@ -451,6 +465,7 @@ mod tests {
         # TYPE everyline_build info
         # TYPE everyline_checkpoint_age_seconds gauge
         # TYPE everyline_checkpoint_fsync_seconds histogram
+        # TYPE everyline_closed_files gauge
         # TYPE everyline_concurrency gauge
         # TYPE everyline_config_last_reload_success gauge
         # TYPE everyline_deliver_errors counter
@@ -459,6 +474,7 @@ mod tests {
         # TYPE everyline_dropped_bytes counter
         # TYPE everyline_dropped_lines counter
         # TYPE everyline_failing_seconds gauge
+        # TYPE everyline_file_descriptors gauge
         # TYPE everyline_files_lost counter
         # TYPE everyline_in_flight_bytes gauge
         # TYPE everyline_lines counter
@@ -503,6 +519,7 @@ mod tests {
         everyline_checkpoint_fsync_seconds_bucket{le="6.5536"} 1
         everyline_checkpoint_fsync_seconds_count 1
         everyline_checkpoint_fsync_seconds_sum 0.001
+        everyline_closed_files 0
         everyline_concurrency{sink="out"} 0
         everyline_config_last_reload_success 1
         everyline_deliver_errors_total{sink="out",code_class="4xx"} 0
@@ -528,6 +545,7 @@ mod tests {
         everyline_dropped_lines_total{reason="sink_removed"} 0
         everyline_dropped_lines_total{reason="too_large"} 0
         everyline_failing_seconds{sink="out"} 0.0
+        everyline_file_descriptors 0
         everyline_files_lost_total{reason="damaged_gzip"} 0
         everyline_files_lost_total{reason="deleted_unseen"} 0
         everyline_files_lost_total{reason="deleted_while_down"} 0

@@ -78,7 +78,7 @@ pub fn run(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
 fn examine(loaded: &Loaded) -> anyhow::Result<Report> {
     let config = &loaded.config;
     // As the agent does, before it opens a file.
-    supervisor::raise_file_limit();
+    supervisor::raise_file_limit(config);
     let discovery = Discovery::new(config, &OwnOutputs::detect(config))?;
     let mut trial = Trial::new(config).context("Trying the watcher failed")?;
     let survey = Survey::new(&discovery, &mut trial).context("Trying the watcher failed")?;

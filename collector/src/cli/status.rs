@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    ledger::report::{FileReport, Report, SinkReport},
+    ledger::report::{Descriptors, FileReport, Report, SinkReport},
 };
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -82,6 +82,13 @@ fn show(report: &Report) -> String {
         if report.own_logs > 0 {
             let own = report.own_logs;
             let _infallible = writeln!(text, "Not collected: {own} of the agent's own logs");
+        }
+        if let Some(short) = report.descriptors.filter(|it| it.waiting_files > 0) {
+            let Descriptors { limit, for_files, waiting_files } = short;
+            let _infallible = writeln!(
+                text,
+                "Descriptors: {limit}, of which log files may have {for_files}; {waiting_files} files found none and take turns"
+            );
         }
         text.push('\n');
         let rows: Vec<_> = report
@@ -170,6 +177,7 @@ mod tests {
             version: "0.1.0".into(),
             node: "node-1".into(),
             started: "2026-01-31T10:11:12Z".into(),
+            descriptors: Some(Descriptors { limit: 200, for_files: 120, waiting_files: 3 }),
             watched: [("inotify".into(), 0), ("kernel".into(), 2), ("poll".into(), 0)].into(),
             sinks: vec![SinkReport {
                 name: "out".into(),
@@ -187,6 +195,7 @@ mod tests {
         insta::assert_snapshot!(show(&report), @r"
         everyline 0.1.0 on node-1, since 2026-01-31T10:11:12Z
         Files watched: 0 by inotify, 2 by kernel, 0 by poll
+        Descriptors: 200, of which log files may have 120; 3 files found none and take turns
 
         SINK  TYPE  IN FLIGHT  OLDEST  ERROR
         out   http    4.0 KiB     12s  503 Service\u{1b} Unavailable (1 log waits, 3 times since 2026-01-31T10:12:00Z)

@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::config::Config;
+use crate::{config::Config, read::descriptors};
 
 mod attributes;
 mod docker;
@@ -175,6 +175,10 @@ impl Discovery {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 listing.directories = self.roots();
                 return listing;
+            }
+            Err(error) if descriptors::is_shortage(&error) => {
+                listing.shortage = Some(error);
+                Vec::new()
             }
             Err(error) => {
                 listing.problems.push(unlistable(&here, &error));
@@ -384,4 +388,6 @@ pub struct Listing {
     pub files: Vec<Found>,
     /// What could not be looked at, said in full (what, where, why, what to do).
     pub problems: Vec<String>,
+    /// Nothing was seen, for there was no descriptor to look with.
+    pub shortage: Option<io::Error>,
 }

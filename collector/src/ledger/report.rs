@@ -37,6 +37,9 @@ pub struct Report {
     /// How many of the agent's own logs are left out.
     #[serde(default)]
     pub own_logs: i64,
+    /// How descriptors are shared out. None: no agent runs, or nothing limits them.
+    #[serde(default)]
+    pub descriptors: Option<Descriptors>,
     /// Where records go.
     pub sinks: Vec<SinkReport>,
     /// The files known: those being read, and those let go of but not yet settled.
@@ -62,6 +65,17 @@ pub struct AgentIdentity {
     pub inode: u64,
     /// The agent's process, as it calls itself.
     pub pid: u32,
+}
+
+/// How an agent's descriptors are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Descriptors {
+    /// How many the process may have.
+    pub limit: u64,
+    /// How many of them log files may have; the rest is kept back for the agent itself.
+    pub for_files: u64,
+    /// Log files that found none and are opened in turn.
+    pub waiting_files: u64,
 }
 
 /// One sink.

@@ -9,11 +9,18 @@ use std::{
     io::{self, Read},
     os::unix::fs::FileExt,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
 };
 
 use flate2::read::MultiGzDecoder;
 use rustix::fs::OFlags;
+
+use super::{
+    descriptors::{self, Waiting},
+    identity::{self, Identity, InodeKey},
+    sys,
+};
 
 /// Unpacked at most per call beyond what was asked for, so that one archive cannot hold a reader.
 const STEP: usize = 1 << 20;
@@ -25,6 +32,18 @@ pub enum Content {
     Plain(Arc<File>),
     /// A compressed former file, unpacked as far as it was read.
     Gzip(Arc<Mutex<Unpacked>>),
+    /// Not open at the moment: there are more files than descriptors.
+    Closed(Arc<Closed>),
+}
+
+/// A file that is known and not held open.
+#[derive(Debug)]
+pub struct Closed {
+    key: InodeKey,
+    /// Where it is unpacked, and how far at most, if it is compressed.
+    unpack: Option<(Box<Path>, u64)>,
+    missing_since: OnceLock<Instant>,
+    _waiting: Waiting,
 }
 
 /// A gzip file and what has been unpacked of it.
@@ -77,14 +96,34 @@ impl Content {
             Self::Gzip(unpacked) => {
                 unpacked.lock().unwrap_or_else(PoisonError::into_inner).read_at(buffer, offset)
             }
+            Self::Closed(_) => Err(io::Error::other("it is not open")),
         }
     }
 
-    /// The plain file, if it is one.
+    /// A plain file that is not open, or no more.
+    pub fn closed(key: InodeKey) -> Self {
+        Self::Closed(Closed::new(key, None))
+    }
+
+    /// A compressed file that is not open yet; the rest as for [`Content::gzip`].
+    pub fn closed_gzip(key: InodeKey, state_dir: &Path, limit: u64) -> Self {
+        Self::Closed(Closed::new(key, Some((state_dir.into(), limit))))
+    }
+
+    /// Whether it is a compressed copy, which nobody writes to.
+    pub fn is_compressed(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Gzip(_) => true,
+            Self::Closed(closed) => closed.unpack.is_some(),
+        }
+    }
+
+    /// The plain file, if it is one that is open.
     pub fn plain(&self) -> Option<&Arc<File>> {
         match self {
             Self::Plain(file) => Some(file),
-            Self::Gzip(_) => None,
+            Self::Gzip(_) | Self::Closed(_) => None,
         }
     }
 
@@ -95,6 +134,48 @@ impl Content {
             Progress::Damaged(why) => Some(why.clone()),
             Progress::Unpacking | Progress::Complete => None,
         }
+    }
+}
+
+impl Closed {
+    fn new(key: InodeKey, unpack: Option<(Box<Path>, u64)>) -> Arc<Self> {
+        let (missing_since, _waiting) = (OnceLock::new(), Waiting::new());
+        Arc::new(Self { key, unpack, missing_since, _waiting })
+    }
+
+    /// Opens it where it lies now, or by its handle; what there is of it is its bytes again. A
+    /// compressed one only where that finds room: it stays open to its end.
+    ///
+    /// # Errors
+    /// As `open(2)`; `NotFound` where another file has its name; EMFILE where no room was found.
+    pub fn open(&self, path: &Path, identity: &Identity) -> io::Result<Content> {
+        let file = match identity::open(path) {
+            Ok((file, look)) if look.key == self.key => file,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(_) | Err(_) => self.open_by_handle(path, identity)?,
+        };
+        let Some((state_dir, limit)) = &self.unpack else {
+            return Ok(Content::Plain(Arc::new(file)));
+        };
+        if !descriptors::admits(&file) {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        Content::gzip(file, state_dir, *limit)
+    }
+
+    fn open_by_handle(&self, path: &Path, identity: &Identity) -> io::Result<File> {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let handle = identity.handle.as_ref().ok_or_else(gone)?;
+        let near = File::open(path.parent().unwrap_or(path))?;
+        let file = sys::open_by_handle(&near, handle)
+            .map_err(|error| if descriptors::is_shortage(&error) { error } else { gone() })?;
+        let look = identity::look(&file)?;
+        if look.key == self.key { Ok(file) } else { Err(gone()) }
+    }
+
+    /// It was not where it should be; since when.
+    pub fn missing_since(&self, now: Instant) -> Instant {
+        *self.missing_since.get_or_init(|| now)
     }
 }
 

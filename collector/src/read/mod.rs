@@ -8,6 +8,7 @@
 pub mod checksum;
 pub mod content;
 pub mod cursor;
+pub mod descriptors;
 mod encodings;
 pub mod guard;
 pub mod gzip;

@@ -85,6 +85,8 @@ pub enum Message {
     Unparked(u16, Arc<Path>),
     /// A sink's budget has room again, for one lane or for any.
     Freed(u16, Freed),
+    /// Descriptors are short: idle files are to give way.
+    GiveWay,
     /// A sink begins where the accounts say, in every file.
     AddSink {
         /// Where it gets its memory and sends its batches.
@@ -179,6 +181,10 @@ pub struct Reader {
     encodings: Encodings,
     buffer: Vec<u8>,
     unregistered: Vec<(TailId, Arc<FileAccount>)>,
+    /// Tails whose files may give way where descriptors are short; filled when that happens.
+    idle: Vec<TailId>,
+    /// When none of them was found idle.
+    none_idle: Option<Instant>,
     complained: HashMap<TailId, Instant, foldhash::fast::RandomState>,
     looked_through: LookedThrough,
     waiting: Waiting,
@@ -216,6 +222,8 @@ impl Reader {
             encodings: Encodings::default(),
             buffer: vec![0; CHUNK + GUARD_BYTES],
             unregistered: Vec::new(),
+            idle: Vec::new(),
+            none_idle: None,
             complained: HashMap::default(),
             looked_through: HashMap::default(),
             waiting: HashMap::default(),
@@ -315,6 +323,7 @@ impl Reader {
             Message::Parked(slot, source, skip, until) => self.park(slot, &source, skip, until),
             Message::Unparked(slot, source) => self.unpark(slot, &source),
             Message::Exclude(id, excluded) => self.exclude(id, excluded),
+            Message::GiveWay => self.give_way(),
             Message::Freed(slot, freed) => self.freed(slot, freed),
             Message::AddSink { outlet, new } => self.add_sink(*outlet, new),
             Message::RemoveSink { slot, awaited } => self.remove_sink(slot, awaited),
@@ -372,6 +381,7 @@ impl Reader {
                 Turn::Later(at) => self.look_again(id, &mut tail, at),
             }
         }
+        self.close_the_rest(&mut tail);
         self.let_go(id, &mut tail);
         if tail.closed && tail.is_empty() {
             self.complained.remove(&id);
@@ -403,6 +413,9 @@ impl Reader {
         let mut left = self.setup.quantum;
         loop {
             let index = tail.cursors[sink].index;
+            if let Err(turn) = self.reopen(id, tail, sink) {
+                return turn;
+            }
             let Some(slot) = tail.slot(index) else { return Turn::Idle };
             let (file, truncated) = (slot.file.clone(), slot.truncated);
             if truncated && tail.comes_again(index) {
@@ -699,4 +712,5 @@ mod sinks;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod turns;
 mod unfinished;

@@ -235,6 +235,19 @@ impl Tail {
         self.cursors[sink].rewind(index);
     }
 
+    /// The files, and what is known of their ends.
+    pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut()
+    }
+
+    /// The file at a cursor's index is open again, or was opened first.
+    pub fn set_content(&mut self, index: u64, content: &Content) {
+        let Some(token) = self.slot(index).map(|slot| slot.file.token) else { return };
+        for slot in self.slots.iter_mut().filter(|slot| slot.file.token == token) {
+            slot.file.content = content.clone();
+        }
+    }
+
     /// Whether another file follows.
     pub fn has_successor(&self, index: u64) -> bool {
         index + 1 < self.first + self.slots.len() as u64
@@ -322,7 +335,7 @@ impl Tail {
             && let Some(slot) = self.slots.first()
         {
             let since = slot.quiet.1.unwrap_or(now);
-            let compressed = slot.file.content.plain().is_none();
+            let compressed = slot.file.content.is_compressed();
             let quiet = compressed
                 || self.excluded
                 || slot.truncated

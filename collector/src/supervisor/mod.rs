@@ -40,6 +40,7 @@ use crate::{
     deliver,
     discover::OwnOutputs,
     metrics::Metrics,
+    read::descriptors,
 };
 
 use config_file::ConfigFile;
@@ -99,7 +100,7 @@ enum Request {
 pub fn run(config: Config, path: Option<PathBuf>) -> Result<ExitCode, RunError> {
     let _lock = StateLock::acquire(&config.state_dir)?;
     remember_self(&config);
-    raise_file_limit();
+    raise_file_limit(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One: it only moves compressed bytes and waits; a second one costs a wake-up more a batch.
         .worker_threads(1)
@@ -281,12 +282,14 @@ fn remember_self(config: &Config) {
     }
 }
 
-/// Every collected file is held open: as many as the system allows.
-pub(crate) fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+/// How many sinks there are by this configuration.
+pub(crate) fn sink_count(config: &Config) -> usize {
+    sinks::effective_sinks(config).len()
+}
+
+/// Log files are held open: as many as the system allows, but for what the agent needs itself.
+pub(crate) fn raise_file_limit(config: &Config) {
+    if let Err(error) = descriptors::share_out(sink_count(config)) {
         tracing::warn!(%error, "The limit on open files could not be raised.");
     }
 }

@@ -56,6 +56,13 @@ impl Unclaimed {
         (Self { by_inode }, former)
     }
 
+    /// Nobody claimed it after all.
+    pub fn extend(&mut self, entry: Option<FileEntry>) {
+        if let Some(entry) = entry {
+            self.put_back(entry);
+        }
+    }
+
     /// Nobody claimed it yet.
     pub fn put_back(&mut self, entry: FileEntry) {
         self.by_inode.entry(entry.inode).or_default().push(entry);

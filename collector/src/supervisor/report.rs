@@ -19,10 +19,10 @@ use crate::{
     config::Config,
     ledger::{
         self, Accounts, FileAccount, SinkSlot,
-        report::{AgentIdentity, FileReport, Report, SinkFileReport, SinkReport},
+        report::{AgentIdentity, Descriptors, FileReport, Report, SinkFileReport, SinkReport},
     },
     metrics::{Metrics, SinkLabel},
-    read::identity::FileId,
+    read::{descriptors, identity::FileId},
 };
 
 /// What the admin port serves for this pipeline.
@@ -114,6 +114,11 @@ impl Reporter {
             // Looked up each time: it may have been removed and made again.
             agent: AgentIdentity::of(&self.state_dir).ok(),
             started: self.started.clone(),
+            descriptors: descriptors::shares().map(|shares| Descriptors {
+                limit: shares.limit,
+                for_files: shares.files,
+                waiting_files: shares.waiting,
+            }),
             watched: self.metrics.watched().map(|(mode, files)| (mode.to_owned(), files)).into(),
             own_logs: self.metrics.own_logs.get(),
             sinks: self.sinks.running().iter().map(sink_report).collect(),

@@ -293,6 +293,11 @@ impl Watcher for Combined {
         self.count(mode, 1);
         self.schedule.admit(look, Instant::now(), self.interval(mode));
         self.queued.push(Event::Written(token));
+        if let Some(kernel) = &self.kernel
+            && kernel.waits_for_many()
+        {
+            self.enter_pending();
+        }
         bell
     }
 

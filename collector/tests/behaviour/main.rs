@@ -4,6 +4,7 @@
 
 mod copies;
 mod crash;
+mod descriptors;
 mod doctor;
 mod harness;
 mod holes;

@@ -11,10 +11,10 @@ use super::{Finding, Status, survey::Survey};
 use crate::{
     cli::table::bytes,
     config::{Config, WatchMode},
+    read::descriptors,
+    supervisor,
 };
 
-/// Descriptors that the agent needs besides one a file.
-const OTHER_DESCRIPTORS: u64 = 128;
 /// Memory that the agent needs besides its budget, at least.
 const OTHER_MEMORY: u64 = 32 << 20;
 
@@ -25,7 +25,7 @@ pub(super) fn findings(config: &Config, survey: &Survey) -> Vec<Finding> {
         watches(mode, sysctl("max_user_watches"), directories),
         instances(mode, sysctl("max_user_instances")),
         queue(mode, sysctl("max_queued_events"), files),
-        open_files(getrlimit(Resource::Nofile).maximum, files),
+        open_files(getrlimit(Resource::Nofile).maximum, supervisor::sink_count(config), files),
         memory(config.memory_budget.0, cgroup_limit()),
     ]
 }
@@ -79,16 +79,17 @@ fn unknown(name: &'static str, sysctl: &str) -> Finding {
 }
 
 /// `limit`: the hard one, to which the agent raises its own; None: there is none.
-fn open_files(limit: Option<u64>, files: u64) -> Finding {
+fn open_files(limit: Option<u64>, sinks: usize, files: u64) -> Finding {
     let name = "limits.open_files";
     let Some(limit) = limit else {
         return Finding::ok(name, format!("Nothing limits open files; {files} are to be held."));
     };
+    let kept_back = descriptors::kept_back(limit, sinks);
     let found = format!(
-        "{limit} files may be open at once; {files} are to be held, and {OTHER_DESCRIPTORS} \
-         descriptors more."
+        "{limit} files may be open at once; {files} log files are to be held, and {kept_back} \
+         descriptors are kept back for the agent itself."
     );
-    let needed = files + OTHER_DESCRIPTORS;
+    let needed = files + kept_back;
     let status = match () {
         () if needed > limit => Status::Problem,
         // A rotated file is held beside the new one until it is delivered.
@@ -97,8 +98,8 @@ fn open_files(limit: Option<u64>, files: u64) -> Finding {
     };
     Finding::ok(name, found).standing(
         status,
-        "Raise the hard limit on open files (LimitNOFILE= in the unit): a file that cannot be \
-         opened is not collected.",
+        "Raise the hard limit on open files (LimitNOFILE= in the unit): files beyond it take turns, \
+         and what is deleted before its turn is lost.",
     )
 }
 
@@ -185,10 +186,10 @@ mod tests {
 
     #[test]
     fn files_that_cannot_all_be_opened_are_a_problem() {
-        assert_eq!(open_files(Some(1024), 100).status, Status::Ok);
-        assert_eq!(open_files(Some(1024), 400).status, Status::Note);
-        assert_eq!(open_files(Some(1024), 1000).status, Status::Problem);
-        assert_eq!(open_files(None, 1_000_000).status, Status::Ok);
+        assert_eq!(open_files(Some(1024), 1, 100).status, Status::Ok);
+        assert_eq!(open_files(Some(1024), 1, 450).status, Status::Note);
+        assert_eq!(open_files(Some(1024), 1, 1000).status, Status::Problem);
+        assert_eq!(open_files(None, 1, 1_000_000).status, Status::Ok);
     }
 
     #[test]

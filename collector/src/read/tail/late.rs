@@ -13,8 +13,18 @@ use crate::{read::identity, watch::FileToken};
 impl Slot {
     /// The size of its file, if that can be written to.
     fn size(&self) -> Option<u64> {
-        let file = self.file.content.plain()?;
-        identity::look(file).ok().map(|look| look.size)
+        if self.file.content.is_compressed() {
+            return None;
+        }
+        let look = match self.file.content.plain() {
+            Some(file) => identity::look(file).ok(),
+            None => {
+                let account = &self.file.account;
+                let look = identity::look_at(&account.path()).ok();
+                look.filter(|look| look.key == account.identity.key)
+            }
+        };
+        look.map(|look| look.size)
     }
 
     /// Whether its file is longer than was seen.

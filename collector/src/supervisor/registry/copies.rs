@@ -278,8 +278,9 @@ impl Recognised {
     /// empty when it was opened, and written, rotated and compressed since.
     fn is_original_of(&self, sum: Checksum, head: &[u8]) -> bool {
         !self.found.gzip
-            && begins_alike(&self.file, head)
-            && sum.begins(&self.file).unwrap_or(false)
+            && self
+                .opened()
+                .is_some_and(|file| begins_alike(&file, head) && sum.begins(&file).unwrap_or(false))
             && !identity::look_at(&self.found.path).is_ok_and(|look| look.key == self.look.key)
     }
 
@@ -343,7 +344,7 @@ mod tests {
             found: Found { path: path.clone(), source, role, gzip, only_if_known },
             identity: identity::identify(&file, &look),
             head: identity::head(&file).unwrap(),
-            file,
+            file: Some(file),
             look,
             entry: None,
             is_twin: false,

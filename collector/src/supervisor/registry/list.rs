@@ -43,6 +43,9 @@ impl Registry {
         for problem in std::mem::take(&mut listing.problems) {
             self.complain(problem);
         }
+        if let Some(error) = &listing.shortage {
+            self.say_shortage(path, error);
+        }
         listing.files.sort_by(|a, b| (&a.source.path, &a.role).cmp(&(&b.source.path, &b.role)));
         listing
     }
@@ -79,6 +82,10 @@ impl Registry {
             return;
         }
         let listing = self.list(path);
+        if listing.shortage.is_some() {
+            // It shows nothing, which does not mean that nothing is there.
+            return;
+        }
         let shared = |child: &PathBuf| {
             let known = self.directories.find(child).and_then(|token| self.directories.get(token));
             known.map_or_else(|| Arc::from(child.as_path()), |known| Arc::clone(&known.path))

@@ -17,6 +17,7 @@ mod orders;
 mod paths;
 mod place;
 mod recognise;
+mod shortage;
 mod sources;
 mod twins;
 mod unasked;
@@ -40,6 +41,7 @@ use crate::{
     metrics::Metrics,
     read::{
         checksum::Finished,
+        descriptors,
         identity::{FileId, Identity, InodeKey, Look},
         reader::{Feedback, Message, TailId},
     },
@@ -120,6 +122,7 @@ pub struct Registry {
     /// Whatever the checkpoint knew has been found or given up.
     complete: bool,
     while_down: departed::WhileDown,
+    shortage: shortage::Shortage,
 }
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -187,7 +190,8 @@ impl Still {
 /// A found file that was opened and recognised.
 struct Recognised {
     found: Found,
-    file: File,
+    /// None: it found no room and is opened again when it is its turn.
+    file: Option<File>,
     look: Look,
     identity: Identity,
     entry: Option<FileEntry>,
@@ -222,6 +226,7 @@ impl Registry {
             give_up_at: None,
             complete: false,
             while_down,
+            shortage: shortage::Shortage::default(),
         };
         for entry in former {
             // The inode was truncated and lives on: what this life had is not to be read any more.
@@ -258,12 +263,14 @@ impl Registry {
                 housekeeping = Instant::now() + HOUSEKEEPING;
                 self.forget_vanished();
             }
+            self.share_descriptors();
             self.publish();
         }
     }
 
     /// The first look at everything.
     fn scan(&mut self) {
+        self.share_descriptors();
         self.learn_departed();
         let found =
             self.list_from(self.setup.discovery.roots().into_iter().map(Arc::from).collect());
@@ -346,7 +353,8 @@ impl Registry {
 
     fn publish(&self) {
         let metrics = &self.setup.metrics;
-        metrics.open_files.set(self.held.awake() as i64);
+        let closed = descriptors::shares().map_or(0, |shares| shares.waiting as i64);
+        metrics.open_files.set(self.held.awake() as i64 - closed);
         metrics.sources.set(self.sources.len() as i64);
         if let Some(own) = self.setup.discovery.left_out_anew() {
             metrics.own_logs.set(own.len() as i64);

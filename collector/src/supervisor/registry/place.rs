@@ -84,6 +84,10 @@ impl Registry {
             // Another name of the same file, found in the same look.
             return;
         }
+        let Some(file) = self.still_open(file, &found, &look) else {
+            self.unclaimed.extend(entry);
+            return;
+        };
         let source = &found.source;
         let was_final = entry.as_ref().is_some_and(|entry| entry.ended);
         let account = match entry {
@@ -122,7 +126,13 @@ impl Registry {
             }
             return;
         }
-        let content = if found.gzip {
+        let mut _until_it_is_entered = None;
+        let room = self.has_room(&found.source.path, &file);
+        let content = if found.gzip && !room {
+            account.ended.store(true, Ordering::Release);
+            let (state_dir, limit) = (&self.setup.state_dir, self.setup.max_unpacked);
+            Content::closed_gzip(look.key, state_dir, limit)
+        } else if found.gzip {
             account.ended.store(true, Ordering::Release);
             match Content::gzip(file, &self.setup.state_dir, self.setup.max_unpacked) {
                 Ok(content) => content,
@@ -138,7 +148,11 @@ impl Registry {
                 }
             }
         } else {
-            Content::Plain(Arc::new(file))
+            let file = Arc::new(file);
+            // The kernel watch needs it open until it is entered, and keeps it until then.
+            account.hold(&file);
+            _until_it_is_entered = Some(Arc::clone(&file));
+            if room { Content::Plain(file) } else { Content::closed(look.key) }
         };
         self.hold(look.key, content, account, (found.role == Role::Live, before));
     }
@@ -156,7 +170,7 @@ impl Registry {
             account.hold(file);
             account.refresh();
         }
-        let compressed = content.plain().is_none();
+        let compressed = content.is_compressed();
         let token = self.know(key, &account, Known { live, compressed, dormant: false })?;
         let bell = self.watch_held(token);
         let source = Arc::clone(&account.source.path);

@@ -14,6 +14,7 @@ use super::{Inode, RETRY, Recognised, Registry, Still, copies::Packed, twins::Tw
 use crate::{
     discover::{Found, Role},
     read::{
+        descriptors,
         identity::{self, Identity, InodeKey, Look},
         reader::Message,
     },
@@ -181,10 +182,13 @@ impl Registry {
                 tracing::debug!(path = %path.display(), "A file vanished before it was opened.");
                 return Some(role);
             }
+            Err((_, error)) if descriptors::is_shortage(&error) => {
+                self.say_shortage(directory, &error);
+            }
             Err((path, error)) => {
                 self.retries.insert(directory.to_owned(), Instant::now() + RETRY);
                 self.complain(format!(
-                    "The log file {} cannot be opened: {error}. It is tried again; check its permissions and the limit on open files.",
+                    "The log file {} cannot be opened: {error}. It is tried again; check its permissions.",
                     path.display()
                 ));
             }
@@ -239,6 +243,7 @@ impl Registry {
             (head, entry)
         };
         let before = None;
+        let file = descriptors::admits(&file).then_some(file);
         Ok(Some(Recognised { found, file, look, identity, entry, is_twin, head, before }))
     }
 

@@ -131,12 +131,13 @@ impl Recognised {
         if self.found.role != Role::Live || self.found.source.path != copy.source.path {
             return None;
         }
-        let same = entry.sinks.values().all(|offset| holds(&self.file, *offset));
+        let file = self.opened()?;
+        let same = entry.sinks.values().all(|offset| holds(&file, *offset));
         Some(Original {
             fingerprint: Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() },
             sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
             excluded: Vec::new(),
-            file: same.then(|| self.file.try_clone().ok()).flatten().map(Arc::new),
+            file: same.then(|| Arc::new(file)),
             in_flight: false,
         })
     }
@@ -144,8 +145,9 @@ impl Recognised {
     /// What was not read of it when it was truncated is read from its copy: nothing is lost.
     fn gave_its_end_to_a_copy(&mut self, copy: &Found) {
         let is_it = self.found.role == Role::Live && self.found.source.path == copy.source.path;
-        if let Some(entry) = self.entry.as_mut().filter(|_| is_it) {
-            let truncated = !entry.sinks.values().all(|offset| holds(&self.file, *offset));
+        let Some(file) = is_it.then(|| self.opened()).flatten() else { return };
+        if let Some(entry) = self.entry.as_mut() {
+            let truncated = !entry.sinks.values().all(|offset| holds(&file, *offset));
             let settled = entry.sinks.values().map(|offset| offset.settled).min();
             if truncated && let Some(settled) = settled {
                 entry.size = entry.size.min(settled);

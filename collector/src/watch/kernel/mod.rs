@@ -38,7 +38,14 @@ pub use pins::{Pinned, is_bpffs, pinned, unpin};
 pub use report::{HookReport, RefusedHook, Sees};
 
 use super::{DirToken, FileToken};
-use crate::{config::KernelWatch, read::identity::FileId};
+use crate::{
+    config::KernelWatch,
+    read::{descriptors, identity::FileId},
+};
+
+/// Files that are entered at once, at least, where descriptors are short.
+const AT_ONCE: usize = 16;
+
 use load::{Active, Loaded};
 use owners::{Owner, Owners};
 use pins::Pins;
@@ -219,6 +226,12 @@ impl Kernel {
         self.files.insert(token, Entered { id, bell: bell.clone(), place: None });
         self.pending.push((token, Arc::clone(file)));
         bell
+    }
+
+    /// Whether files that are to be entered keep descriptors from others: they are held until then.
+    pub(super) fn waits_for_many(&self) -> bool {
+        let short = self.pending.last().is_some_and(|(_, file)| !descriptors::admits(&**file));
+        short && self.pending.len() >= AT_ONCE
     }
 
     /// The file's life has another name now (it was truncated).

@@ -1,0 +1,256 @@
+//! More log files than descriptors: they take turns, and the agent itself is never without.
+
+use std::{
+    collections::HashSet,
+    fs::{self, OpenOptions},
+    io::Write,
+    net::TcpListener,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    harness::{Agent, World, body, in_every_mode, patience},
+    receiver::{Fault, Receiver},
+};
+
+in_every_mode!(
+    more_files_than_descriptors_take_turns,
+    files_are_followed_through_rotation_and_deletion_without_a_descriptor,
+);
+
+const FILES: usize = 260;
+
+/// Starts an agent that may have so many descriptors.
+fn start_with(world: &World, soft: usize, hard: usize) -> Agent {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nofile={soft}:{hard}")).arg(env!("CARGO_BIN_EXE_everyline"));
+    world.start_by(command)
+}
+
+fn write(world: &World, name: &str, text: &str) {
+    let path = world.path("plain").join(name);
+    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn write_all(world: &World, round: usize) {
+    for n in 0..FILES {
+        write(world, &format!("{n}.log"), &format!("{n} round {round}\n"));
+    }
+}
+
+fn assert_each_once(world: &World, count: usize) {
+    let records = world.wait_for(count);
+    let bodies: HashSet<&str> = records.iter().map(body).collect();
+    assert_eq!((records.len(), bodies.len()), (count, count));
+}
+
+/// A long text that does not become shorter by compression.
+fn noise(seed: usize) -> String {
+    let mut state = seed as u64;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + (state >> 33) as u8 % 75)
+    };
+    (0..40_000).map(|_| next()).filter(|c| *c != '\\').collect()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn status(world: &World) -> serde_json::Value {
+    let output = world.everyline(&["status", "-o", "json"]);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn more_files_than_descriptors_take_turns(mut world: World) {
+    world.admin = Some(free_port());
+    write_all(&world, 0);
+    let agent = start_with(&world, 160, 160);
+    for round in 1..4 {
+        assert_each_once(&world, FILES * round);
+        write_all(&world, round);
+    }
+    assert_each_once(&world, FILES * 4);
+    assert!(agent.open_files("plain/") <= 80, "{}", agent.open_files("plain/"));
+    world.wait_for_log("There are more log files than descriptors");
+    let descriptors = &status(&world)["descriptors"];
+    assert_eq!((&descriptors["limit"], &descriptors["for_files"]), (&160.into(), &80.into()));
+    assert!(descriptors["waiting_files"].as_u64().unwrap() >= 150, "{descriptors}");
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.log().matches("There are more log files").count(), 1, "it is said once");
+    let (code, audit) = world.audit();
+    assert_eq!(code, 0, "{audit}");
+}
+
+fn files_are_followed_through_rotation_and_deletion_without_a_descriptor(mut world: World) {
+    world.files = format!("    - paths: [\"{}/*.log*\"]\n", world.path("plain").display());
+    write_all(&world, 0);
+    let agent = start_with(&world, 160, 160);
+    world.wait_for(FILES);
+    let at = |name: String| world.path("plain").join(name);
+    for n in 0..FILES {
+        write(&world, &format!("{n}.log"), &format!("{n} before\n"));
+        fs::rename(at(format!("{n}.log")), at(format!("{n}.log.1"))).unwrap();
+        write(&world, &format!("{n}.log"), &format!("{n} after\n"));
+    }
+    assert_each_once(&world, FILES * 3);
+    // Late, to files that nobody holds.
+    for n in 0..FILES {
+        write(&world, &format!("{n}.log.1"), &format!("{n} late\n"));
+    }
+    assert_each_once(&world, FILES * 4);
+    for n in 0..FILES - 10 {
+        fs::remove_file(at(format!("{n}.log"))).unwrap();
+        fs::remove_file(at(format!("{n}.log.1"))).unwrap();
+    }
+    for n in FILES - 10..FILES {
+        write(&world, &format!("{n}.log"), &format!("{n} at last\n"));
+    }
+    assert_each_once(&world, FILES * 4 + 10);
+    assert_eq!(agent.stop(), Some(0));
+    let (code, audit) = world.audit();
+    assert_eq!(code, 0, "{audit}");
+}
+
+/// A lowered limit is noticed, and so is a raised one (where a test may raise it).
+#[test]
+fn a_limit_that_is_changed_while_the_agent_runs_is_heeded() {
+    let world = World::new("inotify");
+    write_all(&world, 0);
+    let agent = start_with(&world, 1024, 1024);
+    world.wait_for(FILES);
+    let set = |limit: usize| {
+        let pid = agent.pid().as_raw_nonzero().to_string();
+        let limit = format!("--nofile={limit}:{limit}");
+        Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success()
+    };
+    let wait = |round: usize, holds: &dyn Fn(usize) -> bool| {
+        std::thread::sleep(Duration::from_secs(3));
+        write_all(&world, round);
+        assert_each_once(&world, FILES * (round + 1));
+        let deadline = Instant::now() + patience();
+        while !holds(agent.open_files("plain/")) {
+            assert!(Instant::now() < deadline, "{}", agent.open_files("plain/"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    wait(1, &|open| open == FILES);
+    assert!(set(100));
+    wait(2, &|open| open <= 50);
+    if set(1024) {
+        wait(3, &|open| open == FILES);
+    } else {
+        println!("skipped: raising a limit again needs CAP_SYS_RESOURCE");
+    }
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0);
+}
+
+/// What waits for a dead sink does not keep another from reading, nor from reading what is new.
+#[test]
+fn a_dead_sink_behind_more_files_than_descriptors_holds_up_nobody() {
+    let mut world = World::new("inotify");
+    let receiver = Receiver::start(&[]);
+    receiver.always(Some(Fault::Unavailable));
+    world.sinks += &receiver.sink().replace("  out:", "  web:");
+    // The dead sink's memory is used up at once: the rest stays unread for it.
+    world.extra = "memory_budget: 4MiB\n".into();
+    for n in 0..FILES {
+        write(&world, &format!("{n}.log"), &format!("{n} {}\n", noise(n)));
+    }
+    let agent = start_with(&world, 160, 160);
+    world.wait_for(FILES);
+    write_all(&world, 1);
+    assert_each_once(&world, FILES * 2);
+    receiver.always(None);
+    let sent = receiver.wait_until("all", |records| records.len() >= FILES * 2);
+    assert_eq!(sent.iter().map(body).collect::<HashSet<_>>().len(), FILES * 2);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0);
+}
+
+/// What nobody could hold and nobody had read is a stated loss, once it is gone.
+#[test]
+fn what_is_deleted_before_its_turn_is_stated() {
+    let mut world = World::new("inotify");
+    let receiver = Receiver::start(&[]);
+    receiver.always(Some(Fault::Unavailable));
+    world.sinks += &receiver.sink().replace("  out:", "  web:");
+    world.extra = "memory_budget: 4MiB\n".into();
+    for n in 0..FILES {
+        write(&world, &format!("{n}.log"), &format!("{n} {}\n", noise(n)));
+    }
+    let agent = start_with(&world, 160, 160);
+    world.wait_for(FILES);
+    for n in 0..FILES {
+        fs::remove_file(world.path("plain").join(format!("{n}.log"))).unwrap();
+    }
+    write(&world, "new.log", "new\n");
+    world.wait_for(FILES + 1);
+    receiver.always(None);
+    let held = receiver.wait_until("what was held", |records| records.len() >= 60);
+    world.wait_for_log("deleted_unseen");
+    let deadline = Instant::now() + patience();
+    // The sum of both is what there was.
+    while receiver.count() + world.log().matches("deleted_unseen").count() < FILES + 1 {
+        assert!(Instant::now() < deadline, "{} arrived", held.len());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    agent.stop();
+    let (code, audit) = world.audit();
+    assert_eq!(code, 1, "{audit}");
+}
+
+/// One source's hundreds of files leave others their share.
+#[test]
+fn one_source_with_many_files_does_not_take_the_others_descriptors() {
+    let mut world = World::new("inotify");
+    world.files = format!("    - paths: [\"{}/*.log*\"]\n", world.path("plain").display());
+    for n in 1..=FILES {
+        write(&world, &format!("a.log.{n}"), &format!("{n} of many\n"));
+    }
+    for n in 0..20 {
+        write(&world, &format!("z{n}.log"), &format!("{n} of another\n"));
+    }
+    let agent = start_with(&world, 160, 160);
+    let records = world.wait_for(FILES + 20);
+    let many: Vec<String> = records
+        .iter()
+        .map(body)
+        .filter(|text| text.ends_with("of many"))
+        .map(str::to_owned)
+        .collect();
+    let wanted: Vec<String> = (1..=FILES).rev().map(|n| format!("{n} of many")).collect();
+    assert_eq!(many, wanted, "oldest first, as ever");
+    assert!(agent.open_files("plain/z") == 20, "{}", agent.open_files("plain/z"));
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0);
+}
+
+/// Compressed former files take two descriptors each while they are unpacked: one after the other.
+#[test]
+fn compressed_files_are_unpacked_within_the_descriptors() {
+    let world = World::new("inotify");
+    let mut containers = Vec::new();
+    for n in 0..60 {
+        let mut container = world.container(&format!("c{n}"));
+        for _ in 0..2 {
+            container.write(5);
+            let rotated = container.rotate();
+            container.compress(&rotated);
+        }
+        container.write(1);
+        containers.push(container);
+    }
+    let agent = start_with(&world, 100, 100);
+    let records = world.wait_for(60 * 11);
+    for container in &containers {
+        crate::harness::assert_exactly_once(&records, container);
+    }
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0);
+}
