@@ -162,7 +162,7 @@ impl Oracle {
     /// The numbers below `count` that were never received of one stream, as ranges.
     pub fn missing(&self, writer: Writer, stream: Stream, count: u64) -> Vec<Range<u64>> {
         let Some(account) = self.writers.get(&writer) else {
-            return if count > 0 { vec![0..count] } else { Vec::new() };
+            return (count > 0).then_some(0..count).into_iter().collect();
         };
         let seen = &account.streams[stream.index()];
         seen.ahead.gaps(seen.next..count)
