@@ -88,7 +88,7 @@ fn each_writer_has_its_own_account() {
     let each = oracle.each(&Manifest::of(Format::Cri, both));
     assert_eq!(each[0].missing, [vec![7..8, 20..22], Vec::new(), Vec::new()]);
     assert_eq!((each[0].doubled, each[0].doubled_same_uid), (2, 1));
-    assert_eq!(each[1].missing, [Vec::new(), Vec::from_iter([0..9]), Vec::new()]);
+    assert_eq!(each[1].missing, [Vec::new(), std::iter::once(0..9).collect(), Vec::new()]);
 }
 
 #[test]
