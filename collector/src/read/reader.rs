@@ -399,15 +399,6 @@ impl Reader {
         self.tails.insert(id, tail);
     }
 
-    /// Has the tail visited then. Every visit finds out anew what it has to wait for, so one timer a
-    /// tail, the earliest, is enough.
-    fn look_again(&mut self, id: TailId, tail: &mut Tail, at: Instant) {
-        if tail.timer.is_none_or(|timer| at < timer) {
-            tail.timer = Some(at);
-            self.timers.push(Reverse((at, id)));
-        }
-    }
-
     /// One cursor's turn.
     fn turn(&mut self, id: TailId, tail: &mut Tail, sink: usize) -> Turn {
         let mut left = self.setup.quantum;
@@ -664,21 +655,6 @@ impl Reader {
         let _going_down = self.setup.registrations.send(registration);
     }
 
-    fn expire_timers(&mut self) {
-        let now = Instant::now();
-        while let Some(Reverse((at, id))) = self.timers.peek().copied()
-            && at <= now
-        {
-            self.timers.pop();
-            self.with_tail(id, |tail| {
-                if tail.timer == Some(at) {
-                    tail.timer = None;
-                }
-            });
-            self.enqueue(id);
-        }
-    }
-
     fn next_deadline(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let lanes = self
@@ -711,6 +687,7 @@ mod set_back;
 mod sinks;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod trouble;
 mod turns;
 mod unfinished;
