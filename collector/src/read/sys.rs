@@ -16,7 +16,7 @@ const MAX_HANDLE: usize = 128;
 
 /// A file's handle: its type, which only the filesystem understands, and its bytes. As small as can
 /// be, for there is one for every file known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Handle(Box<[u8]>);
 
 impl Handle {
