@@ -19,7 +19,8 @@ pub(super) struct Line {
     pub(super) doubled: u64,
     /// Of these, the ones with the uid of the first time.
     pub(super) same_uid: u64,
-    /// Bytes that the agent's log states as lost of this pod.
+    /// Bytes that the agent's log states as lost of this pod: those of the sink that lost most. Only the
+    /// audit tells sinks apart, and it tells no pods apart after a restart.
     pub(super) stated: u64,
 }
 
@@ -60,14 +61,14 @@ impl Line {
         (least, most)
     }
 
-    /// Whether what is stated is what was lost, more, or less.
+    /// Whether what is stated is what was lost, more (the dead sink of a while lost more), or less.
     fn judged(&self) -> &'static str {
         let (least, most) = self.bytes();
         match self.stated {
             0 if self.lost == 0 => "",
             stated if stated < least => "NOT STATED",
             stated if stated <= most => "equal",
-            _ => "stated too much",
+            _ => "more of another sink",
         }
     }
 }
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(line(missing.clone(), most).judged(), "equal");
         assert_eq!(line(missing.clone(), most - 10).judged(), "equal");
         assert_eq!(line(missing.clone(), most - 100).judged(), "NOT STATED");
-        assert_eq!(line(missing, most + 1).judged(), "stated too much");
+        assert_eq!(line(missing, most + 1).judged(), "more of another sink");
         assert_eq!(line(json!([[], [], []]), 0).judged(), "");
     }
 
