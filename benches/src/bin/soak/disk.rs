@@ -63,16 +63,34 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if let Err(error) = run(Command::new("umount").arg(&self.path)) {
-            eprintln!("{} stays mounted until this process ends: {error:#}.", self.path.display());
-        }
+        unmount(&self.path);
     }
 }
 
-/// Mounts a bpffs of its own, so that what the agent pins is nobody else's and goes with it.
-pub fn mount_bpf(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir)?;
-    run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(dir))
+/// A bpffs of its own: what the agent pins there is nobody else's and goes with it.
+#[derive(Debug)]
+pub struct BpfFs(PathBuf);
+
+impl BpfFs {
+    /// Mounts one at `dir`.
+    pub fn mount(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(dir))?;
+        Ok(Self(dir.to_owned()))
+    }
+}
+
+impl Drop for BpfFs {
+    fn drop(&mut self) {
+        unmount(&self.0);
+    }
+}
+
+/// What is still mounted cannot be removed.
+fn unmount(path: &Path) {
+    if let Err(error) = run(Command::new("umount").arg(path)) {
+        eprintln!("{} stays mounted until this process ends: {error:#}.", path.display());
+    }
 }
 
 fn run(command: &mut Command) -> Result<()> {

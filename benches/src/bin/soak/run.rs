@@ -22,7 +22,7 @@ use super::{
     Args,
     agent::Agent,
     config::Config,
-    disk::{Disk, mount_bpf},
+    disk::{BpfFs, Disk},
     judge::Verdict,
     logs::{Logs, Written},
     memory::Memory,
@@ -94,13 +94,14 @@ struct Soak {
     full_since: Option<Instant>,
     clock_steps_skipped: u32,
     _silent: StalledSink,
+    _pins: BpfFs,
     _runtime: Runtime,
 }
 
 impl Soak {
     fn start(args: &Args, dir: &Path) -> Result<Self> {
         let disk = Disk::mount(dir, 8 << 30)?;
-        mount_bpf(&dir.join("bpf"))?;
+        let pins = BpfFs::mount(&dir.join("bpf"))?;
         for name in ["logs/pods", "logs/docker", "logs/plain"] {
             std::fs::create_dir_all(dir.join(name))?;
         }
@@ -149,6 +150,7 @@ impl Soak {
             full_since: None,
             clock_steps_skipped: 0,
             _silent: stalled,
+            _pins: pins,
             _runtime: runtime,
         })
     }
