@@ -45,6 +45,10 @@ const TURN: Duration = Duration::from_millis(2);
 /// a batch is given to fill anyway, at most this.
 const KERNEL_TURN: Duration = Duration::from_millis(500);
 
+/// Within that time it is heard so often what else was told: a log that is new may be gone before the
+/// turn is over, so directories wait no longer.
+const HEAR: Duration = Duration::from_millis(20);
+
 /// What the kernel watches is swept this many times more seldom than what inotify does: files for
 /// the sake of writers that pass by its hooks (mmap), directories, which nothing passes by, only in
 /// case.
@@ -352,21 +356,57 @@ impl Combined {
     /// Until an event, a due look, `end` or a wake; true if woken.
     fn sleep(&mut self, end: Option<Instant>) -> io::Result<bool> {
         let until = [self.schedule.next(), end].into_iter().flatten().min();
-        let inotify = self.inotify.as_ref().map(|inotify| (inotify.fd().as_fd(), TURN));
-        let kernel = self.kernel.as_ref().map(|kernel| (kernel.fd(), self.kernel_turn));
-        let told: Vec<_> = [inotify, kernel].into_iter().flatten().collect();
-        let mut fds = vec![PollFd::new(&self.waker.0, PollFlags::IN)];
-        fds.extend(told.iter().map(|(fd, _)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
-        poll(&mut fds, until)?;
-        let woken = !fds[0].revents().is_empty();
+        let [woken, inotify, kernel] = self.listen(until, true)?;
+        if woken {
+            return Ok(self.waker.drain());
+        }
         // Whoever told something is heard at the end of its turn, the shortest of them.
-        let turns = fds[1..].iter().zip(&told).filter(|(fd, _)| !fd.revents().is_empty());
-        let turn = turns.map(|(_, (_, turn))| *turn).min();
-        let rest = turn.map(|turn| self.turned + turn).filter(|rest| Instant::now() < *rest);
-        if let Some(rest) = rest.filter(|_| !woken) {
-            poll(&mut fds[..1], Some(rest))?;
+        if inotify {
+            let woken = self.listen_to_waker(self.turned + TURN)?;
+            return Ok(woken && self.waker.drain());
+        }
+        let rest = self.turned + self.kernel_turn;
+        while kernel && Instant::now() < rest {
+            self.take_told();
+            if !self.queued.iter().all(|event| matches!(event, Event::Written(_))) {
+                break;
+            }
+            // inotify tells of directories that the kernel does not watch.
+            let [woken, inotify, _] = self.listen(Some(rest.min(Instant::now() + HEAR)), false)?;
+            if woken {
+                return Ok(self.waker.drain());
+            }
+            if inotify {
+                break;
+            }
         }
         Ok(self.waker.drain())
+    }
+
+    /// Waits until then for the waker, inotify, and if asked the kernel's programs; which of them
+    /// it was.
+    fn listen(&self, until: Option<Instant>, kernel: bool) -> io::Result<[bool; 3]> {
+        let kernel = self.kernel.as_ref().filter(|_| kernel);
+        let mut fds = vec![PollFd::new(&self.waker.0, PollFlags::IN)];
+        let inotify = self.inotify.as_ref().map(|inotify| inotify.fd().as_fd());
+        let of_kernel = kernel.map(Kernel::fd);
+        fds.extend(
+            inotify.iter().chain(&of_kernel).map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
+        );
+        poll(&mut fds, until)?;
+        let mut told = fds.iter().map(|fd| !fd.revents().is_empty());
+        let woken = told.next().unwrap_or(false);
+        let by_inotify = inotify.is_some() && told.next().unwrap_or(false);
+        Ok([woken, by_inotify, told.next().unwrap_or(false)])
+    }
+
+    fn listen_to_waker(&self, until: Instant) -> io::Result<bool> {
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        let mut fds = [PollFd::new(&self.waker.0, PollFlags::IN)];
+        poll(&mut fds, Some(until))?;
+        Ok(!fds[0].revents().is_empty())
     }
 
     fn take_events(&mut self) -> io::Result<()> {
