@@ -14,7 +14,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -191,14 +192,40 @@ impl Discovery {
     /// What a file would be that was at `path` (its directory may be gone too); None: nothing that
     /// is collected.
     pub fn would_find(&self, path: &Path) -> Option<Found> {
-        let (directory, name) = (path.parent()?, path.file_name()?.to_owned());
-        let here = self.host.outside(directory)?;
-        let mut entries = entries::read(directory).unwrap_or_default();
-        entries.retain(|entry| entry.name != name);
-        entries.push(entries::Entry { name, kind: entries::Kind::File });
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let listing = self.list_entries(directory, &here, &entries, Listing::default());
+        let directory = path.parent()?;
+        let entries = entries::read(directory).unwrap_or_default();
+        let listing = self.list_with(directory, entries, &[path]);
         listing.files.into_iter().find(|found| found.path == path)
+    }
+
+    /// What files of these paths would be that were in a directory (which may be gone too); what is
+    /// not collected is left out.
+    ///
+    /// # Errors
+    /// There is no descriptor to look with.
+    pub fn would_find_all(&self, directory: &Path, paths: &[&Path]) -> io::Result<Vec<Found>> {
+        let entries = match entries::read(directory) {
+            Ok(entries) => entries,
+            Err(error) if descriptors::is_shortage(&error) => return Err(error),
+            Err(_gone_or_not_ours) => Vec::new(),
+        };
+        Ok(self.list_with(directory, entries, paths).files)
+    }
+
+    /// What a directory would hold if these files were in it.
+    fn list_with(
+        &self,
+        directory: &Path,
+        mut entries: Vec<entries::Entry>,
+        paths: &[&Path],
+    ) -> Listing {
+        let Some(here) = self.host.outside(directory) else { return Listing::default() };
+        let names: HashSet<&OsStr> = paths.iter().filter_map(|path| path.file_name()).collect();
+        entries.retain(|entry| !names.contains(&*entry.name));
+        let kind = entries::Kind::File;
+        entries.extend(names.iter().map(|name| entries::Entry { name: name.into(), kind }));
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        self.list_entries(directory, &here, &entries, Listing::default())
     }
 
     /// The agent's own pods and containers whose logs were found and left out, by name, if they are

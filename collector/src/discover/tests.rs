@@ -295,7 +295,7 @@ fn strange_names_are_a_problem_and_hold_up_nothing() {
         host.write(&format!("{PODS}/{name}/app/0.log"), "");
     }
     host.write(&format!("{PODS}/shop_cart_{UID}/bad name\n/0.log"), "");
-    fs::create_dir_all(host.path(PODS).join(std::ffi::OsStr::from_bytes(b"\xff_\xfe_x"))).unwrap();
+    fs::create_dir_all(host.path(PODS).join(OsStr::from_bytes(b"\xff_\xfe_x"))).unwrap();
     let all = host.discover();
     all.only(&[&log]);
     assert_eq!(all.problems.len(), 2, "one a directory: {:#?}", all.problems);
@@ -658,7 +658,7 @@ proptest! {
         for (at, name) in names.iter().enumerate() {
             let mut name = name.clone();
             name.iter_mut().filter(|byte| **byte == b'/').for_each(|byte| *byte = b'_');
-            let name = std::ffi::OsStr::from_bytes(&name);
+            let name = OsStr::from_bytes(&name);
             let place = places[at % places.len()].clone();
             if fs::create_dir_all(&place).is_err() {
                 continue;

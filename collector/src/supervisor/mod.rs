@@ -182,8 +182,9 @@ impl Agent {
             );
         }
         // Outputs are no logs: what a new sink writes is left out too.
-        let changed = (&self.config.sources, &self.config.sinks, &self.config.read)
-            != (&next.sources, &next.sinks, &next.read);
+        let changed = self.config.sources != next.sources
+            || self.config.read.max_unpacked_bytes != next.read.max_unpacked_bytes
+            || OwnOutputs::detect(&self.config) != OwnOutputs::detect(&next);
         self.pipeline.reload(&next, changed.then_some(discovery));
         let config = std::mem::replace(&mut self.config, next);
         if config.admin != self.config.admin {

@@ -2,8 +2,11 @@
 //! on without a pause.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::symlink,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -11,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    harness::{Agent, Container, World, assert_exactly_once, body, patience},
+    harness::{Agent, Container, World, assert_exactly_once, body, in_every_mode, patience},
     receiver::{Fault, Receiver},
 };
 
@@ -87,7 +90,7 @@ fn a_deleted_file_that_is_not_delivered_survives_a_reload() {
     container.write(1_000);
     world.wait_for_log("answered 503");
     fs::remove_file(container.live()).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(300));
     agent.signal(Signal::HUP);
     world.wait_for_log("configuration was reloaded");
     receiver.always(None);
@@ -114,9 +117,34 @@ fn web(receiver: &Receiver) -> String {
 fn short_lived(world: &World, name: &str) -> Container {
     let mut container = world.container(name);
     container.write(5);
-    std::thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(200));
     fs::remove_dir_all(container.dir.parent().unwrap()).unwrap();
     container
+}
+
+/// Waits until the file has every line of these containers; says which ones it has not.
+fn wait_for_all<'a>(world: &World, containers: impl Iterator<Item = &'a Container> + Clone) {
+    let deadline = Instant::now() + patience();
+    loop {
+        let records = world.records();
+        let missing: Vec<_> = containers
+            .clone()
+            .filter_map(|container| {
+                let pod = container.pod();
+                let ours = records.iter().filter(|record| record["k8s.pod.name"] == pod.as_str());
+                let there: BTreeSet<&str> = ours.map(body).collect();
+                let wanted = (0..container.written).map(|n| format!("message {n}"));
+                let missing: Vec<_> = wanted.filter(|line| !there.contains(&**line)).collect();
+                let (first, last) = (missing.first()?, missing.last()?);
+                Some(format!("{pod}: {} lines, {first} to {last}", missing.len()))
+            })
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "missing: {missing:#?}\n{}", world.log());
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Waits until one more reload is done.
@@ -127,7 +155,7 @@ fn reload(world: &World, agent: &Agent) {
     let deadline = Instant::now() + patience();
     while world.log().matches("configuration was reloaded").count() == before {
         assert!(Instant::now() < deadline, "{}", world.log());
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -194,7 +222,7 @@ fn a_sink_that_changes_under_load_writes_every_line_once() {
             stored().len(),
             world.log()
         );
-        std::thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(agent.stop(), Some(0));
     assert_exactly_once(&world.records(), &container);
@@ -242,7 +270,7 @@ fn a_sink_that_is_removed_is_given_what_it_was_sent_and_holds_nothing() {
     let deadline = Instant::now() + patience();
     while agent.open_files("shop_a") > 0 {
         assert!(Instant::now() < deadline, "{}", world.log());
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(agent.stop(), Some(0));
     assert_eq!((records.len(), receiver.count()), (50, 50), "it was sent more");
@@ -285,10 +313,10 @@ fn a_sink_that_a_reload_adds_begins_where_read_start_says() {
         reload(&world, &agent);
         world.wait_for_log("sink was started");
         // The sink's place is made durable before anything is sent to it.
-        std::thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
         container.write(10);
         let records = receiver.wait_until("all", |records| records.len() >= wanted);
-        std::thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_millis(300));
         assert_eq!(agent.stop(), Some(0));
         assert_eq!(receiver.count(), wanted, "{start}");
         let first = format!("message {}", 110 - wanted);
@@ -402,7 +430,7 @@ fn storm(reloads: u32) {
         gone.push(short_lived(&world, &format!("short-{round}")));
     }
     let lines = container.written as usize + 5 * gone.len();
-    world.wait_for(lines);
+    wait_for_all(&world, gone.iter().chain([&container]));
     receiver.always(None);
     receiver.wait_until("all", |records| records.len() >= lines);
     assert_eq!(agent.stop(), Some(0));
@@ -432,7 +460,7 @@ fn a_sink_that_a_reload_adds_gets_rotated_files_that_are_still_there() {
     for _ in 0..3 {
         container.write(50);
         container.rotate();
-        std::thread::sleep(Duration::from_millis(400));
+        thread::sleep(Duration::from_millis(400));
     }
     container.write(50);
     world.wait_for(200);
@@ -440,7 +468,7 @@ fn a_sink_that_a_reload_adds_gets_rotated_files_that_are_still_there() {
     let deadline = Instant::now() + patience();
     while agent.open_files("0.log.") > 0 {
         assert!(Instant::now() < deadline, "{}", world.log());
-        std::thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
     let receiver = Receiver::start(&[]);
     world.sinks += &web(&receiver);
@@ -454,6 +482,89 @@ fn a_sink_that_a_reload_adds_gets_rotated_files_that_are_still_there() {
     assert_exactly_once(&world.records(), &container);
     assert_eq!(world.audit().0, 0);
 }
+
+fn a_log_that_goes_away_while_sources_change_is_read_to_its_end(mut world: World) {
+    let receiver = Receiver::start(&[]);
+    receiver.always(Some(Fault::Unavailable));
+    world.sinks += &web(&receiver);
+    let agent = world.start();
+    world.wait_for_log("first look for logs is done");
+    // Enough for a look at all of them to take a while.
+    let mut pods: Vec<Container> =
+        (0..300).map(|number| world.container(&format!("pod-{number}"))).collect();
+    pods.iter_mut().for_each(|pod| pod.write(5));
+    let plain = world.path("plain/app.log");
+    fs::write(&plain, "").unwrap();
+    world.wait_for(5 * pods.len());
+    let mut lines = 0;
+    for (round, pods) in pods.chunks_mut(30).enumerate() {
+        // Other sources at each reload, none of which concerns these.
+        world.exclude = if round % 2 == 0 { "nobody" } else { "" };
+        world.write_config();
+        agent.signal(Signal::HUP);
+        for pod in pods {
+            pod.write(5);
+            fs::remove_dir_all(pod.dir.parent().unwrap()).unwrap();
+            // Moved out of sight, and a moment later there is another one.
+            fs::rename(&plain, world.path("former")).unwrap();
+            thread::sleep(Duration::from_millis(2));
+            fs::write(&plain, format!("line {lines}\n")).unwrap();
+            lines += 1;
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    fs::rename(&plain, world.path("former")).unwrap();
+    fs::write(&plain, "the last line\n").unwrap();
+    let deadline = Instant::now() + patience();
+    while !world.records().iter().any(|record| body(record) == "the last line") {
+        assert!(Instant::now() < deadline, "{}", world.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    wait_for_all(&world, pods.iter());
+    receiver.always(None);
+    receiver.wait_until("all", |records| records.len() >= 10 * pods.len());
+    assert!(!world.log().contains("no longer collected"), "{}", world.log());
+    assert_eq!(agent.stop(), Some(0));
+    for pod in &pods {
+        assert_exactly_once(&world.records(), pod);
+        assert_exactly_once(&receiver.records(), pod);
+    }
+}
+
+/// However long batches are given to fill, and however much others write.
+fn pods_that_live_200_ms_beside_a_busy_one_are_collected(mut world: World) {
+    world.max_age = "1s";
+    let agent = world.start();
+    world.wait_for_log("first look for logs is done");
+    let mut busy = world.container("busy");
+    let done = AtomicBool::new(false);
+    let mut gone = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                busy.write(1);
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        // The busy one is known by then.
+        thread::sleep(Duration::from_millis(1_500));
+        for number in 0..8 {
+            gone.push(short_lived(&world, &format!("short-{number}")));
+            thread::sleep(Duration::from_millis(37 * number));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    wait_for_all(&world, gone.iter().chain([&busy]));
+    assert_eq!(agent.stop(), Some(0));
+    for container in gone.iter().chain([&busy]) {
+        assert_exactly_once(&world.records(), container);
+    }
+}
+
+in_every_mode!(
+    a_log_that_goes_away_while_sources_change_is_read_to_its_end,
+    pods_that_live_200_ms_beside_a_busy_one_are_collected,
+);
 
 #[test]
 fn sources_change_while_the_others_go_on() {
@@ -477,7 +588,7 @@ fn sources_change_while_the_others_go_on() {
     let deadline = Instant::now() + patience();
     while agent.open_files("shop_left") > 0 {
         assert!(Instant::now() < deadline, "{}", world.log());
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
     world.exclude = "";
     reload(&world, &agent);

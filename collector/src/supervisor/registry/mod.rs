@@ -112,6 +112,8 @@ pub struct Registry {
     problems: HashSet<String>,
     /// Sources that were collected before a reload, and are no more.
     excluded: HashSet<Arc<Path>>,
+    /// How logs were looked for before a reload, if what that excludes could not be told yet.
+    former: Option<Box<Discovery>>,
     retries: BTreeMap<PathBuf, Instant>,
     /// By source.
     parked: HashMap<Arc<Path>, recognise::Parked>,
@@ -218,6 +220,7 @@ impl Registry {
             inodes: Map::default(),
             problems: HashSet::new(),
             excluded: HashSet::new(),
+            former: None,
             retries: BTreeMap::new(),
             parked: HashMap::new(),
             unfinished: HashMap::new(),
@@ -262,6 +265,7 @@ impl Registry {
             if Instant::now() >= housekeeping {
                 housekeeping = Instant::now() + HOUSEKEEPING;
                 self.forget_vanished();
+                self.exclude_later();
             }
             self.share_descriptors();
             self.publish();
