@@ -340,8 +340,8 @@ impl Watcher for Combined {
         self.kernel.as_mut().map(Kernel::departed).unwrap_or_default()
     }
 
-    fn tallied_while_down(&self) -> bool {
-        self.kernel.as_ref().is_some_and(Kernel::tallied_while_down)
+    fn tallied_while_down(&self, token: DirToken) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.tallied_while_down(token))
     }
 
     fn forget_strangers(&mut self) {

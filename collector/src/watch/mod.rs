@@ -125,8 +125,9 @@ pub trait Watcher: Send {
     /// Files whose end the mechanism itself has seen, each once; also of the time before this
     /// watcher was there, where it can know.
     fn departed(&mut self) -> Vec<Departed>;
-    /// Whether [`Watcher::departed`] knows of all files that went while no agent ran.
-    fn tallied_while_down(&self) -> bool;
+    /// Whether [`Watcher::departed`] knows of all files that went from this directory while no agent
+    /// ran.
+    fn tallied_while_down(&self, token: DirToken) -> bool;
     /// Everything that is to be watched by now is: what an earlier agent watched besides is let go.
     fn forget_strangers(&mut self);
 }

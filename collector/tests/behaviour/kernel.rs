@@ -104,6 +104,114 @@ fn pods_that_come_and_go_while_no_agent_runs_are_stated_to_the_byte() {
     assert_eq!(world.records().len(), 120);
 }
 
+/// logrotate's former files match no pattern. Where it renames, they were the live file before.
+#[test]
+fn logs_that_were_rotated_away_under_names_of_no_pattern_are_stated_to_the_byte() {
+    let Some(world) = world() else { return };
+    let Some(_pins) = BpfFs::mount(&world.path("bpf")) else { return };
+    let (live, former) = (world.path("plain/x.log"), world.path("plain/x.log.1"));
+    let agent = world.start();
+    fs::write(&live, "before\n").unwrap();
+    world.wait_for(1);
+    std::thread::sleep(Duration::from_secs(1));
+    agent.kill();
+    // The one that is known, with a line that was not read, then three that nobody ever saw.
+    let mut lost = 0;
+    for round in 0..4 {
+        let line = "x".repeat(100 + round) + "\n";
+        let mut file = fs::File::options().create(true).append(true).open(&live).unwrap();
+        std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
+        lost += line.len() as u64;
+        fs::rename(&live, &former).unwrap();
+        // Compressed, and the copy goes too.
+        let copy = world.path("plain/x.log.2.gz");
+        fs::write(&copy, [0x1f, 0x8b, 8, 0]).unwrap();
+        fs::remove_file(&former).unwrap();
+        fs::remove_file(&copy).unwrap();
+    }
+    fs::write(&live, "after\n").unwrap();
+    let agent = world.start();
+    world.wait_for(2);
+    world.wait_for_log("were lost before they could be read");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(agent.stop(), Some(0));
+    let (_, audit) = world.audit();
+    assert_eq!(audit["lost"]["deleted_while_down"], lost, "{audit}\n{}", world.log());
+    assert_eq!(audit["at_least"], false, "{audit}");
+}
+
+/// What the kernel does not tell is not passed over: a copy that `copytruncate` made, and a file that
+/// another took the name of.
+#[test]
+fn where_the_kernel_does_not_tell_what_went_the_loss_is_the_least() {
+    for replaced in [false, true] {
+        let Some(world) = world() else { return };
+        let Some(_pins) = BpfFs::mount(&world.path("bpf")) else { return };
+        let live = world.path("plain/x.log");
+        let agent = world.start();
+        fs::write(&live, "before\n").unwrap();
+        world.wait_for(1);
+        std::thread::sleep(Duration::from_secs(1));
+        agent.kill();
+        if replaced {
+            // No hook tells the name that it had.
+            for text in ["one\n", "two\n"] {
+                fs::write(world.path("plain/new"), text).unwrap();
+                fs::rename(world.path("plain/new"), world.path("plain/y.log")).unwrap();
+            }
+        } else {
+            fs::copy(&live, world.path("plain/x.log.1")).unwrap();
+            fs::remove_file(world.path("plain/x.log.1")).unwrap();
+        }
+        let agent = world.start();
+        world.wait_for_log("does not tell whether they were logs");
+        assert_eq!(agent.stop(), Some(0));
+        let (_, audit) = world.audit();
+        assert_eq!(audit["at_least"], true, "{audit}");
+        // It is said of that time, and not of every one that follows.
+        let agent = world.start();
+        world.wait_for_log("first look for logs is done");
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(agent.stop(), Some(0));
+        assert_eq!(world.log().matches("does not tell whether they were logs").count(), 1);
+    }
+}
+
+/// An agent that is killed before it has counted what went takes nothing with it.
+#[test]
+fn what_went_is_still_known_after_an_agent_that_did_not_live_to_count_it() {
+    let Some(world) = world() else { return };
+    let Some(_pins) = BpfFs::mount(&world.path("bpf")) else { return };
+    let mut container = world.container("a");
+    let agent = world.start();
+    container.write(100);
+    world.wait_for(100);
+    std::thread::sleep(Duration::from_secs(1));
+    let settled = size(&container.live());
+    agent.kill();
+    container.write(50);
+    let first = container.rotate();
+    container.write(30);
+    let second = container.rotate();
+    let lost = size(&first) - settled + size(&second);
+    fs::remove_file(first).unwrap();
+    fs::remove_file(second).unwrap();
+    for round in 1..=2 {
+        let agent = world.start();
+        while world.log().matches("first look for logs is done").count() <= round {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        agent.kill();
+    }
+    let agent = world.start();
+    world.wait_for_log("were lost before they could be read");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(agent.stop(), Some(0));
+    let (_, audit) = world.audit();
+    assert_eq!(audit["lost"]["deleted_while_down"], lost, "{audit}\n{}", world.log());
+    assert_eq!(audit["at_least"], false, "{audit}");
+}
+
 /// A copy is one file's alone: one whose length it has not is lost.
 #[test]
 fn a_compressed_copy_hides_no_loss() {

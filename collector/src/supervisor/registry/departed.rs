@@ -5,8 +5,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ffi::OsStr,
     fs::{self, File},
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -15,7 +17,7 @@ use crate::{
     checkpoint::FileEntry,
     read::{
         gzip,
-        identity::{FileId, Identity},
+        identity::{self, FileId, Identity, InodeKey},
     },
     reason::Reason,
     supervisor::{recovery, settle::Command},
@@ -24,6 +26,8 @@ use crate::{
 
 /// Why a loss may be more than is said: nobody counted while no agent ran.
 const NO_TALLY: &str = "no_tally";
+/// Likewise: of a file that is gone the kernel did not say enough to tell whether it was a log.
+const UNSURE: &str = "unsure";
 
 /// What the kernel saw while no agent ran.
 #[derive(Default)]
@@ -34,16 +38,35 @@ pub(super) struct WhileDown {
     strangers: Vec<Departed>,
     /// When the agent before this one wrote its checkpoint last.
     since: Option<SystemTime>,
+    /// Sources' live files as the checkpoint knows them, the latest of each.
+    live: HashMap<Arc<Path>, InodeKey>,
     /// Something is gone whose end nobody saw, or may be.
     unknown: bool,
 }
 
 impl WhileDown {
     /// Since the checkpoint in this directory was written.
-    pub(super) fn since_checkpoint_in(state_dir: &Path) -> Self {
+    pub(super) fn since_checkpoint_in(state_dir: &Path, entries: &[FileEntry]) -> Self {
         let written = fs::metadata(state_dir.join("checkpoint"));
         let since = written.and_then(|about| about.modified()).ok();
-        Self { since, ..Self::default() }
+        let mut live: HashMap<_, InodeKey> = HashMap::new();
+        let is_live =
+            |entry: &&FileEntry| entry.source.file_name() == Some(OsStr::new(&*entry.name));
+        for entry in entries.iter().filter(is_live) {
+            let key = recovery::identity_of(entry).key;
+            let known = live.entry(Arc::clone(&entry.source)).or_insert(key);
+            if known.born_ns < key.born_ns {
+                *known = key;
+            }
+        }
+        Self { since, live, ..Self::default() }
+    }
+
+    /// Whether a source is rotated by renaming: another file than the one that was known is its live
+    /// one now. Then every former file began as the live one. A copy that `copytruncate` made did not.
+    fn was_renamed(&self, source: &Path) -> bool {
+        let known = self.live.get(source);
+        known.is_some_and(|known| identity::look_at(source).is_ok_and(|look| look.key != *known))
     }
 
     /// Whether it saw nothing.
@@ -90,11 +113,23 @@ impl Registry {
 
     /// Counts what was born, written and deleted while no agent ran.
     pub(super) fn count_strangers(&mut self) {
-        let while_down = std::mem::take(&mut self.while_down);
+        let mut while_down = std::mem::take(&mut self.while_down);
         let mut copies = HashSet::new();
-        for gone in while_down.strangers {
+        let mut unsure = 0;
+        for gone in std::mem::take(&mut while_down.strangers) {
             // What has its inode number now was found since: it is another file.
-            self.count_stranger(&gone, Reason::DeletedWhileDown, &mut copies);
+            let renamed = |source: &Path| while_down.was_renamed(source);
+            let counted =
+                self.count_stranger(&gone, Reason::DeletedWhileDown, renamed, &mut copies);
+            unsure += u64::from(!counted);
+        }
+        if unsure > 0 {
+            tracing::warn!(
+                files = unsure,
+                "Files were written and deleted while no agent ran of which the kernel watch does not \
+                 tell whether they were logs. What is said to be lost is the least that was lost."
+            );
+            self.tell(Command::Unknown(UNSURE));
         }
         if while_down.unknown {
             tracing::warn!(
@@ -110,15 +145,15 @@ impl Registry {
     /// directory has changed since the checkpoint.
     pub(super) fn note_unseen_changes(&mut self) {
         let Some(since) = self.while_down.since.filter(|_| !self.setup.fresh) else { return };
-        if self.setup.watcher.tallied_while_down() {
-            return;
-        }
         let modified = |path: &Path| fs::metadata(path).and_then(|about| about.modified());
         let changed = |path: &Path| modified(path).is_ok_and(|at| at > since);
         // What happens around them, where one of them may be made, is no log's.
         let places = self.setup.discovery.places();
         let holds_logs = |path: &&Path| places.iter().any(|place| path.starts_with(place));
-        self.while_down.unknown |= self.directories.paths().filter(holds_logs).any(changed);
+        let untallied = self.directories.all().filter(|(token, path)| {
+            holds_logs(path) && !self.setup.watcher.tallied_while_down(*token)
+        });
+        self.while_down.unknown |= untallied.map(|(_, path)| path).any(changed);
     }
 
     /// Files are gone that nobody had claimed: born and deleted between two looks.
@@ -134,7 +169,11 @@ impl Registry {
                     self.heed_end(id, gone.size);
                 }
                 None if gone.ended && !self.is_known_inode(&gone) => {
-                    self.count_stranger(&gone, Reason::DeletedUnseen, &mut copies);
+                    let not_known = |_: &Path| false;
+                    let reason = Reason::DeletedUnseen;
+                    if !self.count_stranger(&gone, reason, not_known, &mut copies) {
+                        self.tell(Command::Unknown(UNSURE));
+                    }
                 }
                 None => {}
             }
@@ -161,16 +200,35 @@ impl Registry {
             || held.any(is_it)
     }
 
-    fn count_stranger(&self, gone: &Departed, reason: Reason, copies: &mut HashSet<PathBuf>) {
-        let Some(path) = &gone.path else { return };
-        let Some(found) = self.setup.discovery.would_find(path) else { return };
-        if gone.size > 0
-            && !found.gzip
-            && !found.only_if_known
-            && !self.lives_on_compressed(path, gone.size, copies)
-        {
+    /// Counts a file that nobody had claimed, if it was a log and nothing of it is left. False: the
+    /// kernel does not say enough to tell. `renamed`: whether a source's former files, which no pattern
+    /// names, were its live one before.
+    fn count_stranger(
+        &self,
+        gone: &Departed,
+        reason: Reason,
+        renamed: impl Fn(&Path) -> bool,
+        copies: &mut HashSet<PathBuf>,
+    ) -> bool {
+        if gone.size == 0 {
+            return true;
+        }
+        let Some(path) = &gone.path else {
+            // What happens around them, where one of them may be made, is no log's.
+            let places = self.setup.discovery.places();
+            let around =
+                |directory: &PathBuf| !places.iter().any(|place| directory.starts_with(place));
+            return gone.directory.as_ref().is_some_and(around);
+        };
+        let Some(found) = self.setup.discovery.would_find(path) else { return true };
+        if found.gzip || self.lives_on_compressed(path, gone.size, copies) {
+            return true;
+        }
+        let is_log = !found.only_if_known || renamed(&found.source.path);
+        if is_log {
             self.tell(Command::LoseUnseen(path.clone(), gone.size, reason));
         }
+        is_log
     }
 
     /// Whether a compressed copy of the file is there, or was a moment ago. Logs are compressed under
@@ -225,7 +283,7 @@ fn generation(identity: &Identity) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::read::{content::gzip_bytes, identity};
+    use crate::read::content::gzip_bytes;
 
     #[test]
     fn a_number_that_is_used_again_has_another_generation() {

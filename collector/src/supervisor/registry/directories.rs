@@ -34,8 +34,8 @@ impl Directories {
         self.all.keys().collect()
     }
 
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.all.values().map(|directory| &*directory.path)
+    pub(super) fn all(&self) -> impl Iterator<Item = (DirToken, &Path)> {
+        self.all.iter().map(|(token, directory)| (token, &*directory.path))
     }
 
     pub(super) fn get(&self, token: DirToken) -> Option<&Directory> {

@@ -207,8 +207,8 @@ struct Recognised {
 impl Registry {
     /// A registry that has not looked yet.
     pub fn new(mut setup: Setup) -> Self {
-        let while_down = departed::WhileDown::since_checkpoint_in(&setup.state_dir);
         let entries = std::mem::take(&mut setup.entries);
+        let while_down = departed::WhileDown::since_checkpoint_in(&setup.state_dir, &entries);
         setup.accounts.reserve(entries.iter().map(|entry| entry.id));
         let (unclaimed, former) = Unclaimed::new(entries);
         let registry = Self {

@@ -200,4 +200,10 @@ impl Mapped<State> {
             reserved: 0,
         }
     }
+
+    /// What there was no room for is booked: from now on it is counted anew.
+    pub(super) fn forget_full(&self) {
+        field!(AtomicU64, self, 0, slots_full).store(0, Ordering::Release);
+        field!(AtomicU64, self, 0, departed_full).store(0, Ordering::Release);
+    }
 }

@@ -20,9 +20,13 @@ mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, RawFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -61,6 +65,11 @@ pub(super) struct Kernel {
     pending: Vec<(FileToken, Arc<File>)>,
     /// Files that nobody had claimed when they were last looked for.
     unclaimed: HashSet<Key>,
+    /// What went while no agent ran and was told; the kernel keeps it until it is counted. None: nobody
+    /// has asked yet.
+    told: Option<HashSet<Key>>,
+    /// Directories that no earlier agent and no program had entered, until what went is counted.
+    fresh: HashSet<DirToken>,
     state: State,
 }
 
@@ -123,6 +132,8 @@ pub struct Departed {
     pub ended: bool,
     /// Its last path; None where the kernel was not told its name, or the directory's is too long.
     pub path: Option<PathBuf>,
+    /// The directory it was in last, or was born in; None likewise.
+    pub directory: Option<PathBuf>,
 }
 
 impl Kernel {
@@ -158,6 +169,8 @@ impl Kernel {
             directories: SecondaryMap::new(),
             pending: Vec::new(),
             unclaimed: HashSet::new(),
+            told: None,
+            fresh: HashSet::new(),
             state,
         }
     }
@@ -190,6 +203,9 @@ impl Kernel {
         let asked = HashSet::from([opened.as_raw_fd()]);
         let told = self.ask(&asked).map_err(|_unknown| Refusal::Unknown)?;
         let told = told.get(&opened.as_raw_fd()).ok_or(Refusal::Unknown)?;
+        if !self.directories.contains_key(token) && !self.loaded.tables.knows(told.key) {
+            self.fresh.insert(token);
+        }
         self.remove_directory(token);
         let tables = &mut self.loaded.tables;
         let number = tables.enter(told.key, DIRECTORY).ok_or(Refusal::Full)?;
@@ -205,6 +221,7 @@ impl Kernel {
     /// Forgets a directory.
     pub(super) fn remove_directory(&mut self, token: DirToken) {
         let Some(number) = self.directories.remove(token) else { return };
+        self.fresh.remove(&token);
         if self.owners.remove_directory(number, token) {
             self.loaded.tables.leave_slot(number);
         }
@@ -321,25 +338,38 @@ impl Kernel {
         self.state = state;
     }
 
-    /// Files that are gone, as far as the kernel remembers: each is told once.
+    /// Files that are gone, as far as the kernel remembers: each is told once. What the first call tells
+    /// is told to the next agent again unless [`Kernel::forget_strangers`] was called: an agent that
+    /// is killed before it has counted them takes nothing with it.
     pub(super) fn departed(&mut self) -> Vec<Departed> {
         let tables = &mut self.loaded.tables;
-        let gone = tables.take_departed();
+        let mut gone = tables.departed();
+        // One that somebody holds open grows on, and ends later.
+        let ended = gone.iter().filter(|(_, gone)| gone.ended != 0).map(|(key, _)| *key);
+        match &self.told {
+            None => self.told = Some(ended.collect()),
+            Some(told) => {
+                ended
+                    .filter(|key| !told.contains(key))
+                    .for_each(|key| tables.forget_departed(&key));
+                gone.retain(|(key, _)| !told.contains(key));
+            }
+        }
         gone.into_iter()
             .map(|(key, gone)| {
                 let name = gone.name.get(..gone.name_len as usize).unwrap_or_default();
                 let directory = gone.parent.checked_sub(1).and_then(|slot| tables.path(slot));
-                let path = directory.filter(|_| !name.is_empty()).map(|directory| {
-                    let text = [directory.as_slice(), b"/", name].concat();
-                    std::os::unix::ffi::OsStringExt::from_vec(text)
-                });
+                let directory = directory.map(|text| PathBuf::from(OsString::from_vec(text)));
+                let named = directory.as_deref().filter(|_| !name.is_empty());
+                let path = named.map(|directory| directory.join(OsStr::from_bytes(name)));
                 Departed {
                     id: (gone.file_id != 0).then_some(FileId(gone.file_id)),
                     inode: key.inode,
                     generation: key.generation,
                     size: gone.size,
                     ended: gone.ended != 0,
-                    path: path.map(|path: std::ffi::OsString| path.into()),
+                    path,
+                    directory,
                 }
             })
             .collect()
@@ -358,8 +388,14 @@ impl Kernel {
         self.unclaimed = new.into_iter().map(|(_, key)| key).collect();
     }
 
-    /// Gives back what an earlier agent had entered and this one has not.
+    /// Gives back what an earlier agent had entered and this one has not, and forgets what went while
+    /// no agent ran: it is counted.
     pub(super) fn forget_strangers(&mut self) {
+        for key in self.told.replace(HashSet::new()).unwrap_or_default() {
+            self.loaded.tables.forget_departed(&key);
+        }
+        self.fresh = HashSet::new();
+        self.loaded.tables.forget_full();
         for (key, number) in self.loaded.tables.known() {
             if !self.owners.has(number) && !self.loaded.tables.is_departing(&key) {
                 self.loaded.tables.leave(key);
@@ -367,10 +403,13 @@ impl Kernel {
         }
     }
 
-    /// Whether the programs were at work while no agent ran, and missed nothing.
-    pub(super) fn tallied_while_down(&self) -> bool {
+    /// Whether the programs were at work in this directory while no agent ran, and missed nothing
+    /// since the last agent's start.
+    pub(super) fn tallied_while_down(&self, token: DirToken) -> bool {
         let State { slots_full, departed_full, .. } = self.state;
-        self.loaded.taken_over && slots_full == 0 && departed_full == 0
+        let had_room = slots_full == 0 && departed_full == 0;
+        let entered = self.directories.contains_key(token) && !self.fresh.contains(&token);
+        self.loaded.taken_over && had_room && entered
     }
 
     /// What the kernel calls these descriptors.

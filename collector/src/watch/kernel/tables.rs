@@ -160,16 +160,24 @@ impl Tables {
         None
     }
 
-    /// Takes out what is known of departed files.
-    pub(super) fn take_departed(&mut self) -> Vec<(Key, Departed)> {
-        let all: Vec<_> = self.departed.iter().filter_map(Result::ok).collect();
-        for (key, gone) in &all {
-            // One that somebody holds open grows on, and ends later.
-            if gone.ended != 0 {
-                let _gone = self.departed.remove(key);
-            }
-        }
-        all
+    /// What is known of departed files.
+    pub(super) fn departed(&self) -> Vec<(Key, Departed)> {
+        self.departed.iter().filter_map(Result::ok).collect()
+    }
+
+    /// A departed file was told, and is not to be told again.
+    pub(super) fn forget_departed(&mut self, key: &Key) {
+        let _gone = self.departed.remove(key);
+    }
+
+    /// What there was no room for was told.
+    pub(super) fn forget_full(&self) {
+        self.state.forget_full();
+    }
+
+    /// Whether an inode has a slot.
+    pub(super) fn knows(&self, key: Key) -> bool {
+        self.known.get(&key, 0).is_ok()
     }
 
     /// Whether this file's last name is gone and somebody holds it open: its end is still to be told.

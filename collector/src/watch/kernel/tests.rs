@@ -392,7 +392,7 @@ fn a_file_that_found_no_slot_is_not_entered_when_it_is_renamed() {
     watcher.watch_directory(DirToken::numbered(0), &dir.path().into()).unwrap();
     let watched = |watcher: &mut Combined, token: u64, name: &str, file: &Arc<File>| {
         let (token, id) = (FileToken::numbered(token), FileId(token));
-        watcher.watch_file(token, DirToken::numbered(0), std::ffi::OsStr::new(name), Some(file), id)
+        watcher.watch_file(token, DirToken::numbered(0), OsStr::new(name), Some(file), id)
     };
     // Made elsewhere: in a watched directory the program itself would take the slots.
     let made = tempfile::tempdir().unwrap();
@@ -596,4 +596,46 @@ fn what_the_programs_know_is_taken_over() {
     bench.expect_exact(token, "the only one that is left");
     bench.kernel.remove_file(FileToken::numbered(token));
     assert_eq!(bench.entered(), 0);
+}
+
+#[test]
+fn what_found_no_room_is_held_against_one_start_and_one_directory() {
+    if !is_available() {
+        return;
+    }
+    let Some(pins) = Disk::new("bpf") else { return };
+    let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let later = tempfile::tempdir().unwrap();
+    let config = KernelWatch { pin_dir: pins.path(), max_files: 64, ..KernelWatch::default() };
+    let token = DirToken::numbered(0);
+    let start = || {
+        let mut kernel = Kernel::start(&config, state.path()).unwrap();
+        (kernel.add_directory(token, dir.path()) == Ok(())).then_some(kernel)
+    };
+    let Some(first) = start() else {
+        println!("skipped: no hook covers {}", dir.path().display());
+        return;
+    };
+    assert!(!first.tallied_while_down(token), "nobody was at work before");
+    drop(first);
+    let mut second = start().unwrap();
+    assert!(second.tallied_while_down(token));
+    let other = DirToken::numbered(1);
+    second.add_directory(other, later.path()).unwrap();
+    assert!(!second.tallied_while_down(other), "nobody had entered it");
+    second.forget_strangers();
+    drop(second);
+    // While no agent runs: more files than slots.
+    for number in 0..80 {
+        File::create_new(dir.path().join(number.to_string())).unwrap();
+    }
+    // One that does not live to count them changes nothing.
+    for _ in 0..2 {
+        assert!(!start().unwrap().tallied_while_down(token));
+    }
+    let mut next = start().unwrap();
+    assert!(!next.tallied_while_down(token));
+    next.forget_strangers();
+    drop(next);
+    assert!(start().unwrap().tallied_while_down(token), "that is counted");
 }
