@@ -4,8 +4,13 @@
 //! `stat` says now: the disk is the witness that the agent cannot talk to.
 
 use std::{
-    collections::BTreeMap, fmt::Write as _, fs, os::unix::fs::MetadataExt, process::ExitCode,
-    thread, time::Duration,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt::Write as _,
+    fs,
+    os::unix::fs::MetadataExt,
+    process::ExitCode,
+    thread,
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -25,6 +30,8 @@ use crate::{
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Findings shown to people; JSON has all.
 const SHOWN: usize = 20;
+/// Files with losses that are named in either.
+const FILES_NAMED: usize = 100;
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -207,20 +214,53 @@ fn losses(report: &Report, sinks: &BTreeMap<String, Sums>) -> Vec<String> {
     let of_no_sink = of_no_sink.into_iter().filter(|(_, bytes)| *bytes > 0);
     losses
         .extend(of_no_sink.map(|(reason, bytes)| format!("{bytes} bytes lost in all: {reason}.")));
-    for lost in &report.lost_files {
-        let (path, bytes, sink, reason) =
-            (escaped(&lost.path), lost.bytes, &lost.sink, &lost.reason);
-        losses.push(format!("{path}, sink {sink}: {bytes} bytes lost: {reason}."));
+    losses.extend(lost_files(report));
+    losses
+}
+
+/// Files of which something was lost, each once, the latest first, no more than [`FILES_NAMED`].
+fn lost_files(report: &Report) -> Vec<String> {
+    /// A loss, and the sinks that have it.
+    type Losses<'a> = Vec<(u64, &'a str, BTreeSet<&'a str>)>;
+    let mut order: Vec<&str> = Vec::new();
+    let mut files: HashMap<&str, Losses<'_>> = HashMap::new();
+    let mut known: HashSet<(&str, &str)> = HashSet::new();
+    let mut note = |path, sink, bytes: u64, reason| {
+        let losses = files.entry(path).or_insert_with(|| {
+            order.push(path);
+            Losses::new()
+        });
+        match losses.iter_mut().find(|(other, why, _)| (*other, *why) == (bytes, reason)) {
+            Some((_, _, sinks)) => _ = sinks.insert(sink),
+            None => losses.push((bytes, reason, [sink].into())),
+        }
+    };
+    for lost in report.lost_files.iter().rev() {
+        known.insert((&lost.path, &lost.sink));
+        note(lost.path.as_str(), lost.sink.as_str(), lost.bytes, lost.reason.as_str());
     }
     for file in &report.files {
         for (name, sink) in file.sinks.iter().filter(|(_, sink)| sink.account.lost > 0) {
-            if !report.lost_files.iter().any(|lost| lost.path == file.path && lost.sink == *name) {
-                let (path, lost) = (escaped(&file.path), sink.account.lost);
-                losses.push(format!("{path}, sink {name}: {lost} bytes lost."));
+            if !known.contains(&(file.path.as_str(), name.as_str())) {
+                note(file.path.as_str(), name.as_str(), sink.account.lost, "");
             }
         }
     }
-    losses
+    let named = order.iter().take(FILES_NAMED).map(|path| {
+        let losses = files.get(path).into_iter().flatten().map(|(bytes, reason, sinks)| {
+            let s = if sinks.len() == 1 { "" } else { "s" };
+            let sinks = sinks.iter().copied().collect::<Vec<_>>().join(", ");
+            let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            format!("sink{s} {sinks}: {bytes} bytes lost{why}")
+        });
+        format!("{}, {}.", escaped(path), losses.collect::<Vec<_>>().join("; "))
+    });
+    let mut named: Vec<String> = named.collect();
+    if order.len() > FILES_NAMED {
+        let more = order.len() - FILES_NAMED;
+        named.push(format!("Bytes of {more} more files were lost."));
+    }
+    named
 }
 
 /// What the agent claims to have seen of files that can still grow must be there.
@@ -398,6 +438,50 @@ mod tests {
         assert_eq!(json["at_least"], true);
         assert_eq!(json["lost_bytes"], 10);
         assert_eq!(json["by_sink"]["out"]["lost"]["truncated"], 10);
+    }
+
+    #[test]
+    fn a_file_with_losses_is_named_once_and_no_more_files_than_fit() {
+        let mut lossy = report(Account::new(100, 100, 100, 0, 0));
+        let lost = |path: &str, sink: &str, reason: &str, bytes| LostFile {
+            path: path.into(),
+            sink: sink.into(),
+            reason: reason.into(),
+            bytes,
+        };
+        lossy.lost_files = vec![
+            lost("/old.log", "a", "truncated", 3),
+            lost("/new.log", "a", "deleted", 10),
+            lost("/new.log", "b", "deleted", 10),
+            lost("/new.log", "c", "deleted", 4),
+        ];
+        assert_eq!(
+            lost_files(&lossy),
+            [
+                "/new.log, sink c: 4 bytes lost: deleted; sinks a, b: 10 bytes lost: deleted.",
+                "/old.log, sink a: 3 bytes lost: truncated.",
+            ]
+        );
+        let sinks = ["a", "b", "c", "d"].map(|name| {
+            let account = Account::new(9, 9, 9, 0, 9);
+            (name.to_owned(), SinkFileReport { read: 9, settled: 9, account })
+        });
+        lossy.files = (0..5000)
+            .map(|number| FileReport {
+                path: format!("/many/{number}.log"),
+                seen: 9,
+                sinks: sinks.clone().into(),
+                ..Default::default()
+            })
+            .collect();
+        let named = lost_files(&lossy);
+        assert_eq!(
+            (named.len(), named[100].as_str()),
+            (101, "Bytes of 4902 more files were lost.")
+        );
+        assert_eq!(named[2], "/many/0.log, sinks a, b, c, d: 9 bytes lost.");
+        assert!(serde_json::to_string(&judge(&lossy, vec![])).unwrap().len() < 20_000);
+        assert!(show(&judge(&lossy, vec![])).len() < 5_000);
     }
 
     #[test]
