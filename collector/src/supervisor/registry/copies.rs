@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     fs::File,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -93,6 +93,10 @@ impl Registry {
             self.wait_for(found, look, is_cut, recent || !patient);
             return Packed::Later;
         }
+        if !patient && self.is_ending(found, &head) {
+            self.wait_for(found, look, is_cut, true);
+            return Packed::Later;
+        }
         let candidates = self.candidates(found, &head);
         if candidates.is_empty() && !recent && beside.is_none() {
             return Packed::Read(None, head);
@@ -174,11 +178,43 @@ impl Registry {
     /// same content is another file then.
     fn is_there(&self, account: &FileAccount, found: &Found) -> bool {
         let path = account.path();
-        if path == found.path || path == found.path.with_extension("") {
+        if path == found.path
+            || path == found.path.with_extension("")
+            || self.is_former_life(account)
+        {
             return false;
         }
         identity::look_at(&path).is_ok_and(|there| {
             there.key == account.identity.key || self.is_done(&there.key, account.id)
+        })
+    }
+
+    /// Whether the file was truncated and its inode goes on as another's: what it held is there only
+    /// in a copy (`copytruncate` with `compress`).
+    fn is_former_life(&self, account: &FileAccount) -> bool {
+        let held = self.held.find(&account.identity.key).and_then(|token| self.held.get(token));
+        held.is_some_and(|held| held.account.id != account.id)
+    }
+
+    /// Whether a copy may be of a life whose end is still to be seen: the live file began like it
+    /// and was truncated, or was truncated and has bytes on the way to a sink.
+    fn is_ending(&self, found: &Found, head: &[u8]) -> bool {
+        let Some(state) = self.sources.get(&found.source.path) else { return false };
+        let accounts = state.accounts.iter().filter_map(|(id, _)| self.setup.accounts.get(*id));
+        let mut alike = accounts.filter(|account| {
+            let known = account.fingerprint();
+            known.len > 0 && known.matches(head)
+        });
+        alike.any(|account| match account.held() {
+            Some(file) => !begins_alike(&file, head),
+            None => {
+                self.is_former_life(&account)
+                    && self.slots().any(|slot| {
+                        let sink = account.sink(slot);
+                        !sink.is_excluded()
+                            && sink.read.load(Ordering::Acquire) > sink.offset().settled
+                    })
+            }
         })
     }
 
