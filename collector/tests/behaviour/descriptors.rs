@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
+use serde_json::Value;
+
 use crate::{
     harness::{Agent, World, body, in_every_mode, patience},
     receiver::{Fault, Receiver},
@@ -17,6 +20,7 @@ use crate::{
 in_every_mode!(
     more_files_than_descriptors_take_turns,
     files_are_followed_through_rotation_and_deletion_without_a_descriptor,
+    an_unfinished_message_of_a_closed_file_that_is_deleted_before_a_reload_is_delivered_or_lost,
 );
 
 const FILES: usize = 260;
@@ -61,7 +65,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn status(world: &World) -> serde_json::Value {
+fn status(world: &World) -> Value {
     let output = world.everyline(&["status", "-o", "json"]);
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -84,6 +88,43 @@ fn more_files_than_descriptors_take_turns(mut world: World) {
     assert_eq!(world.log().matches("There are more log files").count(), 1, "it is said once");
     let (code, audit) = world.audit();
     assert_eq!(code, 0, "{audit}");
+}
+
+/// The reload has its sink begin anew, inside the message, and the file cannot be opened any more.
+fn an_unfinished_message_of_a_closed_file_that_is_deleted_before_a_reload_is_delivered_or_lost(
+    mut world: World,
+) {
+    world.admin = Some(free_port());
+    let agent = start_with(&world, 48, 48);
+    for n in 0..90 {
+        write(&world, &format!("{n}.log"), "quiet\n");
+    }
+    world.wait_for(90);
+    let mut pods: Vec<_> = (0..10).map(|n| world.container(&format!("pod-{n}"))).collect();
+    for pod in &mut pods {
+        pod.write(1);
+        pod.raw(b"2026-11-22T01:02:04Z stdout P the end\n");
+    }
+    world.wait_for(100);
+    for pod in &pods {
+        fs::remove_dir_all(pod.dir.parent().unwrap()).unwrap();
+    }
+    world.sinks = world.sinks.replace("rotate_size: 1GiB", "rotate_size: 2GiB");
+    world.write_config();
+    agent.signal(Signal::HUP);
+    world.wait_for_log("configuration was reloaded");
+    let done = |account: &Value| account["unread"] == 0 && account["in_flight"] == 0;
+    let deadline = Instant::now() + patience();
+    while !done(&world.audit().1["sinks"]["out"]) {
+        assert!(Instant::now() < deadline, "{}\n{}", world.audit().1, world.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(agent.stop(), Some(0));
+    let ends = world.records().iter().filter(|record| body(record) == "the end").count();
+    let (_, audit) = world.audit();
+    let missing = (10 - ends) * "2026-11-22T01:02:04Z stdout P the end\n".len();
+    assert_eq!(audit["sinks"]["out"]["lost"], missing, "{audit}");
+    assert_eq!(audit["sinks"]["out"]["unread"], 0, "{audit}");
 }
 
 fn files_are_followed_through_rotation_and_deletion_without_a_descriptor(mut world: World) {

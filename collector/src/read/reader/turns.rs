@@ -79,6 +79,7 @@ impl Reader {
         if !tail.cursors[sink].entered {
             // Nothing is read: nothing can fail.
             let _entered = tail.cursors[sink].enter(&file.account, None);
+            self.enter_set_back(id, tail, sink, &file);
         }
         if !self.flush(id, tail, sink, &file, (0..0, true)) {
             return false;
@@ -91,7 +92,8 @@ impl Reader {
             let cursor = &mut tail.cursors[sink];
             cursor.give_up(Reason::DeletedUnseen, lost);
             let lane = (&lanes.outlet, &mut lanes.lanes[lane]);
-            cursor.cover(lane, &file.account, (seen, Guard::NONE), 0);
+            // Also where it was read to its end before, and a message without its end was to be read again.
+            cursor.end_life(lane, &file.account, (seen, Guard::NONE));
             super::say_lost(&file, Reason::DeletedUnseen, lost);
         }
         self.next_file(id, tail, sink, &file);
