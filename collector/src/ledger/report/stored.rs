@@ -197,7 +197,7 @@ mod tests {
         let living = FileEntry { id: FileId(3), epoch: 2, ended: false, ..former.clone() };
         let lives = [former.clone(), living.clone(), cut.clone()];
         assert_eq!(seen(&lives), [4, 10, 4]);
-        assert_eq!(seen(&[living.clone()]), [10]);
+        assert_eq!(seen(std::slice::from_ref(&living)), [10]);
         // Nobody has read the latest one yet, but what it holds is no former life's either.
         assert_eq!(seen(&[former.clone(), cut]), [4, 10]);
         // Another inode has the number by now, or had it before.
