@@ -15,24 +15,46 @@ use std::{
 const MAX_HANDLE: usize = 128;
 
 /// A file's handle: its type, which only the filesystem understands, and its bytes. As small as can
-/// be, for there is one for every file known.
+/// be, for every file known has two: those of ext4, xfs and tmpfs take no memory of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Handle(Box<[u8]>);
+pub struct Handle(Kept);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Kept {
+    Short { kind: u8, length: u8, bytes: [u8; SHORT] },
+    Long(Box<(i32, Box<[u8]>)>),
+}
+
+/// Bytes of a handle that are kept in place.
+const SHORT: usize = 12;
 
 impl Handle {
     /// A handle of this type.
     pub fn new(kind: i32, bytes: &[u8]) -> Self {
-        Self([&kind.to_ne_bytes(), bytes].concat().into())
+        Self(match u8::try_from(kind) {
+            Ok(kind) if bytes.len() <= SHORT => {
+                let mut kept = [0; SHORT];
+                kept[..bytes.len()].copy_from_slice(bytes);
+                Kept::Short { kind, length: bytes.len() as u8, bytes: kept }
+            }
+            _ => Kept::Long(Box::new((kind, bytes.into()))),
+        })
     }
 
     /// Its type.
     pub fn kind(&self) -> i32 {
-        self.0.first_chunk().map_or(0, |kind| i32::from_ne_bytes(*kind))
+        match &self.0 {
+            Kept::Short { kind, .. } => i32::from(*kind),
+            Kept::Long(kept) => kept.0,
+        }
     }
 
     /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.0.get(size_of::<i32>()..).unwrap_or_default()
+        match &self.0 {
+            Kept::Short { length, bytes, .. } => &bytes[..usize::from(*length)],
+            Kept::Long(kept) => &kept.1,
+        }
     }
 }
 
@@ -91,5 +113,26 @@ pub fn open_by_handle(near: &File, handle: &Handle) -> io::Result<File> {
             return Err(io::Error::last_os_error());
         }
         Ok(File::from_raw_fd(descriptor))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_two_words_and_keeps_type_and_bytes() {
+        assert!(size_of::<Option<Handle>>() <= 16, "{}", size_of::<Option<Handle>>());
+        let bytes: Vec<u8> = (1..=MAX_HANDLE as u8).collect();
+        let lengths = [0, 1, 8, SHORT, SHORT + 1, MAX_HANDLE];
+        let kinds = [0, 1, 0x81, 0xff, 0x100, i32::MAX, -1];
+        let all: Vec<_> =
+            kinds.iter().flat_map(|kind| lengths.map(|length| (*kind, &bytes[..length]))).collect();
+        for (kind, bytes) in &all {
+            let handle = Handle::new(*kind, bytes);
+            assert_eq!((handle.kind(), handle.bytes()), (*kind, *bytes));
+            let same = all.iter().filter(|(kind, bytes)| Handle::new(*kind, bytes) == handle);
+            assert_eq!(same.count(), 1, "{handle:?}");
+        }
     }
 }
