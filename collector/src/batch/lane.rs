@@ -71,6 +71,8 @@ pub struct Lane {
     opened: Option<Begun>,
     serial: u32,
     limit: usize,
+    /// Bytes that make it full: `limit`, or any at all while one record fills the batch.
+    full: usize,
     /// Bytes to make room for when a batch is begun: as many as the last one had.
     expected: usize,
     probe: Probe,
@@ -123,6 +125,7 @@ impl Lane {
             opened: None,
             serial: 1,
             limit: limit(max),
+            full: limit(max),
             expected: 0,
             probe: Probe::default(),
         }
@@ -136,6 +139,7 @@ impl Lane {
     /// Batches have the outlet's bounds from now on.
     pub fn regroup(&mut self, outlet: &Outlet) {
         self.limit = limit(outlet.encoding.max_bytes);
+        self.full = if self.probe.is_on { 1 } else { self.limit };
     }
 
     /// Makes sure that records can be appended: takes memory from its share if need be.
@@ -179,19 +183,19 @@ impl Lane {
 
     /// Whether the batch should be sealed before another record.
     pub fn is_full(&self, outlet: &Outlet) -> bool {
-        self.payload.len() >= self.limit
-            || self.lines >= outlet.encoding.max_lines
-            || self.probe.is_on && self.lines > 0
+        self.payload.len() >= self.full || self.lines >= outlet.encoding.max_lines
     }
 
     /// From now on, a batch of one record is filled for a parked source, leaving out what `probe` says.
     pub fn begin_probe(&mut self, skip: Vec<(FileId, u32)>) {
         self.probe = Probe { is_on: true, is_sent: false, skip };
+        self.full = 1;
     }
 
     /// What is left to leave out, and whether a record was sent.
     pub fn end_probe(&mut self) -> (Vec<(FileId, u32)>, bool) {
         let probe = std::mem::take(&mut self.probe);
+        self.full = self.limit;
         (probe.skip, probe.is_sent)
     }
 

@@ -110,18 +110,25 @@ fn parse(times: &mut Recognizer, input: &[u8], end: End) -> Option<Header> {
     };
     let tags = match rest.get(1) {
         Some(b' ') => 2,
-        Some(b':') => further_tags(rest)? + 1,
-        // conmon ends what a container left unfinished with a line that has no message, and no space
-        // before it.
-        Some(b'\n') => 1,
-        None if end == End::File => 1,
-        Some(_) | None => return None,
+        _ => unusual_tags(rest, end)?,
     };
     Some(Header { timestamp, stream, last, len: timestamp + 8 + tags })
 }
 
-/// The length of `F:tag:…`, up to the space.
+/// The length of the tags and what divides them from the message, where it is not one tag and a space.
 #[cold]
+fn unusual_tags(rest: &[u8], end: End) -> Option<usize> {
+    match rest.get(1) {
+        Some(b':') => further_tags(rest).map(|tags| tags + 1),
+        // conmon ends what a container left unfinished with a line that has no message, and no space
+        // before it.
+        Some(b'\n') => Some(1),
+        None if end == End::File => Some(1),
+        Some(_) | None => None,
+    }
+}
+
+/// The length of `F:tag:…`, up to the space.
 fn further_tags(rest: &[u8]) -> Option<usize> {
     let end =
         rest[..rest.len().min(MAX_TAGS)].iter().position(|byte| matches!(byte, b' ' | b'\n'))?;

@@ -9,7 +9,11 @@ use super::{
     zeros::{self, Then},
 };
 use crate::{
-    batch::{encode::SourceEncoding, lane::Lane},
+    batch::{
+        compress::Compressor,
+        encode::SourceEncoding,
+        lane::{Lane, Outlet},
+    },
     decode::{Record, Step},
     ledger::FileAccount,
     metrics::{Metrics, ReasonLabel},
@@ -50,8 +54,9 @@ pub(super) enum Stop {
 /// Counts of one call, added to the metrics at its end: not an atomic per line.
 #[derive(Default)]
 struct Tally {
+    /// Since the last cover.
     lines: u32,
-    uncovered_lines: u32,
+    covered_lines: u32,
     unparsed: u64,
     split: u64,
     cut: u64,
@@ -151,11 +156,8 @@ fn pump_lines(
                     let cut = record.marks.cut;
                     cursor.give_up(Reason::LineTooLong, cut);
                     if lane.has_left_out() {
-                        // In a batch of its own, so that it is settled whatever follows.
-                        cursor.cover((outlet, lane), account, (end, at_hand.guard(end)), 0);
-                        if let Err(error) = lane.seal(outlet, compressor) {
-                            tracing::debug!(%error, "Offsets stay in the batch of the next record.");
-                        }
+                        let end = (end, at_hand);
+                        seal_left_out((outlet, lane, compressor), cursor, account, end);
                     }
                     continue;
                 }
@@ -165,15 +167,10 @@ fn pump_lines(
                     cursor.give_up(Reason::LineTooLong, cut);
                 }
                 if lane.is_full(outlet) {
-                    let end = (end, at_hand.guard(end));
-                    cursor.cover((outlet, lane), account, end, tally.take_lines());
-                    if let Err(error) = lane.seal(outlet, compressor) {
-                        tracing::error!(%error, "Compressing a batch failed; it is tried again.");
-                        stop = Some(Stop::Failed);
-                        break;
-                    }
-                    if lane.is_probe_sent() {
-                        stop = Some(Stop::Probed);
+                    let end = (end, at_hand);
+                    let lines = tally.take_lines();
+                    stop = seal_full((outlet, lane, compressor), cursor, account, end, lines);
+                    if stop.is_some() {
                         break;
                     }
                 }
@@ -187,6 +184,39 @@ fn pump_lines(
     lane.release_if_empty();
     tally.publish(metrics);
     (at, stop)
+}
+
+/// Seals a batch that is full. Why reading stops then, if it does. Out of line, as it happens once in
+/// thousands of lines.
+#[cold]
+fn seal_full(
+    (outlet, lane, compressor): (&Outlet, &mut Lane, &mut Compressor),
+    cursor: &mut Cursor,
+    account: &Arc<FileAccount>,
+    (end, at_hand): (u64, AtHand<'_>),
+    lines: u32,
+) -> Option<Stop> {
+    cursor.cover((outlet, lane), account, (end, at_hand.guard(end)), lines);
+    if let Err(error) = lane.seal(outlet, compressor) {
+        tracing::error!(%error, "Compressing a batch failed; it is tried again.");
+        return Some(Stop::Failed);
+    }
+    lane.is_probe_sent().then_some(Stop::Probed)
+}
+
+/// Seals, once a parked source's last record to be left out is left out, a batch without records: so
+/// that those are settled whatever follows.
+#[cold]
+fn seal_left_out(
+    (outlet, lane, compressor): (&Outlet, &mut Lane, &mut Compressor),
+    cursor: &mut Cursor,
+    account: &Arc<FileAccount>,
+    (end, at_hand): (u64, AtHand<'_>),
+) {
+    cursor.cover((outlet, lane), account, (end, at_hand.guard(end)), 0);
+    if let Err(error) = lane.seal(outlet, compressor) {
+        tracing::debug!(%error, "Offsets stay in the batch of the next record.");
+    }
 }
 
 /// Delivers what stands behind the last newline of a file that has ended (`rest` bytes, the last of
@@ -278,7 +308,6 @@ impl Tally {
     #[inline]
     fn count(&mut self, record: &Record<'_>) -> u64 {
         self.lines += 1;
-        self.uncovered_lines += 1;
         let marks = &record.marks;
         if marks.unparsed || marks.split > 0 || marks.cut > 0 {
             self.unparsed += u64::from(marks.unparsed);
@@ -289,11 +318,12 @@ impl Tally {
     }
 
     fn take_lines(&mut self) -> u32 {
-        std::mem::take(&mut self.uncovered_lines)
+        self.covered_lines += self.lines;
+        std::mem::take(&mut self.lines)
     }
 
     fn publish(self, metrics: &Metrics) {
-        metrics.lines.inc_by(u64::from(self.lines));
+        metrics.lines.inc_by(u64::from(self.covered_lines + self.lines));
         if self.unparsed > 0 {
             metrics.unparsed_lines.inc_by(self.unparsed);
         }
