@@ -16,6 +16,7 @@ in_every_mode!(
     a_state_without_guards_is_taken_over,
     a_copy_that_copytruncate_left_is_not_read_again,
     copytruncated_while_down_the_copy_is_read_on,
+    a_truncation_while_down_makes_a_loss_the_least,
     a_copy_of_a_living_file_is_not_read_again,
 );
 
@@ -274,6 +275,24 @@ fn copytruncated_while_down_the_copy_is_read_on(world: World) {
     assert_once(&world, &[("first", 100), ("more", 40), ("second", 300)]);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().0, 0, "{}", world.audit().1);
+    assert!(!world.log().contains("was truncated while no agent ran"), "{}", world.log());
+}
+
+/// Nobody saw what was written before it.
+fn a_truncation_while_down_makes_a_loss_the_least(world: World) {
+    let path = world.path("plain/app.log");
+    append(&path, &lines("first", 100));
+    let agent = world.start();
+    world.wait_for(100);
+    assert_eq!(agent.stop(), Some(0));
+    append(&path, &lines("lost", 40));
+    rewrite(&path, &lines("second", 300));
+    let agent = world.start();
+    assert_once(&world, &[("first", 100), ("second", 300)]);
+    assert_eq!(agent.stop(), Some(0));
+    let (_, audit) = world.audit();
+    assert_eq!(audit["at_least"], true, "{audit}");
+    assert!(world.log().contains("was truncated while no agent ran"), "{}", world.log());
 }
 
 /// Somebody copied a log and did not truncate it; a third file only looks like a copy.

@@ -384,6 +384,7 @@ mod tests {
             look,
             entry: None,
             is_twin: false,
+            copied: false,
             before: None,
         };
         let role = Role::Rotated(AgeKey::Date("20261122-010203".to_owned()));

@@ -29,6 +29,8 @@ use crate::{
 const NO_TALLY: &str = "no_tally";
 /// Likewise: of a file that is gone the kernel did not say enough to tell whether it was a log.
 const UNSURE: &str = "unsure";
+/// Likewise: a file was truncated while no agent ran.
+const TRUNCATED: &str = "truncated";
 
 /// How often a directory is listed at most to find a copy in it.
 const LOOKS: u32 = 10;
@@ -115,6 +117,17 @@ impl Registry {
     /// A file is gone and how long it was nobody saw: more may be lost than is said.
     pub(super) fn note_unseen_end(&mut self) {
         self.while_down.unknown = true;
+    }
+
+    /// A file was truncated while no agent ran, and no copy holds what it was before. What was written to
+    /// it until then nobody saw.
+    pub(super) fn note_unseen_truncation(&self, path: &Path) {
+        tracing::warn!(
+            path = %path.display(),
+            "The file was truncated while no agent ran. What was written to it until then is not \
+             known: what is said to be lost is the least that was lost."
+        );
+        self.tell(Command::Unknown(TRUNCATED));
     }
 
     /// Counts what was born, written and deleted while no agent ran.

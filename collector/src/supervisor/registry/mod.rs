@@ -199,6 +199,8 @@ struct Recognised {
     entry: Option<FileEntry>,
     /// The entry is new: it is a copy's that `copytruncate` left.
     is_twin: bool,
+    /// It was truncated, and a copy holds what it was before.
+    copied: bool,
     head: Vec<u8>,
     /// A file of the same source that is held already and was written later.
     before: Option<FileToken>,

@@ -79,7 +79,8 @@ impl Registry {
 
     /// Hands a recognised file to its reader, at the offset that is right for it.
     pub(super) fn settle_in(&mut self, recognised: Recognised) {
-        let Recognised { found, file, look, identity, entry, is_twin, head, before } = recognised;
+        let Recognised { found, file, look, identity, entry, is_twin, copied, head, before } =
+            recognised;
         if self.held.find(&look.key).is_some() {
             // Another name of the same file, found in the same look.
             return;
@@ -91,7 +92,13 @@ impl Registry {
         let source = &found.source;
         let was_final = entry.as_ref().is_some_and(|entry| entry.ended);
         let account = match entry {
-            Some(entry) => self.resume(&entry, &identity, &found, (&file, &look), &head),
+            Some(entry) => {
+                let account = self.resume(&entry, &identity, &found, (&file, &look), &head);
+                if account.id != entry.id && !copied && !found.gzip && !self.complete {
+                    self.note_unseen_truncation(&found.path);
+                }
+                account
+            }
             None => self.begin(&identity, &found, &file, &look),
         };
         let packed = found.gzip.then(|| gzip::trailer(&file, look.size)).flatten();

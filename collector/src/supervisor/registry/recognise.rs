@@ -244,7 +244,8 @@ impl Registry {
         };
         let before = None;
         let file = descriptors::admits(&file).then_some(file);
-        Ok(Some(Recognised { found, file, look, identity, entry, is_twin, head, before }))
+        let copied = false;
+        Ok(Some(Recognised { found, file, look, identity, entry, is_twin, copied, head, before }))
     }
 
     /// Whether a file is known that a name was found to mean.

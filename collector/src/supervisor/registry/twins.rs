@@ -151,6 +151,7 @@ impl Recognised {
             let settled = entry.sinks.values().map(|offset| offset.settled).min();
             if truncated && let Some(settled) = settled {
                 entry.size = entry.size.min(settled);
+                self.copied = true;
             }
         }
     }
