@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Inode, Recognised, Registry, Still};
+use super::{Inode, Recognised, Registry, Still, twins};
 use crate::{
     checkpoint::FileEntry,
     discover::Found,
@@ -193,7 +193,9 @@ impl Registry {
     /// in a copy (`copytruncate` with `compress`).
     fn is_former_life(&self, account: &FileAccount) -> bool {
         let held = self.held.find(&account.identity.key).and_then(|token| self.held.get(token));
-        held.is_some_and(|held| held.account.id != account.id)
+        // A reader ends the life before this thread hears of the next one.
+        let is_ended = || account.ended.load(Ordering::Acquire) && account.held().is_none();
+        held.is_some_and(|held| held.account.id != account.id || held.live && is_ended())
     }
 
     /// Whether a copy may be of a life whose end is still to be seen: the live file began like it
@@ -206,7 +208,11 @@ impl Registry {
             known.len > 0 && known.matches(head)
         });
         alike.any(|account| match account.held() {
-            Some(file) => !begins_alike(&file, head),
+            // What was written since may begin alike.
+            Some(file) => self.slots().any(|slot| {
+                let sink = account.sink(slot);
+                !sink.is_excluded() && !twins::holds(&file, sink.offset())
+            }),
             None => {
                 self.is_former_life(&account)
                     && self.slots().any(|slot| {
