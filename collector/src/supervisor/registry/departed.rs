@@ -6,11 +6,10 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use super::{Inode, Registry};
@@ -31,11 +30,6 @@ const NO_TALLY: &str = "no_tally";
 const UNSURE: &str = "unsure";
 /// Likewise: a file was truncated while no agent ran.
 const TRUNCATED: &str = "truncated";
-
-/// How often a directory is listed at most to find a copy in it.
-const LOOKS: u32 = 10;
-/// A file's time is as fine as this on every kernel.
-const TICK: Duration = Duration::from_millis(10);
 
 /// What the kernel saw while no agent ran.
 #[derive(Default)]
@@ -227,7 +221,7 @@ impl Registry {
         gone: &Departed,
         reason: Reason,
         renamed: impl Fn(&Path) -> bool,
-        copies: &mut HashSet<InodeKey>,
+        copies: &mut HashSet<PathBuf>,
     ) -> bool {
         if gone.size == 0 {
             return true;
@@ -257,13 +251,18 @@ impl Registry {
         &self,
         path: &Path,
         size: u64,
-        copies: &mut HashSet<InodeKey>,
+        copies: &mut HashSet<PathBuf>,
     ) -> bool {
         let mut copy = path.as_os_str().to_owned();
         copy.push(".gz");
         let copy = PathBuf::from(copy);
-        if path.parent().is_some_and(|directory| has_copy(directory, &copy, size, copies)) {
-            return true;
+        let beside = path.parent().and_then(|directory| fs::read_dir(directory).ok());
+        let beside = beside.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let packed = beside.filter(|path| path.extension().is_some_and(|ending| ending == "gz"));
+        for there in std::iter::once(copy.clone()).chain(packed) {
+            if unpacked_length(&there) == Some(size as u32) && copies.insert(there) {
+                return true;
+            }
         }
         let held = self.held.values().any(|held| held.account.path() == copy);
         !copy.exists()
@@ -275,46 +274,11 @@ impl Registry {
     }
 }
 
-/// Whether a directory holds a compressed file of this length that is nobody's copy yet; `first`: the
-/// likely one. Copies are renamed at every rotation, and a listing that is read meanwhile may miss one:
-/// the directory is listed again until it was quiet for a whole listing.
-fn has_copy(directory: &Path, first: &Path, size: u64, copies: &mut HashSet<InodeKey>) -> bool {
-    for _ in 0..LOOKS {
-        let began = SystemTime::now();
-        let beside = fs::read_dir(directory).into_iter().flatten();
-        let beside = beside.filter_map(|entry| Some(entry.ok()?.path()));
-        let packed = beside.filter(|path| path.extension().is_some_and(|ending| ending == "gz"));
-        for there in std::iter::once(first.to_owned()).chain(packed) {
-            if let Some((key, length)) = unpacked_length(&there)
-                && length == size as u32
-                && copies.insert(key)
-            {
-                return true;
-            }
-        }
-        if is_quiet(directory, began) {
-            return false;
-        }
-        thread::sleep(TICK);
-    }
-    false
-}
-
-/// Whether a directory has not changed since just before this time, or is gone. A time in the future
-/// (the clock was set back) says nothing.
-fn is_quiet(directory: &Path, since: SystemTime) -> bool {
-    let Ok(modified) = fs::metadata(directory).and_then(|about| about.modified()) else {
-        return true;
-    };
-    let now = SystemTime::now();
-    since.duration_since(modified).is_ok_and(|age| age > TICK) || modified > now + TICK
-}
-
-/// Which file it is, and the length, modulo 2³², that a gzip file says it unpacks to.
-fn unpacked_length(path: &Path) -> Option<(InodeKey, u32)> {
-    let (file, look) = identity::open(path).ok()?;
-    file.metadata().ok().filter(fs::Metadata::is_file)?;
-    gzip::trailer(&file, look.size).map(|trailer| (look.key, trailer.length))
+/// The length, modulo 2³², that a gzip file says it unpacks to.
+fn unpacked_length(path: &Path) -> Option<u32> {
+    let file = File::open(path).ok()?;
+    let size = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
+    gzip::trailer(&file, size).map(|trailer| trailer.length)
 }
 
 /// An inode's generation, as the handles of ext4, xfs and tmpfs tell it (`FILEID_INO32_GEN`, and xfs'
@@ -357,44 +321,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.gz");
         fs::write(&path, gzip_bytes(&[b'a'; 12_345])).unwrap();
-        assert_eq!(unpacked_length(&path).map(|(_, length)| length), Some(12_345));
+        assert_eq!(unpacked_length(&path), Some(12_345));
         fs::write(&path, "gz").unwrap();
         assert_eq!((unpacked_length(&path), unpacked_length(dir.path())), (None, None));
-    }
-
-    /// Copies move up a number at every rotation, while somebody looks for them.
-    #[test]
-    fn a_copy_is_found_while_it_and_others_are_renamed() {
-        let dir = tempfile::tempdir().unwrap();
-        let name = |n: usize| dir.path().join(format!("a.log.{n}.gz"));
-        for n in 1..=60 {
-            fs::write(name(n), gzip_bytes(&vec![b'a'; n])).unwrap();
-        }
-        let done = std::sync::atomic::AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for moved in 0.. {
-                    for n in (1 + moved..=60 + moved).rev() {
-                        fs::rename(name(n), name(n + 1)).unwrap();
-                    }
-                    thread::sleep(Duration::from_millis(15));
-                    if done.load(std::sync::atomic::Ordering::Acquire) {
-                        break;
-                    }
-                }
-            });
-            for _ in 0..20 {
-                let mut copies = HashSet::new();
-                let lost: Vec<usize> = (1..=60)
-                    .filter(|size| !has_copy(dir.path(), &name(1), *size as u64, &mut copies))
-                    .collect();
-                assert!(!has_copy(dir.path(), &name(1), 7, &mut copies), "it is one file's alone");
-                if !lost.is_empty() {
-                    done.store(true, std::sync::atomic::Ordering::Release);
-                }
-                assert!(lost.is_empty(), "not found: {lost:?}");
-            }
-            done.store(true, std::sync::atomic::Ordering::Release);
-        });
     }
 }
