@@ -19,7 +19,6 @@ in_every_mode!(
     compressed_while_down_with_the_same_beginning,
     a_copy_of_a_file_read_in_part_is_read_on_where_the_bytes_before_are_the_same,
     a_copy_that_is_written_in_place_is_waited_for,
-    a_copy_that_copytruncate_left_is_compressed_at_once,
     a_copy_that_is_never_finished_is_read_as_far_as_it_goes,
     a_copy_beside_a_file_of_its_name_with_another_content_is_read,
     what_was_rotated_before_anybody_looked_is_read_although_no_pattern_names_it,
@@ -223,33 +222,6 @@ fn a_copy_that_is_written_in_place_is_waited_for(world: World) {
     assert_eq!(agent.stop(), Some(0));
     assert_collected(&world, &wanted);
     assert_eq!(world.audit().0, 0);
-}
-
-/// As logrotate does with `copytruncate` and `compress`.
-fn a_copy_that_copytruncate_left_is_compressed_at_once(world: World) {
-    let world = with_former(world);
-    let live = world.path("plain/app.log");
-    let gz = |n: u32| world.path(&format!("plain/app.log.{n}.gz"));
-    let agent = world.start();
-    let mut wanted = Vec::new();
-    for round in 0..5 {
-        wanted.push(lines(&format!("round {round}"), 100 + round));
-        append(&live, &text(&wanted[round as usize]));
-        if round % 2 == 0 {
-            world.wait_for(total(&wanted));
-            std::thread::sleep(Duration::from_millis(300));
-        }
-        for n in (1..8).rev() {
-            let _not_yet = fs::rename(gz(n), gz(n + 1));
-        }
-        fs::copy(&live, world.path("plain/app.log.1")).unwrap();
-        File::options().write(true).open(&live).unwrap().set_len(0).unwrap();
-        compress(&world.path("plain/app.log.1"), &gz(1));
-        world.wait_for(total(&wanted));
-    }
-    std::thread::sleep(Duration::from_secs(2));
-    assert_collected(&world, &wanted);
-    assert_eq!(agent.stop(), Some(0));
 }
 
 fn a_copy_that_is_never_finished_is_read_as_far_as_it_goes(world: World) {

@@ -9,11 +9,11 @@ use std::{
     collections::HashMap,
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Inode, Recognised, Registry, Still, twins};
+use super::{Inode, Recognised, Registry, Still};
 use crate::{
     checkpoint::FileEntry,
     discover::Found,
@@ -91,10 +91,6 @@ impl Registry {
         let is_cut = known.is_some_and(|known| known.is_cut);
         if beside.is_some() && (recent || is_cut) || is_cut && !patient {
             self.wait_for(found, look, is_cut, recent || !patient);
-            return Packed::Later;
-        }
-        if !patient && self.is_ending(found, &head) {
-            self.wait_for(found, look, is_cut, true);
             return Packed::Later;
         }
         let candidates = self.candidates(found, &head);
@@ -178,49 +174,11 @@ impl Registry {
     /// same content is another file then.
     fn is_there(&self, account: &FileAccount, found: &Found) -> bool {
         let path = account.path();
-        if path == found.path
-            || path == found.path.with_extension("")
-            || self.is_former_life(account)
-        {
+        if path == found.path || path == found.path.with_extension("") {
             return false;
         }
         identity::look_at(&path).is_ok_and(|there| {
             there.key == account.identity.key || self.is_done(&there.key, account.id)
-        })
-    }
-
-    /// Whether the file was truncated and its inode goes on as another's: what it held is there only
-    /// in a copy (`copytruncate` with `compress`).
-    fn is_former_life(&self, account: &FileAccount) -> bool {
-        let held = self.held.find(&account.identity.key).and_then(|token| self.held.get(token));
-        // A reader ends the life before this thread hears of the next one.
-        let is_ended = || account.ended.load(Ordering::Acquire) && account.held().is_none();
-        held.is_some_and(|held| held.account.id != account.id || held.live && is_ended())
-    }
-
-    /// Whether a copy may be of a life whose end is still to be seen: the live file began like it
-    /// and was truncated, or was truncated and has bytes on the way to a sink.
-    fn is_ending(&self, found: &Found, head: &[u8]) -> bool {
-        let Some(state) = self.sources.get(&found.source.path) else { return false };
-        let accounts = state.accounts.iter().filter_map(|(id, _)| self.setup.accounts.get(*id));
-        let mut alike = accounts.filter(|account| {
-            let known = account.fingerprint();
-            known.len > 0 && known.matches(head)
-        });
-        alike.any(|account| match account.held() {
-            // What was written since may begin alike.
-            Some(file) => self.slots().any(|slot| {
-                let sink = account.sink(slot);
-                !sink.is_excluded() && !twins::holds(&file, sink.offset())
-            }),
-            None => {
-                self.is_former_life(&account)
-                    && self.slots().any(|slot| {
-                        let sink = account.sink(slot);
-                        !sink.is_excluded()
-                            && sink.read.load(Ordering::Acquire) > sink.offset().settled
-                    })
-            }
         })
     }
 

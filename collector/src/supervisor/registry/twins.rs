@@ -258,7 +258,7 @@ impl Original {
 }
 
 /// Whether a file holds the bytes that were read of another before this offset.
-pub(super) fn holds(file: &File, at: Offset) -> bool {
+fn holds(file: &File, at: Offset) -> bool {
     let long_enough = identity::look(file).is_ok_and(|look| look.size >= at.settled);
     long_enough && at.guard.holds_in_file(file, at.settled).unwrap_or(false)
 }
