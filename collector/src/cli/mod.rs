@@ -11,6 +11,7 @@ mod run;
 pub mod search;
 mod status;
 mod table;
+pub mod times;
 mod validate;
 
 #[cfg(test)]
@@ -62,6 +63,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the agent (the default)
+    ///
+    /// Times in the agent's own log and of the console sink are in UTC.
     Run,
     /// Check a configuration and say what is wrong
     Validate(validate::Args),
@@ -69,6 +72,8 @@ enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Show every file: how fast it grows, how much is unread, what is not acknowledged
+    ///
+    /// Times are shown in this machine's zone; --utc shows UTC. With -o json they are in UTC.
     Status(status::Args),
     /// Prove that every byte is accounted for; exit status 1 if not, or if any was lost, 2 while the
     /// agent still looks for the files that it knows
@@ -76,7 +81,7 @@ enum Command {
     /// Say what works on this machine, what does not, and what to do about it; exit status 1 if
     /// there is a problem
     Doctor(doctor::Args),
-    /// Find lines in the embedded archive
+    // Its arguments say what it is for.
     Search(search::SearchArgs),
     /// Print a completion script for a shell
     Completions {

@@ -10,23 +10,29 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use jiff::{Timestamp, Zoned, civil};
 
-use crate::archive::{
-    read,
-    search::{Error, Names, Options, Pattern, Query, Search, Show, Summary},
+use super::times::{Times, ZoneArgs};
+use crate::{
+    archive::{
+        read,
+        search::{Error, Names, Options, Pattern, Query, Search, Show, Summary},
+    },
+    zone::Zone,
 };
 
-/// Find lines in the archive
+/// Find lines in the embedded archive
 ///
 /// Lines come in the order in which they were collected. Exit status: 0 if a line was found, 1 if
 /// none was, 2 on an error.
+///
+/// Times are read and shown in this machine's zone, unless they name another one: what is printed can be
+/// given to --since. --utc reads and shows UTC. With -o json times stay as they are stored.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SearchArgs {
     /// Regular expression to find in the message; without one every line is found
     pub regex: Option<String>,
-    /// Not before this: a time (2026-01-31T10:11:12Z, "2026-01-31 10:11", 10:11) or how long ago
-    /// (10m, 2h30m, 1d)
+    /// Not before this: a time (2026-01-31T10:11:12Z, "2026-01-31 10:11", or 10:11 for the last time
+    /// that it was 10:11) or how long ago (10m, 2h30m, 1d)
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// Not after this
@@ -71,6 +77,9 @@ pub struct SearchArgs {
     /// Never colour (NO_COLOR does the same)
     #[arg(long)]
     pub no_color: bool,
+    /// In which zone times are read and shown
+    #[command(flatten)]
+    pub zone: ZoneArgs,
 }
 
 /// A container's stream.
@@ -121,9 +130,14 @@ fn search(
     terminal: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<Option<Summary>> {
+    let mut times = Times::new(args.zone);
+    let query = query(args, &mut times)?;
+    for note in times.notes() {
+        eprintln!("everyline: {note}.");
+    }
     let search = Search {
-        query: query(args)?,
-        show: show(args, terminal),
+        query,
+        show: show(args, terminal, times.zone),
         limit: args.limit,
         follow: args.follow,
         threads: 0,
@@ -151,7 +165,7 @@ fn search(
     }
 }
 
-fn query(args: &SearchArgs) -> anyhow::Result<Query> {
+fn query(args: &SearchArgs, times: &mut Times) -> anyhow::Result<Query> {
     let options = Options { ignore_case: args.ignore_case, fixed: args.fixed_strings };
     let pattern = args.regex.as_deref().map(|text| Pattern::new(text, options)).transpose();
     let pattern = pattern.context(
@@ -160,18 +174,7 @@ fn query(args: &SearchArgs) -> anyhow::Result<Query> {
     let names = |option: &str, globs: &[String]| {
         Names::new(globs).with_context(|| format!("--{option} is not a name or glob"))
     };
-    let now = Zoned::now();
-    let time = |option: &str, text: &Option<String>| {
-        text.as_deref().map(|text| point_in_time(text, &now)).transpose().with_context(|| {
-            format!("--{option} is not a time; write it like 10m, 2h30m, 2026-01-31T10:11:12Z or \"2026-01-31 10:11\"")
-        })
-    };
-    let (since, until) = (time("since", &args.since)?, time("until", &args.until)?);
-    if let (Some(since), Some(until)) = (since, until)
-        && since > until
-    {
-        anyhow::bail!("--since {since} is after --until {until}; nothing can lie between them");
-    }
+    let (since, until) = times.range(args.since.as_deref(), args.until.as_deref())?;
     Ok(Query {
         // With nothing to match, there is nothing not to match either.
         invert: args.invert_match && pattern.is_some(),
@@ -188,30 +191,13 @@ fn query(args: &SearchArgs) -> anyhow::Result<Query> {
     })
 }
 
-fn show(args: &SearchArgs, terminal: bool) -> Show {
+fn show(args: &SearchArgs, terminal: bool, zone: Zone) -> Show {
     let no_color = args.no_color || std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
     match args.output {
         _ if args.count => Show::Nothing,
-        Output::Text => Show::Text { color: terminal && !no_color },
+        Output::Text => Show::Text { color: terminal && !no_color, zone },
         Output::Json => Show::Json { terminal },
     }
-}
-
-/// A time as written by people: how long ago, an instant, or a local date, date and time, or time of
-/// today.
-fn point_in_time(text: &str, now: &Zoned) -> Result<Timestamp, jiff::Error> {
-    if let Ok(instant) = text.parse::<Timestamp>() {
-        return Ok(instant);
-    }
-    if let Ok(local) = text.parse::<civil::DateTime>() {
-        return Ok(local.to_zoned(now.time_zone().clone())?.timestamp());
-    }
-    if let Ok(time) = text.parse::<civil::Time>() {
-        return Ok(now.date().to_datetime(time).to_zoned(now.time_zone().clone())?.timestamp());
-    }
-    let ago: jiff::Span = text.parse()?;
-    // "10m" and "10m ago" are the same.
-    Ok(now.checked_sub(ago.abs())?.timestamp())
 }
 
 fn complain_if_missing(dir: &Path) -> anyhow::Result<()> {

@@ -13,10 +13,12 @@ use clap::ValueEnum;
 use super::{
     agent, print,
     table::{age, bytes, escaped, table},
+    times::{Times, ZoneArgs},
 };
 use crate::{
     config::Config,
     ledger::report::{Descriptors, FileReport, Report, SinkReport},
+    zone::Zone,
 };
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -32,6 +34,9 @@ pub struct Args {
     /// Show it again every 2 seconds
     #[arg(short, long)]
     watch: bool,
+    /// In which zone times are shown
+    #[command(flatten)]
+    zone: ZoneArgs,
 }
 
 /// How reports are shown.
@@ -46,13 +51,17 @@ pub enum Output {
 
 /// Shows the state of every file.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
+    let mut times = Times::new(args.zone);
+    for note in times.notes() {
+        eprintln!("everyline: {note}.");
+    }
     loop {
         let (report, note) = agent::report(&args.agent, config)?;
         if let Some(note) = note {
             eprintln!("{note}");
         }
         let text = match args.output {
-            Output::Text => show(&report),
+            Output::Text => show(&report, times.zone),
             Output::Json => serde_json::to_string(&report)? + "\n",
         };
         let redraw = args.watch && args.output == Output::Text && io::stdout().is_terminal();
@@ -65,11 +74,11 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn show(report: &Report) -> String {
+fn show(report: &Report, zone: Zone) -> String {
     let mut text = String::new();
     if !report.started.is_empty() {
         let (version, node, started) =
-            (&report.version, escaped(&report.node), escaped(&report.started));
+            (&report.version, escaped(&report.node), escaped(&zone.shown(&report.started)));
         let _infallible = writeln!(text, "everyline {version} on {node}, since {started}");
         if let Some(agent) = &report.agent {
             let _infallible = writeln!(text, "It is {agent}");
@@ -96,7 +105,7 @@ fn show(report: &Report) -> String {
             .iter()
             .map(|sink| {
                 let oldest = sink.oldest_unacked_seconds.map_or_else(|| "-".to_owned(), age);
-                let error = error(sink);
+                let error = error(sink, zone);
                 vec![
                     sink.name.clone(),
                     sink.kind.clone(),
@@ -118,7 +127,7 @@ fn show(report: &Report) -> String {
 }
 
 /// The last error, how often and since when; how many logs wait for it to be mended.
-fn error(sink: &SinkReport) -> String {
+fn error(sink: &SinkReport, zone: Zone) -> String {
     let Some(error) = &sink.error else { return "-".to_owned() };
     let mut notes = Vec::new();
     if sink.parked_sources > 0 {
@@ -127,6 +136,7 @@ fn error(sink: &SinkReport) -> String {
     }
     if let Some(since) = &sink.error_since {
         let times = if sink.error_count == 1 { "time" } else { "times" };
+        let since = zone.shown(since);
         notes.push(format!("{} {times} since {since}", sink.error_count));
     }
     if notes.is_empty() { error.clone() } else { format!("{error} ({})", notes.join(", ")) }
@@ -192,13 +202,13 @@ mod tests {
             files: vec![file("/a.log", 10, 10), file("/b.log", 5000, 1)],
             ..Default::default()
         };
-        insta::assert_snapshot!(show(&report), @r"
-        everyline 0.1.0 on node-1, since 2026-01-31T10:11:12Z
+        insta::assert_snapshot!(show(&report, Zone::UTC), @r"
+        everyline 0.1.0 on node-1, since 2026-01-31T10:11:12.000Z
         Files watched: 0 by inotify, 2 by kernel, 0 by poll
         Descriptors: 200, of which log files may have 120; 3 files found none and take turns
 
         SINK  TYPE  IN FLIGHT  OLDEST  ERROR
-        out   http    4.0 KiB     12s  503 Service\u{1b} Unavailable (1 log waits, 3 times since 2026-01-31T10:12:00Z)
+        out   http    4.0 KiB     12s  503 Service\u{1b} Unavailable (1 log waits, 3 times since 2026-01-31T10:12:00.000Z)
 
         FILE    CONTAINER              RATE   UNREAD  OLDEST
         /b.log  shop/web-1/nginx  2.0 KiB/s  4.9 KiB       -

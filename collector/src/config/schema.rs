@@ -321,7 +321,7 @@ pub struct Console {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum ConsoleFormat {
-    /// A line for people: time, pod, stream, message.
+    /// A line for people: time (UTC), pod, stream, message.
     #[default]
     Human,
     /// One JSON object a line, as other sinks get it.

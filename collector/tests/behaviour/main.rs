@@ -22,6 +22,7 @@ mod rotation;
 mod seccomp;
 mod state;
 mod stop;
+mod times;
 mod truncation;
 mod unfinished;
 mod wakeups;

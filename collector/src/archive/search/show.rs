@@ -9,6 +9,7 @@ use super::{
     query::Query,
     record::{Record, Text},
 };
+use crate::zone::Zone;
 
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[31m";
@@ -22,6 +23,8 @@ pub enum Show {
     Text {
         /// Whether to colour.
         color: bool,
+        /// In which zone times are shown.
+        zone: Zone,
     },
     /// The line as it is stored; for a terminal control characters (that JSON lets stand) are
     /// escaped, still as JSON.
@@ -47,13 +50,21 @@ impl Show {
             Self::Nothing => return,
             Self::Json { terminal: false } => out.extend_from_slice(line),
             Self::Json { terminal: true } => escape(line, Style::Json, out),
-            Self::Text { color } => text(record.complete(line), body, query, *color, out),
+            Self::Text { color, zone } => {
+                text(record.complete(line), body, query, (*color, *zone), out);
+            }
         }
         out.push(b'\n');
     }
 }
 
-fn text(record: Record<'_>, body: Text<'_>, query: &Query, color: bool, out: &mut Vec<u8>) {
+fn text(
+    record: Record<'_>,
+    body: Text<'_>,
+    query: &Query,
+    (color, zone): (bool, Zone),
+    out: &mut Vec<u8>,
+) {
     let paint = |out: &mut Vec<u8>, code: &str| {
         if color {
             out.extend_from_slice(code.as_bytes());
@@ -61,7 +72,8 @@ fn text(record: Record<'_>, body: Text<'_>, query: &Query, color: bool, out: &mu
     };
     paint(out, DIM);
     match record.time {
-        Some(time) => escape_time(time.raw, out),
+        Some(time) if zone.append(time.raw, out) => {}
+        Some(time) => escape(time.raw, Style::Text, out),
         None => out.push(b'-'),
     }
     out.push(b' ');
@@ -91,17 +103,6 @@ fn text(record: Record<'_>, body: Text<'_>, query: &Query, color: bool, out: &mu
         }
     }
     escape(&body[shown..], Style::Text, out);
-}
-
-/// `…:12.123456789Z` → `…:12.123Z`. With another zone than Z all digits stay.
-fn escape_time(time: &[u8], out: &mut Vec<u8>) {
-    match time {
-        [.., b'Z'] if time.len() > 24 && time[19] == b'.' => {
-            escape(&time[..23], Style::Text, out);
-            out.push(b'Z');
-        }
-        _ => escape(time, Style::Text, out),
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn text_is_time_names_stream_and_body_without_control_characters() {
-        let text = shown(LINE, Show::Text { color: false }, None);
+        let text = shown(LINE, Show::Text { color: false, zone: Zone::UTC }, None);
         assert_eq!(
             text,
             "2026-01-31T10:11:12.123Z shop/web-1/nginx stderr│ a\\x1b[2Jb\\x9b \"c\"\\u{202e}\\n\n"
@@ -179,14 +180,17 @@ mod tests {
 
     #[test]
     fn matches_are_coloured() {
-        let text = shown(LINE, Show::Text { color: true }, Some("\"c\""));
+        let text = shown(LINE, Show::Text { color: true, zone: Zone::UTC }, Some("\"c\""));
         assert!(text.contains("b\\x9b \x1b[1;31m\"c\"\x1b[0m\\u{202e}"), "{text}");
     }
 
     #[test]
     fn a_stranger_is_its_own_body() {
         let line = "not json \u{7} at all";
-        assert_eq!(shown(line, Show::Text { color: false }, None), "- │ not json \\x07 at all\n");
+        assert_eq!(
+            shown(line, Show::Text { color: false, zone: Zone::UTC }, None),
+            "- │ not json \\x07 at all\n"
+        );
         assert_eq!(shown(line, Show::Json { terminal: false }, None), "not json \u{7} at all\n");
     }
 
@@ -194,11 +198,11 @@ mod tests {
         #[test]
         fn nothing_dangerous_reaches_the_terminal(body: String, pod: String, time: String) {
             let line = serde_json::json!({ "timestamp": time, "body": body, "k8s.pod.name": pod });
-            for show in [Show::Text { color: false }, Show::Json { terminal: true }] {
+            for show in [Show::Text { color: false, zone: Zone::UTC }, Show::Json { terminal: true }] {
                 let text = shown(&line.to_string(), show, Some("a"));
                 let text = text.strip_suffix('\n').unwrap();
                 prop_assert!(text.chars().all(is_harmless), "{text:?}");
-                if show != (Show::Text { color: false }) {
+                if show != (Show::Text { color: false, zone: Zone::UTC }) {
                     prop_assert_eq!(&serde_json::from_str::<serde_json::Value>(text).unwrap(), &line);
                 }
             }

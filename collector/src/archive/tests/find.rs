@@ -196,7 +196,7 @@ fn a_limit_ends_the_search_after_the_first_lines() {
     for limit in [0, 1, 7, 10, 499, 500, 501] {
         let search = Search {
             query: Query::default(),
-            show: Show::Text { color: false },
+            show: Show::Text { color: false, zone: crate::zone::Zone::UTC },
             limit: Some(limit),
             follow: false,
             threads: 2,

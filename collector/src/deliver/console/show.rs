@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::{
     batch::Framing,
     deliver::{escape, payload},
+    zone::Zone,
 };
 
 const DIM: &str = "\x1b[2m";
@@ -65,7 +66,7 @@ pub(super) fn json(raw: &[u8], framing: Framing) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// `TIME NAMESPACE/POD CONTAINER STREAM│ MESSAGE`, one line a record.
+/// `TIME NAMESPACE/POD CONTAINER STREAM│ MESSAGE`, one line a record, the time in UTC.
 pub(super) fn human(raw: &[u8], framing: Framing, color: bool) -> Vec<u8> {
     let mut out = String::with_capacity(raw.len());
     for record in payload::records(raw, framing) {
@@ -92,7 +93,8 @@ fn push_record(out: &mut String, record: &Record<'_>, color: bool) {
         }
     };
     let time = record.timestamp.as_deref().or(record.observed_timestamp.as_deref());
-    part(DIM, &[time.unwrap_or("-"), " "]);
+    let time = time.map_or(Cow::Borrowed("-"), |time| Cow::Owned(Zone::UTC.shown(time)));
+    part(DIM, &[&time, " "]);
     match (&record.namespace, &record.pod, &record.container) {
         (Some(namespace), Some(pod), container) => {
             part(CYAN, &[namespace, "/", pod, " ", container.as_deref().unwrap_or("-"), " "]);
@@ -130,7 +132,7 @@ mod tests {
     fn a_record_is_one_line_for_people() {
         insta::assert_snapshot!(
             text(human(&record("GET /\x1b[2J 200"), Framing::Lines, false)),
-            @r"2026-01-31T10:11:12.5Z shop/web-1 nginx stderr│ GET /\x1b[2J 200"
+            @r"2026-01-31T10:11:12.500Z shop/web-1 nginx stderr│ GET /\x1b[2J 200"
         );
         let docker = br#"{"observed_timestamp":"T","body":"hi","container.id":"abc"}"#;
         assert_eq!(text(human(docker, Framing::Lines, false)), "T abc │ hi\n");
