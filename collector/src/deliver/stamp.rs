@@ -1,4 +1,5 @@
-//! The files that a sink reads when it starts: a reload starts it anew when one was replaced.
+//! Whether the files that a sink reads are still what they were: a reload starts it anew when one was
+//! replaced, and a sink whose deliveries fail reads them again.
 
 use std::{
     fs,
@@ -12,9 +13,12 @@ use crate::config;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     path: PathBuf,
-    /// Inode, size and time of the last change; None: it is not there.
-    state: Option<(u64, u64, i64, i64)>,
+    /// None: it is not there.
+    state: Option<State>,
 }
+
+/// Device, inode, size, and times of the last change of contents and of the inode.
+type State = (u64, u64, u64, (i64, i64), (i64, i64));
 
 /// Every file that the sink reads when it starts, as it is now.
 pub fn stamps(sink: &config::Sink) -> Vec<Stamp> {
@@ -31,10 +35,12 @@ pub fn stamps(sink: &config::Sink) -> Vec<Stamp> {
     files.into_iter().flatten().map(|path| stamp(path)).collect()
 }
 
-fn stamp(path: &Path) -> Stamp {
-    let state = fs::metadata(path)
-        .ok()
-        .map(|about| (about.ino(), about.size(), about.mtime(), about.mtime_nsec()));
+/// This file as it is now.
+pub(super) fn stamp(path: &Path) -> Stamp {
+    let state = fs::metadata(path).ok().map(|about| {
+        let modified = (about.mtime(), about.mtime_nsec());
+        (about.dev(), about.ino(), about.size(), modified, (about.ctime(), about.ctime_nsec()))
+    });
     Stamp { path: path.to_owned(), state }
 }
 

@@ -1,5 +1,6 @@
 //! What is wrong with a sink at present: its last error, since when and how often, for `status` and
-//! the metrics. A sink notes every failure here; the note goes when nothing is in trouble any more.
+//! the metrics. A sink notes every failure here; the note goes with a delivery, once nothing is in
+//! trouble any more. What is given up (at a stop, with a removed sink, a dropped record) mends nothing.
 
 use std::{
     collections::HashSet,
@@ -56,12 +57,17 @@ impl Troubles {
         }
     }
 
-    /// Everything goes through: for a sink that does one thing at a time.
-    pub fn mended(&self) {
-        self.state().forget_if_over();
+    /// Something was delivered. True: nothing is in trouble, so deliveries go through.
+    pub fn mended(&self) -> bool {
+        let mut state = self.state();
+        let over = state.batches == 0 && state.parked.is_empty();
+        if over {
+            state.failure = None;
+        }
+        over
     }
 
-    /// A batch has failed for the first time. Keep what this gives until the batch is out of trouble.
+    /// A batch has failed for the first time. Keep what this gives until the batch is settled or given up.
     pub(crate) fn begin(&self) -> Trouble {
         self.state().batches += 1;
         Trouble(self.clone())
@@ -72,12 +78,9 @@ impl Troubles {
         self.state().parked.insert(Arc::clone(source));
     }
 
-    /// It waits no more.
+    /// It waits no more: the record was taken, or is gone with its file.
     pub fn unpark(&self, source: &Path) {
-        let mut state = self.state();
-        if state.parked.remove(source) {
-            state.forget_if_over();
-        }
+        self.state().parked.remove(source);
     }
 
     /// Sources that wait behind a record that was refused.
@@ -95,23 +98,13 @@ impl Troubles {
     }
 }
 
-impl State {
-    fn forget_if_over(&mut self) {
-        if self.batches == 0 && self.parked.is_empty() {
-            self.failure = None;
-        }
-    }
-}
-
 /// A batch in trouble. A lane that is stuck must not be called well because another one moves.
 #[derive(Debug)]
 pub(crate) struct Trouble(Troubles);
 
 impl Drop for Trouble {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.batches -= 1;
-        state.forget_if_over();
+        self.0.state().batches -= 1;
     }
 }
 
@@ -134,10 +127,24 @@ mod tests {
         troubles.park(&source);
         troubles.park(&source);
         drop(second);
-        troubles.mended();
+        assert!(!troubles.mended());
         assert_eq!((troubles.parked(), troubles.failure().is_some()), (1, true));
         troubles.unpark(&source);
+        assert!(troubles.mended());
         assert_eq!((troubles.parked(), troubles.failure().is_some()), (0, false));
+    }
+
+    #[test]
+    fn what_is_given_up_mends_nothing() {
+        let troubles = Troubles::default();
+        let source = Arc::from(Path::new("/x.log"));
+        let given_up = troubles.begin();
+        troubles.failed("one");
+        troubles.park(&source);
+        drop(given_up);
+        troubles.unpark(&source);
+        assert!(troubles.failure().is_some(), "nothing was delivered");
+        assert!(troubles.mended() && troubles.failure().is_none());
     }
 
     #[test]

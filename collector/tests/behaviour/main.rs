@@ -18,6 +18,7 @@ mod own;
 mod receiver;
 mod refused;
 mod reload;
+mod renewal;
 mod rotation;
 mod seccomp;
 mod state;

@@ -2,11 +2,12 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::harness::patience;
@@ -20,6 +21,8 @@ pub enum Fault {
     ReplyLost,
     /// The connection is closed in the middle of the request; not taken.
     Reset,
+    /// Not taken, and never answered.
+    Silent,
 }
 
 /// A running receiver.
@@ -37,7 +40,13 @@ struct State {
     every: Vec<Fault>,
     refuse: Option<Refuse>,
     refused: usize,
+    connections: usize,
+    /// The only `Authorization` (lower case) that is taken, and the status for all others.
+    welcome: Option<(String, u16)>,
 }
+
+/// Decides by the certificate that a client shows: the status to refuse it with.
+pub type Admit = Arc<dyn Fn(Option<&[u8]>) -> Option<u16> + Send + Sync>;
 
 /// The status to refuse a body with; None: it is taken.
 type Refuse = Box<dyn Fn(&str) -> Option<u16> + Send>;
@@ -45,18 +54,44 @@ type Refuse = Box<dyn Fn(&str) -> Option<u16> + Send>;
 impl Receiver {
     /// A receiver; every `period`-th request meets the faults in turn (0: none do).
     pub fn start(faults: &[(usize, Fault)]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let receiver = Self::start_at(("127.0.0.1", 0), None);
+        receiver.state.lock().unwrap().faults = faults.to_vec();
+        receiver
+    }
+
+    /// A receiver at this address, with TLS if that is given.
+    pub fn start_at(address: (&str, u16), tls: Option<(Arc<ServerConfig>, Admit)>) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State { faults: faults.to_vec(), ..State::default() }));
-        let receiver = Self { port, state };
+        let receiver = Self { port, state: Arc::default() };
         let served = receiver.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let served = served.clone();
-                std::thread::spawn(move || served.serve(stream));
+                let (served, tls) = (served.clone(), tls.clone());
+                served.state.lock().unwrap().connections += 1;
+                std::thread::spawn(move || match tls {
+                    None => served.serve(stream, |_| None),
+                    Some((config, admit)) => {
+                        let tls = ServerConnection::new(config).unwrap();
+                        served.serve(StreamOwned::new(tls, stream), |stream| {
+                            let shown = stream.conn.peer_certificates();
+                            admit(shown.and_then(|chain| chain.first()).map(|it| it.as_ref()))
+                        });
+                    }
+                });
             }
         });
         receiver
+    }
+
+    /// Connections that were made so far.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
+    /// Requests so far, of all kinds.
+    pub fn requests(&self) -> usize {
+        self.state.lock().unwrap().requests
     }
 
     /// A sink that sends here.
@@ -87,11 +122,10 @@ impl Receiver {
         }
     }
 
-    fn serve(&self, stream: TcpStream) {
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut stream = stream;
+    fn serve<S: Read + Write>(&self, stream: S, admit: impl Fn(&S) -> Option<u16>) {
+        let mut reader = BufReader::new(stream);
         loop {
-            let (mut length, mut encoding) = (0, String::new());
+            let (mut length, mut encoding, mut authorization) = (0, String::new(), String::new());
             let mut line = String::new();
             if reader.read_line(&mut line).unwrap_or(0) == 0 {
                 return;
@@ -108,6 +142,9 @@ impl Receiver {
                 if let Some(value) = lower.strip_prefix("content-length:") {
                     length = value.trim().parse().unwrap();
                 }
+                if let Some(value) = lower.strip_prefix("authorization:") {
+                    value.trim().clone_into(&mut authorization);
+                }
                 if let Some(value) = lower.strip_prefix("content-encoding:") {
                     value.trim().clone_into(&mut encoding);
                 }
@@ -120,23 +157,29 @@ impl Receiver {
             if reader.read_exact(&mut body).is_err() {
                 return;
             }
+            if fault == Some(Fault::Silent) {
+                std::thread::sleep(Duration::from_secs(600));
+                return;
+            }
             if fault == Some(Fault::Unavailable) {
                 let reply = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
-                let _gone = stream.write_all(reply.as_bytes());
+                let _gone = reader.get_mut().write_all(reply.as_bytes());
                 continue;
             }
             let text = unpacked(&body, &encoding);
-            if let Some(status) = self.judge(&text) {
+            let unwelcome = admit(reader.get_ref()).or_else(|| self.is_unwelcome(&authorization));
+            if let Some(status) = unwelcome.or_else(|| self.judge(&text)) {
                 let reply =
                     format!("HTTP/1.1 {status} Refused\r\nContent-Length: 4\r\n\r\nno\u{1b}:");
-                let _gone = stream.write_all(reply.as_bytes());
+                let _gone = reader.get_mut().write_all(reply.as_bytes());
                 continue;
             }
             self.take(&text);
             if fault == Some(Fault::ReplyLost) {
                 return;
             }
-            if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {
+            let taken = reader.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+            if taken.and_then(|()| reader.get_mut().flush()).is_err() {
                 return;
             }
         }
@@ -169,6 +212,16 @@ impl Receiver {
     /// From now on bodies are refused as this says.
     pub fn refuse_by(&self, refuse: impl Fn(&str) -> Option<u16> + Send + 'static) {
         self.state.lock().unwrap().refuse = Some(Box::new(refuse));
+    }
+
+    /// From now on requests with any other `Authorization` (lower case) are answered with `status`.
+    pub fn accept_only(&self, authorization: &str, status: u16) {
+        self.state.lock().unwrap().welcome = Some((authorization.to_owned(), status));
+    }
+
+    fn is_unwelcome(&self, authorization: &str) -> Option<u16> {
+        let state = self.state.lock().unwrap();
+        state.welcome.as_ref().filter(|(only, _)| only != authorization).map(|(_, status)| *status)
     }
 
     /// How many requests were refused that way.

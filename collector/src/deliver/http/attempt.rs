@@ -12,9 +12,10 @@ use jiff::Timestamp;
 use super::{
     Sink,
     backoff::Backoff,
-    client::{Failure, Reply},
+    client::{Exchange, Failure, Reply},
     content_encoding,
     limit::Signal,
+    renew::Failed,
     retry_after,
 };
 use crate::{batch::Compression, deliver::escape};
@@ -60,25 +61,30 @@ pub(super) async fn attempt(
     if let Some(encoding) = content_encoding(compression) {
         headers.insert(header::CONTENT_ENCODING, encoding);
     }
+    sink.renew_if_old();
     sink.auth.apply(&mut headers);
     let bytes = payload.len();
-    let result = sink.client.post(headers, payload).await;
+    let Exchange { result, peer } = sink.client.post(headers, payload).await;
     slot.done(signal(&result));
+    if let (Some(peer), Some(works)) = (peer, works(&result)) {
+        sink.client.note(peer, works);
+    }
     match result {
         Ok(reply) if reply.status.is_success() => {
             sink.metrics.delivered(bytes);
+            sink.renewal.delivered();
             Verdict::Delivered
         }
         Ok(reply) => judge(sink, &reply),
         Err(failure) => {
-            if matches!(failure, Failure::Tls(_) | Failure::Timeout(_)) {
-                sink.client.refresh(&sink.name);
+            sink.metrics.error(failure.class());
+            if sink.renew_after(Failed::Delivery) {
+                return Verdict::Again;
             }
             sink.report.failure(&format!(
                 "Cannot deliver to {}: {failure}. Trying again.",
                 sink.client.shown()
             ));
-            sink.metrics.error(failure.class());
             Verdict::Retry
         }
     }
@@ -98,32 +104,38 @@ fn signal(result: &Result<Reply, Failure>) -> Signal {
     }
 }
 
+/// Whether the server at this address does its work. None: the reply speaks of what was sent.
+fn works(result: &Result<Reply, Failure>) -> Option<bool> {
+    match result {
+        Ok(reply) if reply.status.is_success() => Some(true),
+        Ok(reply) if is_for_content(reply.status) => None,
+        Ok(_) | Err(_) => Some(false),
+    }
+}
+
 /// What a reply other than success asks for.
 fn judge(sink: &Sink, reply: &Reply) -> Verdict {
     sink.metrics.error(class(reply.status));
     let said = describe(sink, reply);
-    let verdict = match reply.status {
-        StatusCode::PAYLOAD_TOO_LARGE => return Verdict::TooLarge(said),
-        // Says something of our credentials, not of the batch: never a reason to give data up.
-        StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            if sink.auth.reload() { Verdict::Again } else { Verdict::Retry }
-        }
-        StatusCode::FORBIDDEN if sink.auth.reload() => Verdict::Again,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            Verdict::Retry
-        }
-        status if is_for_content(status) => return Verdict::Refused(said),
-        _ => Verdict::Retry,
-    };
+    // An expired client certificate or a moved server may look like a refusal of what was sent.
+    if is_for_content(reply.status) {
+        return match reply.status {
+            _ if sink.renew_after(Failed::Content) => Verdict::Again,
+            StatusCode::PAYLOAD_TOO_LARGE => Verdict::TooLarge(said),
+            _ => Verdict::Refused(said),
+        };
+    }
+    let renewed = sink.renew_after(Failed::Delivery);
     if let Some(wait) = retry_after::parse(&reply.headers, Timestamp::now(), sink.backoff_max) {
         // Agents that were told the same time must not all come back at it.
         let spread = Backoff::new(sink.backoff_base, sink.backoff_base).next();
         sink.pause.at_least(wait + spread);
     }
-    if verdict == Verdict::Retry {
-        sink.report.failure(&format!("{said} Trying again."));
+    if renewed {
+        return Verdict::Again;
     }
-    verdict
+    sink.report.failure(&format!("{said} Trying again."));
+    Verdict::Retry
 }
 
 /// Whether a status refuses what was sent. The other client errors say something of the address, the
@@ -133,6 +145,7 @@ fn is_for_content(status: StatusCode) -> bool {
         status,
         StatusCode::BAD_REQUEST
             | StatusCode::CONFLICT
+            | StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::UNPROCESSABLE_ENTITY
             | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS
     )

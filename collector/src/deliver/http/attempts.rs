@@ -7,22 +7,23 @@ use super::{
     Sink,
     attempt::{Verdict, attempt},
     backoff::Backoff,
-    report::Trouble,
 };
-use crate::{batch::Compression, reason::Reason};
+use crate::{batch::Compression, deliver::troubles::Trouble, reason::Reason};
 
 /// The attempts at delivering one batch.
 pub(super) struct Attempts<'a> {
     sink: &'a Sink,
     compression: Compression,
     backoff: Backoff,
-    trouble: Option<Trouble<'a>>,
+    trouble: Option<Trouble>,
+    /// Some of it was delivered, and nothing failed since.
+    delivered: bool,
 }
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(sink: &'a Sink, compression: Compression) -> Self {
         let backoff = Backoff::new(sink.backoff_base, sink.backoff_max);
-        Self { sink, compression, backoff, trouble: None }
+        Self { sink, compression, backoff, trouble: None, delivered: false }
     }
 
     /// Sends it until the server has it (None), or says that it will not (why).
@@ -35,6 +36,7 @@ impl<'a> Attempts<'a> {
             match attempt(self.sink, payload.clone(), self.compression, header.clone()).await {
                 Verdict::Delivered => {
                     self.backoff = Backoff::new(self.sink.backoff_base, self.sink.backoff_max);
+                    self.delivered = true;
                     return None;
                 }
                 Verdict::TooLarge(said) => return Some((Reason::TooLarge, said)),
@@ -48,7 +50,16 @@ impl<'a> Attempts<'a> {
     /// Waits before the next one.
     pub(super) async fn wait(&mut self) {
         self.sink.metrics.retry();
+        self.delivered = false;
         self.trouble.get_or_insert_with(|| self.sink.report.trouble());
         tokio::time::sleep(self.backoff.next()).await;
+    }
+
+    /// The batch is settled, and out of trouble.
+    pub(super) fn settled(self) {
+        drop(self.trouble);
+        if self.delivered {
+            self.sink.report.delivered();
+        }
     }
 }

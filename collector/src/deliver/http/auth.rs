@@ -1,5 +1,5 @@
 //! Credentials: basic, bearer or a header of one's own, the secret from a file. The file is read
-//! again when the server refuses, so a rotated token needs no restart. Nothing here prints a secret.
+//! again when a delivery fails, so a rotated token needs no restart. Nothing here prints a secret.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -65,7 +65,7 @@ impl Auth {
         }
     }
 
-    /// Reads the secret again. True: it is another one, so trying again makes sense at once.
+    /// Reads the secret again. True: it is another one.
     pub(super) fn reload(&self) -> bool {
         let Some(loaded) = &self.0 else { return false };
         match read(&loaded.kind, &loaded.file) {

@@ -1,19 +1,25 @@
 //! One POST and its reply, whatever way it goes: the connection pool, the request, the bounded
 //! reading of a reply, and what a failure is called.
 
-use std::{error::Error as _, io, sync::Arc, time::Duration};
+use std::{error::Error as _, io, net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{HeaderMap, Method, Request, StatusCode, Uri, body::Incoming, header};
+use hyper::{
+    HeaderMap, Method, Request, StatusCode, Uri, body::Incoming, header, http::Extensions,
+};
 use hyper_util::{
-    client::legacy,
+    client::legacy::{
+        self,
+        connect::{CaptureConnection, HttpInfo, capture_connection},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 
 use super::{
     Fault,
+    addresses::Addresses,
     dial::{Connector, Dial, ProxyFailed},
     proxy::Route,
     tls,
@@ -38,7 +44,15 @@ pub(super) struct Client {
     tls: tls::Files,
     timeout: Duration,
     concurrency: usize,
+    addresses: Addresses,
     pool: ArcSwap<Pool>,
+}
+
+/// What became of a request, and who answered it or did not.
+pub(super) struct Exchange {
+    pub(super) result: Result<Reply, Failure>,
+    /// None: no connection was made.
+    pub(super) peer: Option<IpAddr>,
 }
 
 /// A reply, its body read to the end.
@@ -86,16 +100,11 @@ impl Failure {
 }
 
 impl Client {
-    pub(super) fn new(
-        url: Uri,
-        route: Route,
-        tls: tls::Files,
-        config: &config::Http,
-        fault: Fault<'_>,
-    ) -> Result<Self, StartError> {
+    pub(super) fn new(url: Uri, route: Route, tls: tls::Files, config: &config::Http) -> Self {
         let timeout = config.timeout.0.max(Duration::from_millis(1));
         let concurrency = config.concurrency.max(1) as usize;
-        let pool = pool(&route, &tls, timeout, concurrency, fault)?;
+        let addresses = Addresses::new();
+        let pool = pool(&route, &tls, &addresses, timeout, concurrency);
         let shown = format!(
             "{}://{}{}",
             url.scheme_str().unwrap_or_default(),
@@ -103,7 +112,7 @@ impl Client {
             url.path()
         );
         let pool = ArcSwap::from_pointee(pool);
-        Ok(Self { url, shown, route, tls, timeout, concurrency, pool })
+        Self { url, shown, route, tls, timeout, concurrency, addresses, pool }
     }
 
     /// Where it goes, without secrets.
@@ -111,19 +120,31 @@ impl Client {
         &self.shown
     }
 
-    /// Begins with new connections, reading certificates and keys again: they may have been renewed,
-    /// the server may have moved, or a shared connection (HTTP/2) may be dead. Attempts under way
-    /// keep theirs.
-    pub(super) fn refresh(&self, sink: &str) {
-        let fault = Fault { sink };
-        // Files that are being replaced right now: the old ones stay until the next failure.
-        if let Ok(pool) = pool(&self.route, &self.tls, self.timeout, self.concurrency, fault) {
-            self.pool.store(Arc::new(pool));
+    /// Reads certificates and keys again if they seem to have changed, or `anyway`. True: they are
+    /// others. What cannot be used changes nothing.
+    pub(super) fn reread(&self, anyway: bool, fault: Fault<'_>) -> Result<bool, StartError> {
+        self.tls.reread(anyway, fault)
+    }
+
+    /// Begins with new connections: names are looked up again, and handshakes show the certificates
+    /// that were read last. Attempts under way keep theirs.
+    pub(super) fn reconnect(&self) {
+        let Self { route, tls, addresses, .. } = self;
+        let pool = pool(route, tls, addresses, self.timeout, self.concurrency);
+        self.pool.store(Arc::new(pool));
+    }
+
+    /// A delivery failed at this address, or went through. The next connections heed it.
+    pub(super) fn note(&self, peer: IpAddr, works: bool) {
+        if works {
+            self.addresses.works(peer);
+        } else {
+            self.addresses.failed(peer);
         }
     }
 
     /// Sends one request and reads the whole reply, all within the deadline.
-    pub(super) async fn post(&self, mut headers: HeaderMap, body: Bytes) -> Result<Reply, Failure> {
+    pub(super) async fn post(&self, mut headers: HeaderMap, body: Bytes) -> Exchange {
         if let Route::Forward(proxy) = &self.route
             && let Some(auth) = &proxy.auth
         {
@@ -133,6 +154,7 @@ impl Client {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         *request.headers_mut() = headers;
+        let connection = capture_connection(&mut request);
         let pool = Arc::clone(&self.pool.load());
         let exchange = async {
             let response =
@@ -141,23 +163,28 @@ impl Client {
             let body = read(body).await?;
             Ok(Reply { status: parts.status, headers: parts.headers, body })
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(Failure::Timeout(self.timeout)),
-        }
+        let result = tokio::time::timeout(self.timeout, exchange).await;
+        let result = result.unwrap_or(Err(Failure::Timeout(self.timeout)));
+        Exchange { result, peer: peer(&connection) }
     }
+}
+
+fn peer(connection: &CaptureConnection) -> Option<IpAddr> {
+    let mut about = Extensions::new();
+    connection.connection_metadata().as_ref()?.get_extras(&mut about);
+    about.get::<HttpInfo>().map(|info| info.remote_addr().ip())
 }
 
 fn pool(
     route: &Route,
     tls: &tls::Files,
+    addresses: &Addresses,
     timeout: Duration,
     concurrency: usize,
-    fault: Fault<'_>,
-) -> Result<Pool, StartError> {
-    let dial = Dial::new(route.clone(), timeout);
-    let connector = Connector::new(tls.connector(dial, fault)?, timeout);
-    Ok(legacy::Client::builder(TokioExecutor::new())
+) -> Pool {
+    let dial = Dial::new(route.clone(), addresses.clone(), timeout);
+    let connector = Connector::new(tls.connector(dial), timeout);
+    legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
@@ -167,7 +194,7 @@ fn pool(
         // A dead HTTP/2 connection would take every later request with it.
         .http2_keep_alive_interval(Duration::from_secs(10))
         .http2_keep_alive_timeout(Duration::from_secs(10))
-        .build(connector))
+        .build(connector)
 }
 
 /// Reads a body to its end: an early end is a failure, not a short success.

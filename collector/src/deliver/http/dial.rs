@@ -19,7 +19,7 @@ use hyper_util::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::proxy::Route;
+use super::{addresses::Addresses, proxy::Route};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -60,16 +60,20 @@ impl Service<Uri> for Connector {
 /// Opens the TCP connection, through the proxy if there is one.
 #[derive(Clone)]
 pub(super) struct Dial {
-    tcp: HttpConnector,
+    tcp: HttpConnector<Addresses>,
     route: Route,
 }
 
 impl Dial {
-    pub(super) fn new(route: Route, timeout: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
+    pub(super) fn new(route: Route, addresses: Addresses, timeout: Duration) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(addresses);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // A peer that is gone without a word is noticed within a minute, also where nothing is sent.
         tcp.set_keepalive(Some(Duration::from_secs(30)));
+        tcp.set_keepalive_interval(Some(Duration::from_secs(10)));
+        tcp.set_keepalive_retries(Some(3));
+        tcp.set_tcp_user_timeout(Some(timeout.max(Duration::from_secs(1))));
         tcp.set_connect_timeout(Some(timeout));
         Self { tcp, route }
     }

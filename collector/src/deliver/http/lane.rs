@@ -65,7 +65,7 @@ impl Lane {
                 first = attempts.send(batch.payload.clone(), whole).await;
             }
             if first.is_none() {
-                drop(attempts);
+                attempts.settled();
                 self.unpark(&batch, &[]);
                 fail::fail_point!("deliver.acknowledged");
                 return batch.delivered(None);
@@ -99,7 +99,7 @@ impl Lane {
                 }
             }
         }
-        drop(attempts);
+        attempts.settled();
         fail::fail_point!("deliver.acknowledged");
         self.settle(underway, &stale);
     }

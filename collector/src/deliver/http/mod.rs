@@ -17,6 +17,7 @@ use tokio::runtime;
 use super::{Alive, Context, Handle, StartError};
 use crate::{batch::Compression, config, metrics::SinkMetrics};
 
+mod addresses;
 mod attempt;
 mod attempts;
 mod auth;
@@ -28,6 +29,7 @@ mod lane;
 mod limit;
 mod narrow;
 mod proxy;
+mod renew;
 mod report;
 mod retry_after;
 mod split;
@@ -39,6 +41,7 @@ use attempt::Pause;
 use auth::Auth;
 use client::Client;
 use limit::Limit;
+use renew::{Pace, Renewal};
 use report::Report;
 
 pub(super) fn start(
@@ -46,22 +49,22 @@ pub(super) fn start(
     context: Context,
     runtime: &runtime::Handle,
 ) -> Result<Handle, StartError> {
-    start_with(config, context, runtime, proxy::Environment::of_process())
+    start_with(config, context, runtime, (proxy::Environment::of_process(), Pace::default()))
 }
 
-/// The same with a given proxy environment.
+/// The same with a given proxy environment and pace of renewal.
 fn start_with(
     config: &config::Http,
     context: Context,
     runtime: &runtime::Handle,
-    environment: proxy::Environment,
+    (environment, pace): (proxy::Environment, Pace),
 ) -> Result<Handle, StartError> {
     let fault = Fault { sink: &context.name };
     let url = parse_url(config, fault)?;
     let route = proxy::route(&url, &config.proxy, environment, fault)?;
     let auth = Auth::load(&config.auth, fault)?;
-    let tls = tls::Files::new(&config.tls, url.scheme_str() == Some("https"));
-    let client = Client::new(url, route, tls, config, fault)?;
+    let tls = tls::Files::read(&config.tls, url.scheme_str() == Some("https"), fault)?;
+    let client = Client::new(url, route, tls, config);
     let limit = Limit::new(config.concurrency, context.metrics.clone());
     let sink = Sink {
         headers: request_headers(config, fault)?,
@@ -70,6 +73,7 @@ fn start_with(
         _alive: context.alive,
         client,
         auth,
+        renewal: Renewal::new(pace),
         limit,
         pause: Pause::default(),
         report: Report::new(context.name, context.troubles),
@@ -88,6 +92,7 @@ struct Sink {
     _alive: Alive,
     client: Client,
     auth: Auth,
+    renewal: Renewal,
     limit: Limit,
     pause: Pause,
     report: Report,

@@ -1,5 +1,6 @@
 //! What the operator hears of failing deliveries: the first one, then at most one line every ten
-//! seconds, then that it works again. A server cannot flood the log.
+//! seconds, once that connections are renewed meanwhile, and at the next delivery that it works again.
+//! A server cannot flood the log.
 
 use std::{
     path::Path,
@@ -8,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    deliver::troubles::{self, Troubles},
+    deliver::troubles::{Trouble, Troubles},
     reason::Reason,
 };
 
@@ -26,10 +27,12 @@ struct State {
     said: Option<Instant>,
     /// Failures since, not said.
     unsaid: u64,
-    /// Batches on the way that have failed at least once.
-    troubled: usize,
     /// A failure was said, the recovery was not.
     failing: bool,
+    /// That connections are renewed was said, the recovery was not.
+    renewing: bool,
+    /// Why renewed files could not be used, as said last.
+    unusable: String,
 }
 
 impl Report {
@@ -46,9 +49,50 @@ impl Report {
     }
 
     /// A batch has failed for the first time. Keep what this gives until it is settled.
-    pub(super) fn trouble(&self) -> Trouble<'_> {
-        self.lock().troubled += 1;
-        Trouble { report: self, _shown: self.troubles.begin() }
+    pub(super) fn trouble(&self) -> Trouble {
+        self.troubles.begin()
+    }
+
+    /// A batch was delivered, at least in part. If no other one is in trouble, it works again.
+    pub(super) fn delivered(&self) {
+        if !self.troubles.mended() {
+            return;
+        }
+        let mut state = self.lock();
+        state.renewing = false;
+        state.unusable.clear();
+        if std::mem::take(&mut state.failing) {
+            tracing::info!(sink = self.sink, "Deliveries go through again.");
+        }
+    }
+
+    /// Because deliveries fail, connections are renewed every `every`.
+    pub(super) fn renewing(&self, every: Duration) {
+        if !std::mem::replace(&mut self.lock().renewing, true) {
+            tracing::info!(
+                sink = self.sink,
+                ?every,
+                "Deliveries fail: looking the server's name up again, connecting anew, and reading \
+                 certificates and secrets again, at most this often."
+            );
+        }
+    }
+
+    /// Certificates, keys or secrets on disk are others than before, and are used from now on.
+    pub(super) fn renewed(&self) {
+        tracing::info!(sink = self.sink, "Certificates or secrets were renewed; using them.");
+    }
+
+    /// They are others, and cannot be used. `error` holds no secret.
+    pub(super) fn unusable(&self, error: &str) {
+        let mut state = self.lock();
+        if state.unusable != error {
+            error.clone_into(&mut state.unusable);
+            tracing::warn!(
+                sink = self.sink,
+                "Certificates were renewed but cannot be used; the old ones are kept. {error}"
+            );
+        }
     }
 
     /// A source waits behind a record that was refused.
@@ -56,10 +100,10 @@ impl Report {
         self.troubles.park(source);
     }
 
-    /// It waits no more.
+    /// It waits no more: the record was taken.
     pub(super) fn unpark(&self, source: &Path) {
         self.troubles.unpark(source);
-        self.say_if_over(&mut self.lock());
+        self.delivered();
     }
 
     /// Data is given up: never held back.
@@ -84,30 +128,8 @@ impl Report {
         Some(std::mem::take(&mut state.unsaid))
     }
 
-    fn say_if_over(&self, state: &mut State) {
-        let over = state.troubled == 0 && self.troubles.parked() == 0;
-        if over && std::mem::take(&mut state.failing) {
-            tracing::info!(sink = self.sink, "Deliveries go through again.");
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A batch in trouble. When the last one is out of it, that is said: a lane that is stuck must not
-/// be called well because another one moves.
-pub(super) struct Trouble<'a> {
-    report: &'a Report,
-    _shown: troubles::Trouble,
-}
-
-impl Drop for Trouble<'_> {
-    fn drop(&mut self) {
-        let mut state = self.report.lock();
-        state.troubled -= 1;
-        self.report.say_if_over(&mut state);
     }
 }
 
@@ -131,8 +153,11 @@ mod tests {
         report.admit(Instant::now());
         let (first, second) = (report.trouble(), report.trouble());
         drop(first);
+        report.delivered();
         assert!(report.lock().failing);
         drop(second);
+        assert!(report.lock().failing, "given up, not delivered");
+        report.delivered();
         assert!(!report.lock().failing);
     }
 }

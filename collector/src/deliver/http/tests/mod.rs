@@ -23,6 +23,7 @@ mod faults;
 mod order;
 mod proxies;
 mod refused;
+mod renew;
 mod server;
 mod settings;
 mod tls;
@@ -39,10 +40,15 @@ struct Running {
 
 impl Running {
     fn start(config: &config::Http) -> Self {
-        Self::start_via(config, proxy::Environment::default())
+        Self::start_via(config, proxy::Environment::default(), Pace::default())
     }
 
-    fn start_via(config: &config::Http, environment: proxy::Environment) -> Self {
+    /// With a pace of renewal that a test can wait for.
+    fn start_at(config: &config::Http, pace: Pace) -> Self {
+        Self::start_via(config, proxy::Environment::default(), pace)
+    }
+
+    fn start_via(config: &config::Http, environment: proxy::Environment, pace: Pace) -> Self {
         let (metrics, troubles) = (Arc::new(Metrics::new()), Troubles::default());
         let context = Context {
             name: "h".into(),
@@ -52,7 +58,7 @@ impl Running {
             alive: Alive::new().0,
         };
         let runtime = runtime::Handle::current();
-        let handle = start_with(config, context, &runtime, environment).unwrap();
+        let handle = start_with(config, context, &runtime, (environment, pace)).unwrap();
         Self { handle, metrics, troubles, receipts: Receipts::new() }
     }
 

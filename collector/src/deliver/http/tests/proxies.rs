@@ -22,7 +22,11 @@ async fn http_goes_through_a_proxy_in_absolute_form() {
     assert_eq!(head.header("host"), "logs.invalid:8080");
 
     let environment = proxy::Environment { http: via, ..proxy::Environment::default() };
-    let running = Running::start_via(&config("http://logs.invalid/", json!({})), environment);
+    let running = Running::start_via(
+        &config("http://logs.invalid/", json!({})),
+        environment,
+        Pace::default(),
+    );
     running.send(running.receipts.file(0).batch(1));
     assert_eq!(running.finish().await, [Outcome::Delivered]);
     assert_eq!(proxy.heads()[1].line, "POST http://logs.invalid/ HTTP/1.1");

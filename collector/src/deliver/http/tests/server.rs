@@ -46,6 +46,8 @@ pub(super) struct Head {
     pub(super) number: usize,
     pub(super) line: String,
     headers: Vec<(String, String)>,
+    /// The certificate that the client showed when it connected.
+    pub(super) shown: Option<Vec<u8>>,
     pub(super) at: Instant,
 }
 
@@ -98,6 +100,7 @@ struct Inner {
     handler: Box<Handler>,
     tls: Option<Arc<rustls::ServerConfig>>,
     stopped: AtomicBool,
+    connections: AtomicUsize,
     requests: AtomicUsize,
     heads: Mutex<Vec<Head>>,
     taken: Mutex<Vec<Taken>>,
@@ -120,6 +123,7 @@ impl Server {
             handler: Box::new(handler),
             tls,
             stopped: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             heads: Mutex::default(),
             taken: Mutex::default(),
@@ -174,6 +178,11 @@ impl Server {
         self.taken().iter().flat_map(Taken::sequences).collect()
     }
 
+    /// Connections that a request came through.
+    pub(super) fn connections(&self) -> usize {
+        self.0.connections.load(SeqCst)
+    }
+
     /// Most requests under way at once.
     pub(super) fn peak(&self) -> usize {
         self.0.peak.load(SeqCst)
@@ -190,8 +199,20 @@ impl Drop for Server {
     }
 }
 
-trait Duplex: Read + Write {}
-impl<T: Read + Write> Duplex for T {}
+trait Duplex: Read + Write {
+    /// The certificate that the client showed.
+    fn shown(&self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+impl Duplex for TcpStream {}
+
+impl Duplex for rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
+    fn shown(&self) -> Option<Vec<u8>> {
+        Some(self.conn.peer_certificates()?.first()?.to_vec())
+    }
+}
 
 impl Inner {
     fn serve(&self, tcp: TcpStream) -> io::Result<()> {
@@ -203,12 +224,15 @@ impl Inner {
                 Box::new(rustls::StreamOwned::new(tls, tcp))
             }
         };
-        let mut buffer = Vec::new();
+        let (mut buffer, mut used) = (Vec::new(), false);
         while !self.stopped.load(SeqCst) {
-            let Some(head) = self.read_head(&mut stream, &mut buffer)? else { return Ok(()) };
+            let Some(head) = self.read_head(&mut *stream, &mut buffer)? else { return Ok(()) };
+            if !std::mem::replace(&mut used, true) {
+                self.connections.fetch_add(1, SeqCst);
+            }
             let now = self.now.fetch_add(1, SeqCst) + 1;
             self.peak.fetch_max(now, SeqCst);
-            let result = self.reply(&head, &mut stream, &mut buffer);
+            let result = self.reply(&head, &mut *stream, &mut buffer);
             self.now.fetch_sub(1, SeqCst);
             if !result? {
                 return Ok(());
@@ -315,7 +339,7 @@ impl Inner {
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
         let number = self.requests.fetch_add(1, SeqCst);
-        let head = Head { number, line, headers, at: Instant::now() };
+        let head = Head { number, line, headers, shown: stream.shown(), at: Instant::now() };
         self.heads.lock().unwrap().push(head.clone());
         Ok(Some(head))
     }

@@ -6,7 +6,12 @@ fn refusal(more: serde_json::Value) -> String {
     let config = config("http://localhost/", more);
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let context = crate::deliver::testing::context("logs", None);
-    match start_with(&config, context, runtime.handle(), proxy::Environment::default()) {
+    match start_with(
+        &config,
+        context,
+        runtime.handle(),
+        (proxy::Environment::default(), Pace::default()),
+    ) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("{more_config:?} was accepted", more_config = config.url),
     }

@@ -33,7 +33,7 @@ impl Authority {
     }
 
     /// A certificate and its key for these names.
-    fn issue(&self, names: &[&str], expired: bool) -> (rcgen::Certificate, KeyPair) {
+    pub(super) fn issue(&self, names: &[&str], expired: bool) -> (rcgen::Certificate, KeyPair) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         if expired {
@@ -52,7 +52,7 @@ impl Authority {
         self.server_with(self.issue(names, false), None, handler)
     }
 
-    fn server_with(
+    pub(super) fn server_with(
         &self,
         (certificate, key): (rcgen::Certificate, KeyPair),
         clients: Option<&Authority>,
