@@ -4,7 +4,8 @@
 //! for every byte on the way. A stage knows the next stage's input type and nothing else; only the
 //! [`supervisor`] knows all of them. `archive` is the embedded storage (a sink that can be
 //! searched); `config`, `cli` and `admin` are what an operator touches; `reason` is the table of why
-//! bytes are given up; `zone` is how times are shown to people.
+//! bytes are given up; `zone` is how times are shown to people, `terminal` what
+//! else may be sent to theirs.
 
 pub mod admin;
 pub mod archive;
@@ -20,5 +21,6 @@ pub mod metrics;
 pub mod read;
 pub mod reason;
 pub mod supervisor;
+pub mod terminal;
 pub mod watch;
 pub mod zone;

@@ -36,7 +36,7 @@ pub mod write;
 mod tests;
 
 pub use sink::start;
-pub use write::position;
+pub use write::{is_written, position};
 
 /// How records must be encoded for an archive.
 pub fn encoding(archive: &config::Archive, batch: &config::Batch) -> Encoding {

@@ -374,6 +374,24 @@ fn lock(dir_file: &File, dir: &Path) -> Result<(), OpenError> {
     Err(OpenError::Locked(dir.to_owned()))
 }
 
+/// Whether somebody writes the archive in `dir` now. An archive that does not exist is not written.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn is_written(dir: &Path) -> io::Result<bool> {
+    let file = match File::open(dir) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    // Held for an instant only: a writer that begins just now tries again.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// The archive's name, given to it when it is created.
 fn identity(dir: &Path, dir_file: &File) -> io::Result<String> {
     let path = dir.join("archive.id");

@@ -46,6 +46,17 @@ pub enum Compression {
     None,
 }
 
+impl Compression {
+    /// What a file's name ends in that is compressed like this; nothing for one that is not.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Zstd => ".zst",
+            Self::Gzip => ".gz",
+            Self::None => "",
+        }
+    }
+}
+
 /// Seconds since the epoch, both inclusive, that contain every timestamp in the batch. Bounds, not
 /// extremes: they may be up to a minute wider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

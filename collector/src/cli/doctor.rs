@@ -17,10 +17,7 @@ mod survey;
 mod unpin;
 mod watched;
 
-use std::{
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -29,7 +26,7 @@ use super::{print, status::Output};
 use crate::{
     config::{DEFAULT_PATH, Loaded},
     discover::{Discovery, OwnOutputs},
-    supervisor,
+    supervisor, terminal,
     watch::{HookReport, LoadError, Trial},
 };
 use finding::{Finding, Status};
@@ -69,7 +66,7 @@ pub fn run(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
     }
     let report = examine(loaded)?;
     print(&match args.output {
-        Output::Text => show::text(&report, args.files, color()),
+        Output::Text => show::text(&report, args.files, terminal::colors(&io::stdout())),
         Output::Json => serde_json::to_string(&report)? + "\n",
     })?;
     Ok(ExitCode::from(u8::from(report.problems > 0)))
@@ -112,9 +109,4 @@ fn configuration(loaded: &Loaded) -> Finding {
             }
         },
     )
-}
-
-fn color() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stdout().is_terminal() && !refused
 }

@@ -13,6 +13,7 @@ mod status;
 mod table;
 pub mod times;
 mod validate;
+mod waiting;
 
 #[cfg(test)]
 pub(crate) use audit::sums as audit_sums;
@@ -24,12 +25,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use crate::{
     config::{self, Config, ConfigError, Loaded, Sink},
-    watch,
+    terminal, watch,
 };
 
 /// Exit code: the command line is wrong.
@@ -98,7 +99,7 @@ enum ConfigCommand {
 
 /// Runs the command line `args` (the program's name first).
 pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -119,6 +120,15 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Exit
             ExitCode::from(code)
         }
     }
+}
+
+fn parse(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> clap::error::Result<Cli> {
+    // Where nothing may be coloured, neither are help and errors; else clap looks which stream it is.
+    let colors = terminal::colors(&io::stdout()) || terminal::colors(&io::stderr());
+    let choice = if colors { ColorChoice::Auto } else { ColorChoice::Never };
+    let mut command = Cli::command().color(choice);
+    let mut matches = command.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{DEFAULT_PATH, Loaded, Log, LogFormat},
-    supervisor,
+    supervisor, terminal,
 };
 
 /// Overrides the configured log level, per module if wanted (`info,collector::read=debug`).
@@ -42,7 +42,7 @@ fn start_log(log: &Log) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A subscriber is set already only where several agents run in one process (tests).
     let _set = match log.format {
-        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+        LogFormat::Text => builder.with_ansi(terminal::colors(&io::stderr())).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     if let Some(error) = refused {

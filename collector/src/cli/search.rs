@@ -11,7 +11,10 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::times::{Times, ZoneArgs};
+use super::{
+    times::{Times, ZoneArgs},
+    waiting::Waiting,
+};
 use crate::{
     archive::{
         read,
@@ -74,7 +77,7 @@ pub struct SearchArgs {
     /// Search this archive instead of the configured one
     #[arg(long, value_name = "DIR")]
     pub archive_dir: Option<PathBuf>,
-    /// Never colour (NO_COLOR does the same)
+    /// Never colour (NO_COLOR and TERM=dumb do the same)
     #[arg(long)]
     pub no_color: bool,
     /// In which zone times are read and shown
@@ -142,9 +145,13 @@ fn search(
         follow: args.follow,
         threads: 0,
     };
-    if !args.follow {
-        complain_if_missing(dir)?;
-    }
+    let _waiting = match args.follow {
+        true => Some(Waiting::begin(dir)),
+        false => {
+            complain_if_missing(dir)?;
+            None
+        }
+    };
     let found = search.run(dir, out).and_then(|summary| {
         if args.count {
             let count = search.limit.map_or(summary.found, |limit| limit.min(summary.found));
@@ -192,10 +199,10 @@ fn query(args: &SearchArgs, times: &mut Times) -> anyhow::Result<Query> {
 }
 
 fn show(args: &SearchArgs, terminal: bool, zone: Zone) -> Show {
-    let no_color = args.no_color || std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    let color = !args.no_color && crate::terminal::colors(&io::stdout());
     match args.output {
         _ if args.count => Show::Nothing,
-        Output::Text => Show::Text { color: terminal && !no_color, zone },
+        Output::Text => Show::Text { color, zone },
         Output::Json => Show::Json { terminal },
     }
 }

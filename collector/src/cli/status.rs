@@ -1,12 +1,6 @@
 //! `everyline status`: every file, the one furthest behind first.
 
-use std::{
-    fmt::Write as _,
-    io::{self, IsTerminal},
-    process::ExitCode,
-    thread,
-    time::Duration,
-};
+use std::{fmt::Write as _, io, process::ExitCode, thread, time::Duration};
 
 use clap::ValueEnum;
 
@@ -18,6 +12,7 @@ use super::{
 use crate::{
     config::Config,
     ledger::report::{Descriptors, FileReport, Report, SinkReport},
+    terminal,
     zone::Zone,
 };
 
@@ -55,23 +50,41 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     for note in times.notes() {
         eprintln!("everyline: {note}.");
     }
-    loop {
-        let (report, note) = agent::report(&args.agent, config)?;
-        if let Some(note) = note {
-            eprintln!("{note}");
-        }
-        let text = match args.output {
-            Output::Text => show(&report, times.zone),
-            Output::Json => serde_json::to_string(&report)? + "\n",
+    let redraw =
+        args.watch && args.output == Output::Text && terminal::understands_sequences(&io::stdout());
+    let mut noted = None;
+    for round in 0_u64.. {
+        let (note, text) = match agent::report(&args.agent, config) {
+            Ok((report, note)) => {
+                let text = match args.output {
+                    Output::Text => show(&report, times.zone),
+                    Output::Json => serde_json::to_string(&report)? + "\n",
+                };
+                (note, text)
+            }
+            // It was there before, and may be again.
+            Err(error) if args.watch && round > 0 => {
+                (Some(format!("Waiting for an agent: {error:#}")), String::new())
+            }
+            Err(error) => return Err(error),
         };
-        let redraw = args.watch && args.output == Output::Text && io::stdout().is_terminal();
-        // Home and clear, so that a terminal shows one table in place.
-        print(&if redraw { format!("\x1b[H\x1b[2J{text}") } else { text })?;
+        if redraw {
+            // Home and clear, so that a terminal shows one table in place, what is to be noted above it.
+            let note = note.map_or_else(String::new, |note| note + "\n\n");
+            print(&format!("\x1b[H\x1b[2J{note}{text}"))?;
+        } else {
+            if let Some(note) = note.as_ref().filter(|_| note != noted) {
+                eprintln!("{note}");
+            }
+            noted = note;
+            print(&text)?;
+        }
         if !args.watch {
-            return Ok(ExitCode::SUCCESS);
+            break;
         }
         thread::sleep(WATCH_INTERVAL);
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(report: &Report, zone: Zone) -> String {

@@ -345,7 +345,7 @@ pub enum Color {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSink {
-    /// The file being written.
+    /// The file being written; with compression, `.zst` or `.gz` is added if it does not end so.
     pub path: PathBuf,
     /// Rotated when larger than this.
     #[serde(default = "default_rotate_size")]
@@ -359,6 +359,18 @@ pub struct FileSink {
     /// The compressor's level.
     #[serde(default = "default_level")]
     pub level: i32,
+}
+
+impl FileSink {
+    /// The file that is written: `path`, and the ending of its compression if it does not have it.
+    pub fn written(&self) -> PathBuf {
+        let ending = self.compression.ending();
+        let mut name = self.path.clone().into_os_string();
+        if !name.as_encoded_bytes().ends_with(ending.as_bytes()) {
+            name.push(ending);
+        }
+        name.into()
+    }
 }
 
 /// HTTP POST of batches.

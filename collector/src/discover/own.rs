@@ -13,7 +13,10 @@ use std::{
 use rustix::fs::FileType;
 
 use self::{selves::Selves, workload::Workload};
-use crate::config::{Config, Sink};
+use crate::{
+    batch::Compression,
+    config::{Config, Sink},
+};
 
 /// What the agent itself writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -124,8 +127,22 @@ fn is_output(own: &Path, path: &Path) -> bool {
         return true;
     }
     let (Some(own_name), Some(name)) = (own.file_name(), path.file_name()) else { return false };
-    let rest = name.as_encoded_bytes().strip_prefix(own_name.as_encoded_bytes());
-    path.parent() == own.parent() && rest.is_some_and(|rest| matches!(rest, [b'.' | b'-', ..]))
+    let (own_name, name) = (own_name.as_encoded_bytes(), name.as_encoded_bytes());
+    let rest = name.strip_prefix(own_name);
+    path.parent() == own.parent()
+        && (rest.is_some_and(|rest| matches!(rest, [b'.' | b'-', ..]))
+            || is_former_compressed(own_name, name))
+}
+
+/// Whether `name` is `x.7.zst` and the output `x.zst`.
+fn is_former_compressed(own: &[u8], name: &[u8]) -> bool {
+    [Compression::Zstd, Compression::Gzip].into_iter().any(|compression| {
+        let ending = compression.ending().as_bytes();
+        let stem = own.strip_suffix(ending);
+        let number =
+            stem.and_then(|stem| name.strip_suffix(ending)?.strip_prefix(stem)?.strip_prefix(b"."));
+        number.is_some_and(|it| !it.is_empty() && it.iter().all(u8::is_ascii_digit))
+    })
 }
 
 fn written_paths(config: &Config) -> Vec<PathBuf> {
@@ -209,6 +226,10 @@ mod tests {
         let holds = |path: &str| own.holds(Path::new(path), None);
         assert!(holds("/var/lib/everyline/archive/1.zst"));
         assert!(holds("/out/log.ndjson") && holds("/out/log.ndjson.1.zst"));
+        let own_zst = OwnOutputs { paths: vec!["/out/app.zst".into()], ..OwnOutputs::default() };
+        let holds_zst = |path: &str| own_zst.holds(Path::new(path), None);
+        assert!(holds_zst("/out/app.zst") && holds_zst("/out/app.12.zst"));
+        assert!(!holds_zst("/out/app.log") && !holds_zst("/out/app.x.zst"));
         assert!(!holds("/out/log.ndjson2") && !holds("/out/other") && !holds("/var/lib/every"));
         assert!(own.holds(Path::new("/host/out/log.ndjson"), Some(Path::new("/out/log.ndjson"))));
     }

@@ -1,6 +1,6 @@
 //! The supervisor: starts the data's path, heeds signals, reloads and stops it.
 //!
-//! The only module that knows every stage. SIGTERM and SIGINT drain, a second one exits at once.
+//! The only module that knows every stage. SIGTERM and SIGINT drain, a second one exits at once (`signals`).
 //! SIGHUP, or another content of the configuration file, reads the configuration again: it is checked
 //! first, and what it wants otherwise is changed while everything else goes on; the old one stays on
 //! error.
@@ -15,6 +15,7 @@ pub mod registry;
 mod reload;
 pub mod report;
 pub mod settle;
+mod signals;
 mod sinks;
 pub mod slots;
 mod stop;
@@ -27,11 +28,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::{runtime::Runtime, sync::mpsc};
 
 use crate::{
     admin,
@@ -45,6 +42,7 @@ use crate::{
 
 use config_file::ConfigFile;
 use reload::Kept;
+use signals::Request;
 
 /// How often the main loop shows that it lives, and looks whether the configuration file changed.
 const PULSE: Duration = Duration::from_millis(500);
@@ -87,12 +85,6 @@ impl RunError {
     }
 }
 
-/// What somebody asks for.
-enum Request {
-    Stop,
-    Reload,
-}
-
 /// Runs the agent until it is told to stop.
 ///
 /// # Errors
@@ -108,7 +100,7 @@ pub fn run(config: Config, path: Option<PathBuf>) -> Result<ExitCode, RunError> 
         .enable_all()
         .build()
         .map_err(RunError::Start)?;
-    let requests = listen_for_signals(&runtime)?;
+    let requests = signals::listen(&runtime)?;
     let metrics = Arc::new(Metrics::new());
     metrics.config_last_reload_success.set(1);
     let health = Arc::new(admin::Health::new());
@@ -210,36 +202,6 @@ impl Agent {
         tracing::info!(drained, "Everyline has stopped.");
         if drained { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
-}
-
-/// Turns signals into requests; a second request to stop ends the process at once.
-fn listen_for_signals(runtime: &Runtime) -> Result<mpsc::UnboundedReceiver<Request>, RunError> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let _guard = runtime.enter();
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Start)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Start)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Start)?;
-    runtime.spawn(async move {
-        let mut stopping = false;
-        loop {
-            let request = tokio::select! {
-                _ = terminate.recv() => Request::Stop,
-                _ = interrupt.recv() => Request::Stop,
-                _ = hang_up.recv() => Request::Reload,
-            };
-            if matches!(request, Request::Stop) {
-                if stopping {
-                    tracing::warn!("Asked to stop a second time: exiting at once. What is not acknowledged is sent again at the next start.");
-                    std::process::exit(1);
-                }
-                stopping = true;
-            }
-            if sender.send(request).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(receiver)
 }
 
 /// The admin port, if it is open.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, kill_process};
 
 use crate::{
-    harness::{World, assert_exactly_once},
+    harness::{Agent, World, assert_exactly_once},
     receiver::{Fault, Receiver},
 };
 
@@ -107,4 +107,63 @@ fn a_line_without_its_end_does_not_hold_up_a_stop() {
     let began = Instant::now();
     assert_eq!(agent.stop(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+/// An agent before a dead sink, which it waits for when it is to stop, and the line that it has for it.
+fn before_a_dead_sink(drain: &str) -> (World, Receiver, Agent) {
+    let mut world = World::new("auto");
+    let receiver = Receiver::start(&[]);
+    receiver.always(Some(Fault::Unavailable));
+    world.sinks = receiver.sink();
+    world.extra = format!("drain_timeout: {drain}\n");
+    world.container("a").write(1);
+    let agent = world.start();
+    world.wait_for_log("answered 503");
+    (world, receiver, agent)
+}
+
+#[test]
+fn signals_to_stop_within_a_second_are_one_wish() {
+    for signals in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]] {
+        let (world, receiver, agent) = before_a_dead_sink("60s");
+        agent.signal(signals[0]);
+        world.wait_for_log("Asked to stop");
+        std::thread::sleep(Duration::from_millis(300));
+        agent.signal(signals[1]);
+        std::thread::sleep(Duration::from_millis(300));
+        receiver.always(None);
+        assert_eq!(agent.wait(), Some(0), "it was to drain\n{}", world.log());
+        assert_eq!(receiver.records().len(), 1);
+        assert!(!world.log().contains("a second time"), "{}", world.log());
+    }
+}
+
+#[test]
+fn a_second_wish_to_stop_ends_at_once() {
+    let (world, _receiver, agent) = before_a_dead_sink("60s");
+    agent.signal(Signal::TERM);
+    world.wait_for_log("Asked to stop");
+    std::thread::sleep(Duration::from_millis(1_200));
+    let began = Instant::now();
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.wait(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(world.log().contains("Asked to stop a second time"), "{}", world.log());
+}
+
+#[test]
+fn timeout_which_signals_twice_lets_the_agent_drain() {
+    let world = World::new("auto");
+    let mut container = world.container("a");
+    container.write(1_000);
+    world.write_config();
+    // In a process group of its own, as from a shell: that it signals too.
+    let mut command = std::process::Command::new("timeout");
+    command.args(["--preserve-status", "-s", "TERM", "3", env!("CARGO_BIN_EXE_everyline")]);
+    let agent = world.start_by(command);
+    world.wait_for(1_000);
+    assert_eq!(agent.wait(), Some(0), "{}", world.log());
+    assert!(world.log().contains("Everyline has stopped. drained=true"), "{}", world.log());
+    assert!(!world.log().contains("a second time"), "{}", world.log());
+    assert_exactly_once(&world.records(), &container);
 }

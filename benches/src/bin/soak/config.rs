@@ -67,7 +67,7 @@ impl Config {
 
     /// The file sink's live file.
     pub fn output(&self) -> PathBuf {
-        self.disk.join("out/all.ndjson")
+        self.disk.join("out/all.ndjson.zst")
     }
 
     /// The archive's directory.

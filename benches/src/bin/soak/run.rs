@@ -369,12 +369,15 @@ impl Soak {
 
 /// The file sink's files, oldest first.
 fn outputs(live: &Path) -> Result<Vec<PathBuf>> {
-    let prefix = format!("{}.", live.file_name().unwrap_or_default().to_string_lossy());
+    let ending = live.extension().unwrap_or_default().to_string_lossy();
+    let prefix = format!("{}.", live.file_stem().unwrap_or_default().to_string_lossy());
     let mut former = Vec::new();
     for entry in std::fs::read_dir(live.parent().context("The output has no directory")?)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(number) = name.strip_prefix(&prefix).and_then(|tail| tail.parse::<u64>().ok()) {
+        let tail = name.strip_prefix(&prefix).and_then(|tail| tail.strip_suffix(&*ending));
+        let number = tail.and_then(|tail| tail.strip_suffix('.')?.parse::<u64>().ok());
+        if let Some(number) = number {
             former.push((number, entry.path()));
         }
     }

@@ -1,6 +1,9 @@
 //! How keys go together: bounds that hold each other, outputs that do not end up as inputs.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use globset::Glob;
 
@@ -77,21 +80,21 @@ impl Checker<'_> {
     }
 
     fn places(&mut self, config: &Config) {
-        let mut taken: HashMap<&Path, &str> = HashMap::new();
+        let mut taken: HashMap<PathBuf, &str> = HashMap::new();
         let archive = config.state_dir.join("archive");
         for (name, sink) in &config.sinks {
             let (key, place) = match sink {
-                Sink::File(sink) => ("path", sink.path.as_path()),
-                Sink::Archive(sink) => ("dir", sink.dir.as_deref().unwrap_or(&archive)),
+                Sink::File(sink) => ("path", sink.written()),
+                Sink::Archive(sink) => ("dir", sink.dir.as_ref().unwrap_or(&archive).clone()),
                 _ => continue,
             };
-            if let Some(other) = taken.insert(place, name) {
+            if let Some(other) = taken.insert(place.clone(), name) {
                 let what =
                     format!("the sinks `{other}` and `{name}` both write {}", place.display());
                 self.refuse(steps!["sinks", name, key], what, "give each a place of its own");
             }
             if let Sink::File(_) = sink {
-                self.file_place(config, name, place);
+                self.file_place(config, name, &place);
             }
         }
     }

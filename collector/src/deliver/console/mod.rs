@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
     os::fd::AsFd as _,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use tokio::runtime;
 
 use super::{Context, Handle, StartError, payload, thread};
-use crate::{batch::Batch, config};
+use crate::{batch::Batch, config, terminal};
 
 mod show;
 
@@ -31,7 +31,7 @@ pub(super) fn start(
     let color = match config.color {
         config::Color::Always => true,
         config::Color::Never => false,
-        config::Color::Auto => stdout.is_terminal() && environment_allows_color(),
+        config::Color::Auto => terminal::colors(&stdout),
     };
     // A descriptor of its own, so that this module alone knows how much of a batch was written.
     let out = stdout.as_fd().try_clone_to_owned().map_err(|error| StartError::Invalid {
@@ -54,12 +54,6 @@ pub(super) fn start_on(
     thread::spawn(&name, runtime, move |inbox| {
         Console { out, format, color, context }.run(&inbox);
     })
-}
-
-/// <https://no-color.org>
-fn environment_allows_color() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 struct Console<W> {

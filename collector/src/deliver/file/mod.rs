@@ -7,7 +7,9 @@
 //! Rotation: when `path` has reached `rotate_size` (0: never) it is renamed to `path.N` and a new
 //! `path` begun. N only grows (`path.7` is newer than `path.6`): a rename of many files could not be
 //! one step. Beyond `keep` files the oldest are removed. With compression every batch is a frame
-//! (zstd) or member (gzip) of its own; one after the other they are a valid file.
+//! (zstd) or member (gzip) of its own; one after the other they are a valid file, whose name ends in `.zst`
+//! or `.gz` (`path.zst`, `path.7.zst`), or tools would not know what it is. When the compression changes,
+//! what was written so far becomes a former file under the ending that fits it.
 //!
 //! Nothing that this sink did not write is ever changed or removed: a stranger at `path` is moved
 //! aside to the next `path.N`. No retention by age, no following of symbolic links.

@@ -13,11 +13,14 @@ use std::{
 
 use super::{
     error::{During as _, Failure},
-    family::{self, Identity, Member},
+    family::{self, Identity, Member, Place},
     owned::{Owned, Ownership, sync_directory},
     position::{Known, Position},
 };
-use crate::{batch::Batch, config};
+use crate::{
+    batch::{Batch, Compression},
+    config,
+};
 
 /// Logs may hold secrets: not for everybody.
 const MODE: u32 = 0o640;
@@ -25,6 +28,7 @@ const MODE: u32 = 0o640;
 pub(super) struct Output {
     sink: String,
     path: PathBuf,
+    compression: Compression,
     /// 0: never.
     rotate_size: u64,
     /// 0: all.
@@ -54,7 +58,8 @@ impl Output {
     ) -> Self {
         Self {
             sink: sink.to_owned(),
-            path: config.path.clone(),
+            path: config.written(),
+            compression: config.compression,
             rotate_size: config.rotate_size.0,
             keep: usize::try_from(config.keep).unwrap_or(usize::MAX),
             ownership: Ownership::load(state_dir, sink),
@@ -123,7 +128,7 @@ impl Output {
 
     fn rotate(&mut self) -> Result<Current, Failure> {
         let members = self.members(&self.path)?;
-        self.put_away(&members)?;
+        self.put_away(&self.path, self.compression.ending(), &members)?;
         fail::fail_point!("deliver.file_renamed");
         let current = self.create()?;
         self.prune();
@@ -149,14 +154,16 @@ impl Output {
                 }
             }
         }
+        self.put_away_others()?;
         let members = self.members(&self.path)?;
-        match members.iter().find(|member| member.number.is_none()) {
+        match members.iter().find(|member| member.place == Place::Live) {
             // Prepared by somebody with an owner and a mode to their liking.
             Some(member) if member.is_file && member.length == 0 => self.adopt(),
             Some(member) if !member.is_file => Err(not_a_file()).during("write to", &self.path),
             Some(member) => {
                 let ours = self.ownership.serial(member.identity).is_some();
-                let name = self.put_away(&members)?;
+                let ending = family::fitting_ending(&member.path);
+                let name = self.put_away(&member.path, ending, &members)?;
                 tracing::warn!(
                     sink = self.sink, path = %self.path.display(), moved_to = %name.display(), ours,
                     "A file that the checkpoint does not know lay at the output's path; it was \
@@ -205,7 +212,7 @@ impl Output {
                 "Cut off what was written but not acknowledged; it is written again."
             );
         }
-        if member.number.is_some() || position.path != self.path {
+        if member.place != Place::Live || position.path != self.path {
             return Ok(None);
         }
         let length = member.length.min(position.length);
@@ -226,17 +233,46 @@ impl Output {
         Ok(())
     }
 
-    /// Renames `path` to the next `path.N`, never over anything.
-    fn put_away(&self, members: &[Member]) -> Result<PathBuf, Failure> {
-        let name = family::next_name(&self.path, members);
+    /// What was written before the compression changed, or by a version whose files had no ending, is no
+    /// longer written to: it becomes a former file, with the ending that fits it.
+    fn put_away_others(&mut self) -> Result<(), Failure> {
+        let written = match &self.known {
+            Known::At(position) => Some(position.identity),
+            Known::Nothing | Known::Empty => None,
+        };
+        loop {
+            let members = self.members(&self.path)?;
+            let ours = |member: &&Member| {
+                member.place == Place::Beside
+                    && member.is_file
+                    && (Some(member.identity) == written
+                        || self.ownership.serial(member.identity).is_some())
+            };
+            let Some(member) = members.iter().find(ours) else { return Ok(()) };
+            if member.length == 0 {
+                fs::remove_file(&member.path).during("remove the empty", &member.path)?;
+                continue;
+            }
+            let ending = family::fitting_ending(&member.path);
+            let name = self.put_away(&member.path, ending, &members)?;
+            tracing::info!(
+                sink = self.sink, path = %member.path.display(), moved_to = %name.display(),
+                "The output has another name now; what was written so far is a former file."
+            );
+        }
+    }
+
+    /// Renames a file to the next former one's name, with this ending, never over anything.
+    fn put_away(&self, path: &Path, ending: &str, members: &[Member]) -> Result<PathBuf, Failure> {
+        let name = family::next_name(&self.path, self.compression, ending, members);
         let here = rustix::fs::CWD;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(here, &self.path, here, &name, flags) {
+        match rustix::fs::renameat_with(here, path, here, &name, flags) {
             // A filesystem without the flag (some network ones). The name was free a moment ago.
-            Err(rustix::io::Errno::INVAL) => fs::rename(&self.path, &name),
+            Err(rustix::io::Errno::INVAL) => fs::rename(path, &name),
             renamed => renamed.map_err(io::Error::from),
         }
-        .during("rotate", &self.path)?;
+        .during("rotate", path)?;
         Ok(name)
     }
 
@@ -272,7 +308,7 @@ impl Output {
         let Ok(members) = family::members(&self.path) else { return };
         let mut rotated: Vec<(u64, &Member)> = members
             .iter()
-            .filter(|member| member.number.is_some())
+            .filter(|member| matches!(member.place, Place::Former(_)))
             .filter_map(|member| Some((self.ownership.serial(member.identity)?, member)))
             .collect();
         rotated.sort_by_key(|(serial, _)| *serial);

@@ -9,7 +9,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{family::Place, owned::Owned, *};
 use crate::{
     batch::Compression,
     config::ByteSize,
@@ -53,9 +53,21 @@ impl Setup {
 
     /// All records in rotation order, live file last.
     fn records(&self) -> Vec<u64> {
-        let mut members = family::members(&self.config.path).unwrap();
-        members.sort_by_key(|member| member.number.unwrap_or(u64::MAX));
-        members.iter().flat_map(|member| read(&member.path, self.config.compression)).collect()
+        let mut members = family::members(&self.config.written()).unwrap();
+        members.sort_by_key(|member| match member.place {
+            Place::Former(number) => number,
+            Place::Live | Place::Beside => u64::MAX,
+        });
+        members.iter().flat_map(|member| read(&member.path, held(&member.path))).collect()
+    }
+}
+
+/// How a file's content is compressed.
+fn held(path: &Path) -> Compression {
+    match family::fitting_ending(path) {
+        ".zst" => Compression::Zstd,
+        ".gz" => Compression::Gzip,
+        _ => Compression::None,
     }
 }
 
@@ -346,6 +358,150 @@ fn frames_and_members_make_one_readable_file() {
         append_all(&mut setup.output(Some(&committed)), batches(&mut file, 1));
         assert_eq!(setup.records(), (0..10).chain(12..14).collect::<Vec<_>>());
     }
+}
+
+/// The names in the output's directory.
+fn names(setup: &Setup) -> Vec<String> {
+    let entries = fs::read_dir(setup.config.path.parent().unwrap()).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn compressed_files_end_so_that_tools_know_them() {
+    for (compression, path, live, former) in [
+        (Compression::Zstd, "out/log.ndjson", "log.ndjson.zst", "log.ndjson.1.zst"),
+        (Compression::Gzip, "out/log.ndjson", "log.ndjson.gz", "log.ndjson.1.gz"),
+        (Compression::Zstd, "out/log.zst", "log.zst", "log.1.zst"),
+        (Compression::Gzip, "out/log.zst", "log.zst.gz", "log.zst.1.gz"),
+        (Compression::None, "out/log.ndjson", "log.ndjson", "log.ndjson.1"),
+    ] {
+        let mut setup = Setup::new();
+        setup.config.path = setup.dir.path().join(path);
+        (setup.config.compression, setup.config.rotate_size) = (compression, ByteSize(1));
+        let mut file = Receipts::new().file(0);
+        file.compression = compression;
+        append_all(&mut setup.output(None), batches(&mut file, 2));
+        let mut expected = [former, live];
+        expected.sort_unstable();
+        assert_eq!(names(&setup), expected);
+        assert_eq!(setup.records(), [0, 1, 2, 3]);
+    }
+}
+
+/// What a version without endings left: `rotated` former files and a live one, of two batches each, the last
+/// of them not committed, and the position.
+fn written_without_endings(setup: &Setup, file: &mut TestFile, rotated: u64) -> String {
+    let mut ownership = owned::Ownership::load(&setup.dir.path().join("state"), "f");
+    let mut position = None;
+    for serial in 1..=rotated + 1 {
+        let path = match serial {
+            live if live > rotated => setup.config.path.clone(),
+            former => setup.rotated(former as u32),
+        };
+        let (counts, torn) = (file.batch(2), file.batch(2));
+        let both = [&counts.payload[..], &torn.payload[..]].concat();
+        fs::write(&path, &both).unwrap();
+        let identity = family::Identity::of(&fs::metadata(&path).unwrap());
+        ownership.add(Owned { identity, serial }).unwrap();
+        let length = match serial > rotated {
+            true => counts.payload.len(),
+            false => both.len(),
+        };
+        let path = setup.config.path.clone();
+        position = Some(position::Position { path, identity, serial, length: length as u64 });
+    }
+    position.unwrap().to_string()
+}
+
+#[test]
+fn files_and_position_of_a_version_without_endings_are_taken_over_without_doubles() {
+    for (compression, ending) in [(Compression::Zstd, "zst"), (Compression::Gzip, "gz")] {
+        let mut setup = Setup::new();
+        (setup.config.compression, setup.config.keep) = (compression, 3);
+        let receipts = Receipts::new();
+        let mut file = receipts.file(0);
+        file.compression = compression;
+        let committed = written_without_endings(&setup, &mut file, 2);
+        // Crashes before and after the next commit change nothing.
+        for _crash in 0..2 {
+            let mut replay = receipts.file(0);
+            replay.compression = compression;
+            batches(&mut replay, 5);
+            append_all(&mut setup.output(Some(&committed)), batches(&mut replay, 2));
+            assert_eq!(setup.records(), (0..14).collect::<Vec<_>>());
+        }
+        let expected = [
+            "log.ndjson.1",
+            "log.ndjson.2",
+            &format!("log.ndjson.3.{ending}"),
+            &format!("log.ndjson.{ending}"),
+        ];
+        assert_eq!(names(&setup), expected);
+        // `keep` counts them.
+        setup.config.rotate_size = ByteSize(1);
+        let mut output = setup.output(Some(&committed));
+        let mut replay = receipts.file(0);
+        replay.compression = compression;
+        batches(&mut replay, 5);
+        append_all(&mut output, batches(&mut replay, 2));
+        assert!(!setup.rotated(1).exists(), "{:?}", names(&setup));
+        assert_eq!(setup.records(), (4..14).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn another_compression_begins_another_file_and_nothing_is_mixed_or_doubled() {
+    let mut setup = Setup::new();
+    let receipts = Receipts::new();
+    let mut committed = String::new();
+    let mut batches_before = 0;
+    for compression in [
+        Compression::None,
+        Compression::Zstd,
+        Compression::Gzip,
+        Compression::None,
+        Compression::Zstd,
+    ] {
+        setup.config.compression = compression;
+        let replay = |count: usize| {
+            let mut file = receipts.file(0);
+            batches(&mut file, count);
+            file.compression = compression;
+            file
+        };
+        let mut output = setup.output(Some(&committed));
+        committed = append_all(&mut output, batches(&mut replay(batches_before), 2));
+        batches_before += 2;
+        // Not committed, so taken back whatever comes next.
+        append_all(&mut output, batches(&mut replay(batches_before), 1));
+    }
+    append_all(&mut setup.output(Some(&committed)), {
+        let mut file = receipts.file(0);
+        batches(&mut file, batches_before);
+        file.compression = Compression::Zstd;
+        batches(&mut file, 1)
+    });
+    assert_eq!(setup.records(), (0..22).collect::<Vec<_>>());
+    assert_eq!(
+        names(&setup),
+        ["log.ndjson.1", "log.ndjson.2.zst", "log.ndjson.3.gz", "log.ndjson.4", "log.ndjson.zst"]
+    );
+}
+
+#[test]
+fn what_others_keep_under_an_ending_of_the_outputs_is_left_alone() {
+    let mut setup = Setup::new();
+    fs::write(&setup.config.path, b"theirs").unwrap();
+    fs::write(setup.dir.path().join("out/log.ndjson.gz"), b"theirs too").unwrap();
+    setup.config.compression = Compression::Zstd;
+    let mut file = Receipts::new().file(0);
+    file.compression = Compression::Zstd;
+    append_all(&mut setup.output(Some("")), batches(&mut file, 1));
+    assert_eq!(names(&setup), ["log.ndjson", "log.ndjson.gz", "log.ndjson.zst"]);
+    assert_eq!(fs::read(&setup.config.path).unwrap(), b"theirs");
 }
 
 /// A tmpfs of 64 KiB, unmounted when dropped.
