@@ -20,6 +20,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use slotmap::SecondaryMap;
 
+mod directories;
 mod kernel;
 mod names;
 mod tables;
@@ -28,6 +29,7 @@ use super::{
     Bell, Departed, DirToken, Event, FileToken, Mode, Waker, Watcher,
     inotify::{Change, Inotify, Refusal},
     kernel::{self as programs, Kernel},
+    mounts::Mounts,
     poll::{DirectoryState, FileState, Schedule},
 };
 use crate::{
@@ -51,7 +53,7 @@ const HEAR: Duration = Duration::from_millis(20);
 
 /// What the kernel watches is swept this many times more seldom than what inotify does: files for
 /// the sake of writers that pass by its hooks (mmap), directories, which nothing passes by, only in
-/// case.
+/// case. Where mounts are not told, directories are swept as those that inotify covers.
 const KERNEL_SWEEPS: u32 = 6;
 const KERNEL_DIRECTORY_SWEEPS: u32 = 24;
 
@@ -80,6 +82,7 @@ pub(super) struct Combined {
     kernel: Option<Kernel>,
     kernel_turn: Duration,
     inotify: Option<Inotify>,
+    mounts: Option<Mounts>,
     waker: Waker,
     metrics: Arc<Metrics>,
     poll_interval: Duration,
@@ -110,6 +113,8 @@ struct Directory {
     watch: Option<i32>,
     /// Whether writes to entries are asked for.
     writes: bool,
+    /// Only its entries' names count: see [`Watcher::watch_way`].
+    way: bool,
     /// On a filesystem whose writers inotify does not see.
     unseen_writers: bool,
     names: Names,
@@ -169,6 +174,7 @@ impl Combined {
             kernel,
             kernel_turn: KERNEL_TURN.min(config.batch.max_age.0 / 2),
             inotify,
+            mounts: Mounts::new(),
             waker,
             metrics,
             poll_interval,
@@ -197,48 +203,15 @@ impl Combined {
 
 impl Watcher for Combined {
     fn watch_directory(&mut self, token: DirToken, path: &Arc<Path>) -> io::Result<Mode> {
-        if !std::fs::metadata(path)?.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::NotADirectory));
-        }
-        self.unwatch_directory(token);
-        let unseen_writers = has_unseen_writers(path);
-        if unseen_writers && self.inotify.is_some() {
-            count_fallback(&self.metrics, "network_filesystem");
-        }
-        let pace = self.pace();
-        let directory = Directory {
-            path: Arc::clone(path),
-            kernel: None,
-            watch: None,
-            writes: false,
-            unseen_writers,
-            names: Names::default(),
-            state: DirectoryState::default(),
-            pace,
-        };
-        self.directories.insert(token, directory);
-        if let Err(refusal) = self.attach(token) {
-            if refusal == Refusal::Missing {
-                self.directories.remove(token);
-                return Err(io::Error::from(io::ErrorKind::NotFound));
-            }
-            self.say_fallback(refusal, path);
-        }
-        let now = Instant::now();
-        let Some(directory) = self.directories.get_mut(token) else { return Ok(Mode::Poll) };
-        directory.state.look(path, true);
-        let mode = directory.mode();
-        let look = Look::Directory(token, directory.pace.look);
-        self.schedule.admit(look, now, self.directory_interval(mode, Duration::ZERO));
-        Ok(mode)
+        self.enter_directory(token, path, false)
+    }
+
+    fn watch_way(&mut self, token: DirToken, path: &Arc<Path>) -> io::Result<()> {
+        self.enter_directory(token, path, true).map(drop)
     }
 
     fn unwatch_directory(&mut self, token: DirToken) {
-        self.detach(token);
-        let Some(directory) = self.directories.remove(token) else { return };
-        for file in directory.names.tokens() {
-            self.set_adrift(file);
-        }
+        self.leave_directory(token);
     }
 
     fn watch_file(
@@ -323,6 +296,7 @@ impl Watcher for Combined {
             }
             self.take_told();
             self.take_events()?;
+            self.look_behind_mounts();
             self.look_at_due();
             self.hand_out(events);
             if woken || !events.is_empty() || end.is_some_and(|end| end <= Instant::now()) {
@@ -355,8 +329,12 @@ impl Watcher for Combined {
 impl Combined {
     /// Until an event, a due look, `end` or a wake; true if woken.
     fn sleep(&mut self, end: Option<Instant>) -> io::Result<bool> {
-        let until = [self.schedule.next(), end].into_iter().flatten().min();
-        let [woken, inotify, kernel] = self.listen(until, true)?;
+        let mounts = self.mounts.as_ref().and_then(Mounts::due);
+        let until = [self.schedule.next(), mounts, end].into_iter().flatten().min();
+        let [woken, inotify, kernel, mounts] = self.listen(until, true)?;
+        if let Some(table) = self.mounts.as_mut().filter(|_| mounts) {
+            table.note();
+        }
         if woken {
             return Ok(self.waker.drain());
         }
@@ -372,7 +350,8 @@ impl Combined {
                 break;
             }
             // inotify tells of directories that the kernel does not watch.
-            let [woken, inotify, _] = self.listen(Some(rest.min(Instant::now() + HEAR)), false)?;
+            let until = Some(rest.min(Instant::now() + HEAR));
+            let [woken, inotify, ..] = self.listen(until, false)?;
             if woken {
                 return Ok(self.waker.drain());
             }
@@ -383,21 +362,23 @@ impl Combined {
         Ok(self.waker.drain())
     }
 
-    /// Waits until then for the waker, inotify, and if asked the kernel's programs; which of them
-    /// it was.
-    fn listen(&self, until: Option<Instant>, kernel: bool) -> io::Result<[bool; 3]> {
-        let kernel = self.kernel.as_ref().filter(|_| kernel);
-        let mut fds = vec![PollFd::new(&self.waker.0, PollFlags::IN)];
+    /// Waits until then for the waker, inotify, and if asked the kernel's programs and mounts; which
+    /// of them it was.
+    fn listen(&self, until: Option<Instant>, all: bool) -> io::Result<[bool; 4]> {
         let inotify = self.inotify.as_ref().map(|inotify| inotify.fd().as_fd());
-        let of_kernel = kernel.map(Kernel::fd);
-        fds.extend(
-            inotify.iter().chain(&of_kernel).map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
-        );
+        let kernel = self.kernel.as_ref().filter(|_| all).map(Kernel::fd);
+        let mounts = self.mounts.as_ref().filter(|_| all).map(Mounts::fd);
+        let asked = [
+            Some((self.waker.0.as_fd(), PollFlags::IN)),
+            inotify.map(|fd| (fd, PollFlags::IN)),
+            kernel.map(|fd| (fd, PollFlags::IN)),
+            mounts.map(|fd| (fd, PollFlags::PRI)),
+        ];
+        let of = |(fd, flags)| PollFd::from_borrowed_fd(fd, flags);
+        let mut fds: Vec<_> = asked.into_iter().flatten().map(of).collect();
         poll(&mut fds, until)?;
         let mut told = fds.iter().map(|fd| !fd.revents().is_empty());
-        let woken = told.next().unwrap_or(false);
-        let by_inotify = inotify.is_some() && told.next().unwrap_or(false);
-        Ok([woken, by_inotify, told.next().unwrap_or(false)])
+        Ok(asked.map(|asked| asked.is_some() && told.next().unwrap_or(false)))
     }
 
     fn listen_to_waker(&self, until: Instant) -> io::Result<bool> {
@@ -484,31 +465,6 @@ impl Combined {
                 }
             }
         }
-    }
-
-    fn look_at_directory(&mut self, token: DirToken, look: u32, now: Instant) {
-        let (wanted, at) = (self.inotify.is_some() || self.kernel.is_some(), self.millis(now));
-        let Some(directory) = self.directories.get_mut(token) else { return };
-        if directory.pace.look != look {
-            return;
-        }
-        let changed = directory.state.look(&directory.path, directory.unseen_writers);
-        if changed {
-            directory.pace.changed = at;
-            self.queued.push(Event::Directory(token));
-        }
-        let quiet = directory.pace.quiet(at);
-        let better = wanted
-            && directory.mode() == Mode::Poll
-            && !directory.unseen_writers
-            && directory.state.exists()
-            // Came back, or else a try a sweep: the limit may have been raised.
-            && (changed || quiet >= self.sweep_interval);
-        if better && self.attach(token).is_ok() {
-            self.queued.push(Event::Directory(token));
-        }
-        let interval = self.directory_interval(self.directory_mode(token), quiet);
-        self.schedule.again(Look::Directory(token, look), now, interval);
     }
 
     fn look_at_file(&mut self, token: FileToken, look: u32, now: Instant) {

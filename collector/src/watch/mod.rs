@@ -29,6 +29,7 @@ use crate::{
 mod combined;
 mod inotify;
 mod kernel;
+mod mounts;
 mod poll;
 mod trial;
 #[cfg(test)]
@@ -97,6 +98,10 @@ pub trait Watcher: Send {
     /// returned only where it cannot be watched at all (it does not exist). A directory that
     /// vanishes later stays watched by its path until it is unwatched: its return is reported.
     fn watch_directory(&mut self, token: DirToken, path: &Arc<Path>) -> io::Result<Mode>;
+    /// Watches a directory for the sake of its entries' names alone: what comes, goes or is called
+    /// otherwise there, links in it included. Files in it are neither tallied nor registered. As
+    /// [`Watcher::watch_directory`] otherwise, which may follow.
+    fn watch_way(&mut self, token: DirToken, path: &Arc<Path>) -> io::Result<()>;
     /// Forgets a directory. Files still registered in it are polled from then on.
     fn unwatch_directory(&mut self, token: DirToken);
     /// Watches a file that is called `name` in the watched directory now. Calling it again for the

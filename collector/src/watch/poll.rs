@@ -87,6 +87,8 @@ struct Seen {
     entries: u64,
     /// Whether the stamp was old enough when the entries were read to stand for them.
     settled: bool,
+    /// It has gone since.
+    gone: bool,
 }
 
 impl DirectoryState {
@@ -96,10 +98,10 @@ impl DirectoryState {
         self.looks = self.looks.wrapping_add(1);
         let thorough = thorough || self.looks.is_multiple_of(THOROUGH);
         let Ok(about) = fs::metadata(path) else {
-            return self.seen.take().is_some();
+            return self.seen.as_mut().is_some_and(|seen| !std::mem::replace(&mut seen.gone, true));
         };
         let same = self.seen.is_some_and(|seen| {
-            (seen.identity, seen.modified) == (identity(&about), modified(&about))
+            (seen.identity, seen.modified, seen.gone) == (identity(&about), modified(&about), false)
         });
         if let (true, false, Some(Seen { settled: true, .. })) = (same, thorough, &self.seen) {
             return false;
@@ -111,14 +113,22 @@ impl DirectoryState {
             modified: modified(&about),
             entries: entries(path),
             settled,
+            gone: false,
         };
         let before = self.seen.replace(now);
-        before.is_none_or(|before| (before.identity, before.entries) != (now.identity, now.entries))
+        before.is_none_or(|before| {
+            (before.identity, before.entries, before.gone) != (now.identity, now.entries, false)
+        })
+    }
+
+    /// Which directory it was when it was last there.
+    pub(super) fn identity(&self) -> Option<u64> {
+        self.seen.map(|seen| seen.identity)
     }
 
     /// Whether it was there at the last look.
     pub(super) fn exists(&self) -> bool {
-        self.seen.is_some()
+        self.seen.is_some_and(|seen| !seen.gone)
     }
 }
 
@@ -285,7 +295,12 @@ mod tests {
         assert!(!state.look(&path, true));
         fs::remove_dir_all(&path).unwrap();
         assert!(state.look(&path, false), "removed");
-        assert!(!state.exists());
+        assert!(!state.exists() && !state.look(&path, false));
+        let former = state.identity();
+        fs::create_dir(dir.path().join("other")).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(state.look(&path, false), "another one came");
+        assert!(state.exists() && former.is_some());
     }
 
     #[test]

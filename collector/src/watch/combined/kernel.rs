@@ -23,6 +23,10 @@ impl Combined {
     pub(super) fn attach_to_kernel(&mut self, token: DirToken) -> bool {
         let Some(kernel) = &mut self.kernel else { return false };
         let Some(directory) = self.directories.get_mut(token) else { return false };
+        if directory.way {
+            // The programs would enter every file that is born there.
+            return false;
+        }
         // Which directory the path leads to is asked first: one that takes its place while it is
         // entered looks like another one at its first change.
         let Some(identity) = identity(&directory.path) else { return false };

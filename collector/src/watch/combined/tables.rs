@@ -213,7 +213,8 @@ impl Combined {
 
     pub(super) fn directory_interval(&self, mode: Mode, quiet: Duration) -> Duration {
         match mode {
-            Mode::Kernel => self.sweep_interval * KERNEL_DIRECTORY_SWEEPS,
+            Mode::Kernel if self.mounts.is_some() => self.sweep_interval * KERNEL_DIRECTORY_SWEEPS,
+            Mode::Kernel => self.sweep_interval,
             Mode::Inotify | Mode::Poll => self.interval_after(mode, quiet),
         }
     }

@@ -1,0 +1,143 @@
+//! Directories: entering them, looking at them, and what it means that another one is at their path.
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Combined, Directory, DirectoryState, Event, Look, Names, Refusal, count_fallback,
+    has_unseen_writers,
+};
+use crate::watch::{DirToken, Mode};
+
+impl Combined {
+    /// Begins to watch a directory; `way`: for its entries' names alone.
+    pub(super) fn enter_directory(
+        &mut self,
+        token: DirToken,
+        path: &Arc<Path>,
+        way: bool,
+    ) -> io::Result<Mode> {
+        if !std::fs::metadata(path)?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        }
+        self.leave_directory(token);
+        let unseen_writers = has_unseen_writers(path);
+        if unseen_writers && self.inotify.is_some() {
+            count_fallback(&self.metrics, "network_filesystem");
+        }
+        let pace = self.pace();
+        let directory = Directory {
+            path: Arc::clone(path),
+            kernel: None,
+            watch: None,
+            writes: false,
+            way,
+            unseen_writers,
+            names: Names::default(),
+            state: DirectoryState::default(),
+            pace,
+        };
+        self.directories.insert(token, directory);
+        if let Err(refusal) = self.attach(token) {
+            if refusal == Refusal::Missing {
+                self.directories.remove(token);
+                return Err(io::Error::from(io::ErrorKind::NotFound));
+            }
+            self.say_fallback(refusal, path);
+        }
+        let now = Instant::now();
+        let Some(directory) = self.directories.get_mut(token) else { return Ok(Mode::Poll) };
+        directory.state.look(path, true);
+        let mode = directory.mode();
+        let look = Look::Directory(token, directory.pace.look);
+        self.schedule.admit(look, now, self.directory_interval(mode, Duration::ZERO));
+        Ok(mode)
+    }
+
+    /// Watches it no more.
+    pub(super) fn leave_directory(&mut self, token: DirToken) {
+        self.detach(token);
+        let Some(directory) = self.directories.remove(token) else { return };
+        for file in directory.names.tokens() {
+            self.set_adrift(file);
+        }
+    }
+
+    /// A directory's turn in the schedule.
+    pub(super) fn look_at_directory(&mut self, token: DirToken, look: u32, now: Instant) {
+        if self.directories.get(token).is_none_or(|directory| directory.pace.look != look) {
+            return;
+        }
+        self.see_directory(token, now);
+        // It may have got another place in the schedule.
+        let Some(directory) = self.directories.get(token).filter(|it| it.pace.look == look) else {
+            return;
+        };
+        let quiet = directory.pace.quiet(self.millis(now));
+        let interval = self.directory_interval(self.directory_mode(token), quiet);
+        self.schedule.again(Look::Directory(token, look), now, interval);
+    }
+
+    /// After something was mounted or unmounted: any path may lead to another directory.
+    pub(super) fn look_behind_mounts(&mut self) {
+        let now = Instant::now();
+        let Some(mounts) = self.mounts.as_mut().filter(|it| it.due().is_some_and(|at| at <= now))
+        else {
+            return;
+        };
+        let begun = mounts.begin();
+        let all: Vec<DirToken> = self.directories.keys().collect();
+        for token in all {
+            self.see_directory(token, now);
+        }
+        if let Some(mounts) = &mut self.mounts {
+            mounts.end(begun);
+        }
+    }
+
+    fn see_directory(&mut self, token: DirToken, now: Instant) {
+        let (wanted, at) = (self.inotify.is_some() || self.kernel.is_some(), self.millis(now));
+        let Some(directory) = self.directories.get_mut(token) else { return };
+        let before = directory.state.identity();
+        let changed = directory.state.look(&directory.path, directory.unseen_writers);
+        let other = before != directory.state.identity();
+        if changed {
+            directory.pace.changed = at;
+            self.queued.push(Event::Directory(token));
+        }
+        let gone = !directory.state.exists();
+        if gone && directory.mode() != Mode::Poll {
+            self.lose(token);
+        } else if other {
+            self.replace(token);
+        }
+        let Some(directory) = self.directories.get(token) else { return };
+        let better = wanted
+            && directory.mode() == Mode::Poll
+            && !directory.unseen_writers
+            && directory.state.exists()
+            // Came back, or else a try a sweep: the limit may have been raised.
+            && (changed || directory.pace.quiet(at) >= self.sweep_interval);
+        if better && self.attach(token).is_ok() {
+            self.queued.push(Event::Directory(token));
+        }
+    }
+
+    /// Another directory is at its path: what is watched is not it, and the files that were registered
+    /// have no name there.
+    fn replace(&mut self, token: DirToken) {
+        let Some(directory) = self.directories.get_mut(token) else { return };
+        directory.unseen_writers = has_unseen_writers(&directory.path);
+        let files: Vec<_> = directory.names.tokens().collect();
+        if directory.mode() != Mode::Poll {
+            self.lose(token);
+        }
+        for file in files {
+            self.set_adrift(file);
+        }
+    }
+}
