@@ -144,7 +144,7 @@ impl Groups {
         listing: &mut Listing,
     ) {
         let Some(called) = place.matched(&entry.name) else { return };
-        let Some(target) = look.host.real(&look.here.join(&entry.name)) else { return };
+        let Ok(target) = look.follow(&look.here.join(&entry.name), taken).end else { return };
         let path = look.host.inside(&target);
         let regular = path.symlink_metadata().is_ok_and(|about| about.is_file());
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };

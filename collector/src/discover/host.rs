@@ -22,7 +22,7 @@ pub(super) struct HostRoot {
 /// A way through the host's directories, links followed.
 #[derive(Debug)]
 pub(super) struct Walk {
-    /// Every real directory on the way, the root first.
+    /// Every real directory on the way, the root first; those that it came back to more than once.
     passed: Vec<PathBuf>,
     /// The links followed: where each lies.
     pub(super) links: Vec<PathBuf>,
@@ -34,6 +34,11 @@ impl Walk {
     /// The last directory on the way that exists (what was looked for, if it is a directory).
     pub(super) fn deepest(&self) -> &Path {
         self.passed.last().map_or(Path::new("/"), PathBuf::as_path)
+    }
+
+    /// Every real directory on the way, the root first.
+    pub(super) fn passed(&self) -> impl Iterator<Item = &Path> {
+        self.passed.iter().map(PathBuf::as_path)
     }
 
     /// Whether the way leads through a real directory.
@@ -85,10 +90,12 @@ impl HostRoot {
             let name = match step {
                 Step::Root => {
                     at = PathBuf::from("/");
+                    passed.push(at.clone());
                     continue;
                 }
                 Step::Up => {
                     at.pop();
+                    passed.push(at.clone());
                     continue;
                 }
                 Step::Into(name) => name,
@@ -169,6 +176,12 @@ mod tests {
         assert_eq!(walk.deepest(), Path::new("/var/log"));
         assert!(walk.passes(Path::new("/var")) && !walk.passes(Path::new("/var/log/pods")));
         assert!(walk.end.is_err());
+        // Where a link leads back up, not where it lies.
+        fs::create_dir_all(dir.path().join("srv/a/b")).unwrap();
+        symlink("../../c/x", dir.path().join("srv/a/b/link")).unwrap();
+        assert_eq!(host.walk(Path::new("/srv/a/b/link")).deepest(), Path::new("/srv"));
+        symlink("/missing/x", dir.path().join("srv/a/link")).unwrap();
+        assert_eq!(host.walk(Path::new("/srv/a/link")).deepest(), Path::new("/"));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! Whoever drives it watches and then lists [`Discovery::roots`], does the same with every
 //! [`Listing::directories`] not yet watched, and lists a directory again whenever it changes. A
 //! root that does not exist yet stands in as its nearest existing ancestor, so nothing has to be
-//! tried again on a timer.
+//! tried again on a timer. What links and roots lead to may change elsewhere: [`Listing::ways`] and
+//! [`Discovery::ways`] say where; when an entry changes there, the directory is listed again.
 //!
 //! Names in these directories are hostile input: a name that is not as the runtime would make it
 //! is refused with a problem, and no text of one reaches a path that is opened.
@@ -36,6 +37,7 @@ mod node;
 mod own;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 pub use attributes::{Attributes, Schema};
 pub use own::OwnOutputs;
@@ -88,6 +90,8 @@ struct Look<'a> {
     here: &'a Path,
     entries: &'a [entries::Entry],
     bases: &'a Bases,
+    /// Where what its links lead to may change.
+    ways: &'a ways::Ways,
 }
 
 /// The agent's own pods and containers that were found: what is not collected must be visible.
@@ -158,6 +162,22 @@ impl Discovery {
         roots.sort();
         roots.dedup();
         roots
+    }
+
+    /// Directories an entry of which may change so that [`Discovery::roots`] are others: those that lead to
+    /// the configured directories, links followed.
+    pub fn ways(&self) -> Vec<PathBuf> {
+        let mut ways = Vec::new();
+        for base in self.bases() {
+            let walk = self.host.walk(base);
+            let end = walk.end.as_deref().ok();
+            ways.extend(
+                walk.passed().filter(|passed| Some(*passed) != end).map(|it| self.host.inside(it)),
+            );
+        }
+        ways.sort();
+        ways.dedup();
+        ways
     }
 
     /// The directories below which logs are looked for, those that there are: no ancestors of others.
@@ -250,8 +270,9 @@ impl Discovery {
     ) -> Listing {
         let (host, own) = (&self.host, &self.own);
         let bases = Bases::default();
-        let left_out = &self.left_out;
-        let look = Look { host, own, left_out, directory, here, entries, bases: &bases };
+        let (left_out, ways) = (&self.left_out, ways::Ways::default());
+        let look =
+            Look { host, own, left_out, directory, here, entries, bases: &bases, ways: &ways };
         let mut known = self.lead_on(&look, &mut listing);
         if let Some(kubernetes) = &self.kubernetes {
             known |= kubernetes.list(&look, self.docker.as_ref(), &mut listing);
@@ -262,13 +283,19 @@ impl Discovery {
         let taken = |path: &Path| self.is_of_a_runtime(&look, path);
         known |= self.files.list(&look, &taken, &mut listing);
         if !known {
-            // Reached through a link only: ask the links what of it is meant.
+            // Reached through a link only: ask the links what of it is meant. Where they lead through
+            // concerns the directories that they lie in.
+            let theirs = ways::Ways::default();
+            let look = Look { ways: &theirs, ..look };
             if let Some(kubernetes) = &self.kubernetes {
                 kubernetes.list_linked(&look, self.docker.as_ref(), &mut listing);
             }
             self.files.list_linked(&look, &taken, &mut listing);
         }
         self.leave_out_own(&mut listing);
+        let configured: Vec<&Path> = self.bases().collect();
+        let ways = ways.into_directories(&configured);
+        listing.ways = ways.iter().map(|way| host.inside(way)).collect();
         listing.directories.sort();
         listing.directories.dedup();
         listing.directories.retain(|path| path != directory);
@@ -411,6 +438,9 @@ pub struct Found {
 pub struct Listing {
     /// Directories below it that can hold logs and want watching and listing too.
     pub directories: Vec<PathBuf>,
+    /// Directories elsewhere an entry of which may change so that its links lead to something else: to be
+    /// watched, and this directory listed again then. They need not be listed.
+    pub ways: Vec<PathBuf>,
     /// Files in it (or linked from it) that can hold lines.
     pub files: Vec<Found>,
     /// What could not be looked at, said in full (what, where, why, what to do).

@@ -263,6 +263,65 @@ fn dockershims_logs_are_dockers_if_docker_is_collected_and_the_pods_otherwise() 
     assert_eq!(again.files.len(), 1, "found again by its own directory");
 }
 
+/// What a listing says may change elsewhere.
+fn ways(host: &Host, directory: &str) -> Vec<String> {
+    let listing = host.discovery().list(&host.path(directory));
+    listing.ways.iter().map(|way| format!("/{}", host.short(way))).collect()
+}
+
+#[test]
+fn links_say_what_they_lead_through() {
+    let mut host = Host::new();
+    host.config.sources.docker.enabled = false;
+    host.files(&["/srv/app/logs/*.log"]);
+    host.write("srv/app/logs/plain.log", "");
+    assert!(ways(&host, "srv/app/logs").is_empty());
+    // Nothing is there yet, then more and more.
+    host.link("/data/1/app.txt", "srv/app/logs/a.log");
+    assert_eq!(ways(&host, "srv/app/logs"), ["/"]);
+    fs::create_dir_all(host.path("data")).unwrap();
+    assert_eq!(ways(&host, "srv/app/logs"), ["/data"]);
+    host.write("data/1/app.txt", "");
+    assert_eq!(ways(&host, "srv/app/logs"), ["/data", "/data/1"]);
+    // A link on the way, which may be pointed elsewhere; and one that leads back up.
+    host.link("../../current/b.txt", "srv/app/logs/b.log");
+    host.link("releases/7", "srv/current");
+    let wanted = ["/data", "/data/1", "/srv"];
+    assert_eq!(ways(&host, "srv/app/logs"), wanted);
+    host.write("srv/releases/7/b.txt", "");
+    let wanted = ["/data", "/data/1", "/srv", "/srv/releases", "/srv/releases/7"];
+    assert_eq!(ways(&host, "srv/app/logs"), wanted);
+}
+
+#[test]
+fn links_into_directories_that_are_listed_anyway_depend_on_nothing() {
+    let host = Host::new();
+    let id = "ab".repeat(32);
+    let (pod, log) = (host.pod_log("shop", "cart", "app", "0.log"), host.docker(&id, "{}"));
+    host.link(&format!("/{pod}"), &format!("{LINKS}/cart_shop_app-{id}.log"));
+    host.link(&format!("/{PODS}/gone/app/0.log"), &format!("{LINKS}/gone_shop_app-{id}.log"));
+    host.link(&format!("/{log}"), &format!("{PODS}/shop_docked_{UID}/app/0.log"));
+    assert!(ways(&host, LINKS).is_empty());
+    assert!(ways(&host, &format!("{PODS}/shop_docked_{UID}/app")).is_empty());
+}
+
+#[test]
+fn configured_directories_say_what_leads_to_them() {
+    let mut host = Host::new();
+    host.config.sources.docker.enabled = false;
+    host.config.sources.kubernetes.enabled = false;
+    host.files(&["/srv/logs/*.log"]);
+    let ways = |host: &Host| {
+        let ways = host.discovery().ways();
+        ways.iter().map(|way| format!("/{}", host.short(way))).collect::<Vec<_>>()
+    };
+    assert_eq!(ways(&host), ["/"]);
+    host.link("/disk/logs", "srv/logs");
+    assert_eq!(ways(&host), ["/", "/srv"]);
+    fs::create_dir_all(host.path("disk/logs")).unwrap();
+    assert_eq!(ways(&host), ["/", "/disk", "/srv"]);
+}
+
 #[test]
 fn a_link_to_a_secret_is_refused() {
     let host = Host::new();

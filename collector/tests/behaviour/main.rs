@@ -14,6 +14,7 @@ mod isolation;
 mod kernel;
 mod late;
 mod ledger;
+mod links;
 mod outputs;
 mod own;
 mod receiver;

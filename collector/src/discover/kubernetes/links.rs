@@ -93,7 +93,10 @@ impl Kubernetes {
     }
 
     fn target(&self, look: &Look<'_>, link: &Path, docker: Option<&Docker>) -> Target {
-        let walk = look.host.walk(link);
+        let listed = |path: &Path| {
+            self.holds(look, path) || docker.is_some_and(|docker| docker.holds(look, path))
+        };
+        let walk = look.follow(link, listed);
         let Ok(target) = walk.end else { return Target::Nothing };
         let in_pods =
             |path: &Path| look.real(&self.pods).is_some_and(|pods| path.starts_with(pods));

@@ -23,6 +23,8 @@ pub(super) struct Directory {
     pub(super) sources: Paths,
     /// Directories below it that are watched too.
     pub(super) children: Paths,
+    /// Whether it can hold logs, and is listed when it changes; else only links lead through it.
+    pub(super) listed: bool,
 }
 
 impl Directories {
@@ -30,12 +32,15 @@ impl Directories {
         self.all.len()
     }
 
+    /// Those that are listed.
     pub(super) fn tokens(&self) -> Vec<DirToken> {
-        self.all.keys().collect()
+        self.all().map(|(token, _)| token).collect()
     }
 
+    /// Those that are listed.
     pub(super) fn all(&self) -> impl Iterator<Item = (DirToken, &Path)> {
-        self.all.iter().map(|(token, directory)| (token, &*directory.path))
+        let listed = self.all.iter().filter(|(_, directory)| directory.listed);
+        listed.map(|(token, directory)| (token, &*directory.path))
     }
 
     pub(super) fn get(&self, token: DirToken) -> Option<&Directory> {
@@ -54,7 +59,8 @@ impl Directories {
     /// Adds a directory that is not in it.
     pub(super) fn insert(&mut self, path: &Arc<Path>) -> DirToken {
         let (sources, children) = (Paths::default(), Paths::default());
-        let token = self.all.insert(Directory { path: Arc::clone(path), sources, children });
+        let (path, listed) = (Arc::clone(path), true);
+        let token = self.all.insert(Directory { path, sources, children, listed });
         let hash = |token: &DirToken| self.hasher.hash_one(&*self.all[*token].path);
         self.by_path.insert_unique(hash(&token), token, hash);
         token

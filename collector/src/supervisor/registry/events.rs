@@ -30,7 +30,7 @@ impl Registry {
                     let reader = held.tail.0 as usize % self.setup.readers.len();
                     wakes.entry(reader).or_default().push((held.tail, token));
                 }
-                Event::Directory(token) => self.relist(token),
+                Event::Directory(token) => self.heed_directory(token),
                 Event::Departed => self.heed_departed(),
                 Event::Overflow => {
                     let all = self.directories.tokens();

@@ -23,11 +23,12 @@ impl Registry {
         let mut queue: VecDeque<Arc<Path>> = first.into();
         let mut found = Vec::new();
         while let Some(path) = queue.pop_front() {
-            if self.directories.find(&path).is_some() {
+            let known = self.directories.find(&path).and_then(|token| self.directories.get(token));
+            if known.is_some_and(|known| known.listed) {
                 continue;
             }
             let Some(token) = self.watch(&path) else { continue };
-            let listing = self.list(&path);
+            let listing = self.list_along_ways(&path);
             let children: Paths = listing.directories.into_iter().map(Arc::from).collect();
             queue.extend(children.iter().cloned());
             if let Some(directory) = self.directories.get_mut(token) {
@@ -50,12 +51,15 @@ impl Registry {
         listing
     }
 
-    /// Watches a directory; None if it is gone.
+    /// Watches a directory and what is in it; None if it is gone.
     pub(super) fn watch(&mut self, path: &Arc<Path>) -> Option<DirToken> {
-        if let Some(token) = self.directories.find(path) {
+        let known = self.directories.find(path);
+        let token = known.unwrap_or_else(|| self.directories.insert(path));
+        let directory = self.directories.get_mut(token)?;
+        if known.is_some() && std::mem::replace(&mut directory.listed, true) {
             return Some(token);
         }
-        let token = self.directories.insert(path);
+        let path = &Arc::clone(&directory.path);
         if let Err(error) = self.setup.watcher.watch_directory(token, path) {
             self.directories.remove(token);
             if error.kind() != io::ErrorKind::NotFound {
@@ -75,13 +79,11 @@ impl Registry {
         let path = &Arc::clone(&directory.path);
         if !path.is_dir() {
             self.remove_directory(path);
-            for root in self.setup.discovery.roots() {
-                let found = self.list_from(vec![root.into()]);
-                self.place(found);
-            }
+            let found = self.list_roots();
+            self.place(found);
             return;
         }
-        let listing = self.list(path);
+        let listing = self.list_along_ways(path);
         if listing.shortage.is_some() {
             // It shows nothing, which does not mean that nothing is there.
             return;
@@ -146,25 +148,27 @@ impl Registry {
         let Some(token) = self.directories.find(path) else { return };
         let Some(directory) = self.directories.remove(token) else { return };
         self.setup.watcher.unwatch_directory(token);
+        self.forget_ways_of(&directory.path);
         for child in directory.children {
             if !child.is_dir() {
                 self.remove_directory(&child);
             }
         }
         for source in directory.sources {
-            if self.sources.get(&source).is_none_or(|state| *state.directory != *path) {
-                continue;
-            }
-            let tokens = self.sources.get(&source).map(|state| state.held.clone());
-            let tokens: Vec<FileToken> = tokens
-                .unwrap_or_default()
-                .into_iter()
-                .filter(|token| self.held.get(*token).is_some_and(|held| !held.gone))
-                .collect();
+            let Some(state) = self.sources.get(&source) else { continue };
+            // Of a source that a link elsewhere leads to only the files are gone.
+            let whole = *state.directory == *path;
+            let is_gone = |token: &FileToken| {
+                let held = self.held.get(*token).filter(|held| !held.gone);
+                held.is_some_and(|held| whole || held.account.path().starts_with(path))
+            };
+            let tokens: Vec<FileToken> = state.held.iter().copied().filter(is_gone).collect();
             for token in tokens {
                 self.mark_gone(token);
             }
-            self.send(&source, Message::Close);
+            if whole {
+                self.send(&source, Message::Close);
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod shortage;
 mod sources;
 mod twins;
 mod unasked;
+mod ways;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -125,6 +126,7 @@ pub struct Registry {
     complete: bool,
     while_down: departed::WhileDown,
     shortage: shortage::Shortage,
+    ways: ways::Ways,
 }
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -232,6 +234,7 @@ impl Registry {
             complete: false,
             while_down,
             shortage: shortage::Shortage::default(),
+            ways: ways::Ways::default(),
         };
         for entry in former {
             // The inode was truncated and lives on: what this life had is not to be read any more.
@@ -247,7 +250,8 @@ impl Registry {
         let mut events = Vec::new();
         let mut housekeeping = Instant::now() + HOUSEKEEPING;
         while !self.setup.stopping.load(Ordering::Acquire) {
-            let next = self.retries.values().copied().chain(self.give_up_at).min();
+            let planned = self.give_up_at.into_iter().chain(self.ways.due());
+            let next = self.retries.values().copied().chain(planned).min();
             let next = next.unwrap_or(housekeeping);
             let next = if self.parked.is_empty() { next } else { next.min(Instant::now() + RETRY) };
             let timeout = next.min(housekeeping).saturating_duration_since(Instant::now());
@@ -262,6 +266,7 @@ impl Registry {
             self.heed_readers();
             self.heed_watcher(&events);
             self.retry();
+            self.look_along_ways();
             self.hand_over_parked();
             self.give_up();
             if Instant::now() >= housekeeping {
@@ -278,8 +283,7 @@ impl Registry {
     fn scan(&mut self) {
         self.share_descriptors();
         self.learn_departed();
-        let found =
-            self.list_from(self.setup.discovery.roots().into_iter().map(Arc::from).collect());
+        let found = self.list_roots();
         let mut sources: BTreeMap<Arc<Path>, Vec<(Arc<Path>, Found)>> = BTreeMap::new();
         for (directory, found) in found {
             sources.entry(Arc::clone(&found.source.path)).or_default().push((directory, found));

@@ -26,7 +26,7 @@ use crate::{
     },
     reason::Reason,
     supervisor::{recovery, settle::Command},
-    watch::{Bell, FileToken},
+    watch::{Bell, DirToken, FileToken},
 };
 
 /// How a file is known.
@@ -60,10 +60,13 @@ impl Registry {
         let known = self.sources.get_key_value(&source.path).map(|(path, _)| Arc::clone(path));
         let is_new = known.is_none();
         let path = known.unwrap_or_else(|| Arc::clone(&source.path));
-        if let Some(listed) =
-            self.directories.find(directory).and_then(|token| self.directories.get_mut(token))
-        {
-            listed.sources.insert(Arc::clone(&path));
+        // Where it lies, and where a link to it does.
+        for directory in [Some(&**directory), path.parent()].into_iter().flatten() {
+            if let Some(listed) =
+                self.directories.find(directory).and_then(|token| self.directories.get_mut(token))
+            {
+                listed.sources.insert(Arc::clone(&path));
+            }
         }
         if !is_new {
             return;
@@ -267,7 +270,9 @@ impl Registry {
     pub(super) fn watch_held(&mut self, token: FileToken) -> Option<Bell> {
         let held = self.held.get(token).filter(|held| !held.compressed)?;
         let (file, id, path) = (held.account.held(), held.account.id, held.account.path());
-        let directory = match self.directories.find(path.parent()?) {
+        let known = self.directories.find(path.parent()?);
+        let listed = |token: &DirToken| self.directories.get(*token).is_some_and(|it| it.listed);
+        let directory = match known.filter(listed) {
             Some(known) => known,
             None => self.watch(&path.parent()?.into())?,
         };

@@ -23,8 +23,7 @@ impl Registry {
         let former = std::mem::replace(&mut self.setup.discovery, discovery);
         self.problems.clear();
         self.exclude(former);
-        let found =
-            self.list_from(self.setup.discovery.roots().into_iter().map(Arc::from).collect());
+        let found = self.list_roots();
         self.place(found);
         for token in self.directories.tokens() {
             self.relist(token);
