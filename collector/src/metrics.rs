@@ -115,6 +115,8 @@ pub struct Metrics {
     pub sources: Gauge,
     /// The agent's own pods and containers, whose logs are left out.
     pub own_logs: Gauge,
+    /// Sources whose first lines went without their container's id, after a wait.
+    pub unnamed_sources: Counter,
     /// Directories and files watched, by mode.
     pub watch_mode: Family<ModeLabel, Gauge>,
     /// Falls from one watch mode to a lesser one, by reason.
@@ -344,6 +346,11 @@ impl Metrics {
                 Gauge::default()
             ),
             sources: metric!("sources", "Live logs known", Gauge::default()),
+            unnamed_sources: metric!(
+                "unnamed_sources",
+                "Containers whose first lines went without container.id: its link did not come in time",
+                Counter::default()
+            ),
             own_logs: metric!(
                 "own_logs",
                 "The agent's own pods and containers, whose logs are left out",
@@ -489,6 +496,7 @@ mod tests {
         # TYPE everyline_reads counter
         # TYPE everyline_retries counter
         # TYPE everyline_sources gauge
+        # TYPE everyline_unnamed_sources counter
         # TYPE everyline_unparsed_lines counter
         # TYPE everyline_watch_fallbacks counter
         # TYPE everyline_watch_mode gauge
@@ -567,6 +575,7 @@ mod tests {
         everyline_reads_total 0
         everyline_retries_total{sink="out"} 1
         everyline_sources 0
+        everyline_unnamed_sources_total 0
         everyline_unparsed_lines_total 0
         everyline_watch_fallbacks_total{reason="overflow"} 0
         everyline_watch_fallbacks_total{reason="watch_limit"} 0

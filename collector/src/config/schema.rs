@@ -64,6 +64,8 @@ pub struct Kubernetes {
     pub pods_dir: PathBuf,
     /// `*.log` links to the same files (older layouts); resolved, never counted twice.
     pub containers_dir: PathBuf,
+    /// How long a new container's first lines wait for its link there, which tells `container.id`.
+    pub wait_for_id: Span,
     /// Only what matches (empty: everything).
     pub include: Filter,
     /// Nothing that matches; wins over include.
@@ -550,6 +552,7 @@ impl Default for Kubernetes {
             enabled: true,
             pods_dir: "/var/log/pods".into(),
             containers_dir: "/var/log/containers".into(),
+            wait_for_id: Span(Duration::from_secs(2)),
             include: Filter::default(),
             exclude: Filter::default(),
         }

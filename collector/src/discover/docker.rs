@@ -7,10 +7,10 @@ use std::{
 
 mod about;
 
-use about::About;
+use about::{About, Trouble};
 
 use super::{
-    DiscoverError, Format, Listing, Look, Schema, Source,
+    DiscoverError, Format, Known, Listing, Look, Schema, Source,
     entries::Kind,
     family,
     filter::{Selection, Subject},
@@ -71,15 +71,23 @@ impl Docker {
 
     fn list_logs(&self, look: &Look<'_>, id: &str, listing: &mut Listing) {
         let live = format!("{id}-json.log");
-        let mut problem = None;
+        let (mut problem, mut shortage) = (None, None);
         family::collect(look.directory, look.entries, listing, |name| {
             if name != live {
                 return None;
             }
             let (about, trouble) = About::read(&look.directory.join("config.v2.json"));
-            problem = trouble.map(|trouble| (look.here.join("config.v2.json"), trouble));
-            self.source(look, id, about, &self.containers.join(id).join(name))
+            let known = if trouble.is_none() { Known::All } else { Known::Part };
+            match trouble {
+                Some(Trouble::Shortage(error)) => shortage = Some(error),
+                Some(Trouble::Unusable(why)) => {
+                    problem = Some((look.here.join("config.v2.json"), why));
+                }
+                Some(Trouble::Missing) | None => {}
+            }
+            self.source(look, id, (about, known), &self.containers.join(id).join(name))
         });
+        listing.shortage = shortage.or(listing.shortage.take());
         listing.problems.extend(problem.map(|(path, trouble)| {
             format!(
                 "What Docker says of a container in {path:?} cannot be used, so its log carries \
@@ -88,7 +96,13 @@ impl Docker {
         }));
     }
 
-    fn source(&self, look: &Look<'_>, id: &str, about: About, path: &Path) -> Option<Arc<Source>> {
+    fn source(
+        &self,
+        look: &Look<'_>,
+        id: &str,
+        (about, known): (About, Known),
+        path: &Path,
+    ) -> Option<Arc<Source>> {
         let About { name, namespace, pod, container, .. } = &about;
         let subject = Subject {
             namespace: namespace.as_deref(),
@@ -119,7 +133,8 @@ impl Docker {
             Some(&path.to_string_lossy()),
         ];
         let attributes = schema.attributes(&file, &values);
-        Some(Arc::new(Source { path: file.into(), format: Format::DockerJson, attributes }))
+        let (path, format) = (file.into(), Format::DockerJson);
+        Some(Arc::new(Source { path, format, attributes, known }))
     }
 }
 

@@ -16,7 +16,7 @@ mod pattern;
 use pattern::Pattern;
 
 use super::{
-    AgeKey, DiscoverError, Format, Found, Listing, Look, Role, Schema, Source,
+    AgeKey, DiscoverError, Format, Found, Known, Listing, Look, Role, Schema, Source,
     entries::{self, Entry, Kind},
     filter, former,
 };
@@ -191,7 +191,8 @@ impl Group {
 
     fn source(&self, path: PathBuf, called: &Path) -> Arc<Source> {
         let attributes = self.schema.attributes(&path, &[Some(&called.to_string_lossy())]);
-        Arc::new(Source { path: path.into(), format: self.format, attributes })
+        let (path, format, known) = (path.into(), self.format, Known::All);
+        Arc::new(Source { path, format, attributes, known })
     }
 }
 

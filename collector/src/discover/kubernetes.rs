@@ -4,19 +4,22 @@
 //! itself a link (dockershim, cri-dockerd), `links` takes it on.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 mod ids;
 mod links;
 mod names;
 
+use ids::Told;
 use names::{PodDirectory, restart_count};
 pub(super) use names::{is_container, is_id, is_namespace, is_pod};
 
 use super::{
-    DiscoverError, Format, Listing, Look, Schema, Source,
+    DiscoverError, Format, Known, Listing, Look, Schema, Source,
     docker::Docker,
     entries::Kind,
     family,
@@ -32,6 +35,7 @@ pub(super) struct Kubernetes {
     selection: Selection,
     schema: Schema,
     ids: ids::Ids,
+    wait_for_id: Duration,
 }
 
 /// Whose a log is, as far as names tell.
@@ -43,6 +47,8 @@ struct Owner {
     container: String,
     restarts: Option<u32>,
     id: Option<String>,
+    /// Whether that is all that will be told.
+    known: Known,
 }
 
 impl Kubernetes {
@@ -62,12 +68,28 @@ impl Kubernetes {
                 ("log.file.path", None),
             ]),
             ids: ids::Ids::default(),
+            wait_for_id: config.wait_for_id.0,
         })
     }
 
     /// The configured directories.
     pub(super) fn bases(&self) -> [&Path; 2] {
         [&self.pods, &self.containers]
+    }
+
+    /// The directory of the older links.
+    pub(super) fn containers(&self) -> &Path {
+        &self.containers
+    }
+
+    /// How long a new container's first lines wait for its id.
+    pub(super) fn wait_for_id(&self) -> Duration {
+        self.wait_for_id
+    }
+
+    /// Why ids could not be told since the last call, if descriptors were missing.
+    pub(super) fn take_shortage(&self) -> Option<io::Error> {
+        self.ids.take_shortage()
     }
 
     /// Whether a real path of the host lies in one of them.
@@ -159,11 +181,16 @@ impl Kubernetes {
         let restarts = restart_count(name)?;
         let PodDirectory { namespace, pod, uid } = pod.clone();
         let log = look.here.join(name);
-        let id = look.real(&self.containers).and_then(|containers| {
+        let told = look.real(&self.containers).map_or(Told::Nothing, |containers| {
             self.ids.of(&look.host.inside(&containers), &namespace, &pod, container, &log)
         });
-        let (uid, restarts) = (Some(uid), Some(restarts));
-        Some(Owner { namespace, pod, uid, container: container.to_owned(), restarts, id })
+        let (id, known) = match told {
+            Told::Id(id) => (Some(id), Known::All),
+            Told::NotYet => (None, Known::Soon),
+            Told::Nothing => (None, Known::All),
+        };
+        let (uid, restarts, container) = (Some(uid), Some(restarts), container.to_owned());
+        Some(Owner { namespace, pod, uid, container, restarts, id, known })
     }
 
     /// The source of a live log at a real path of the host, if it is wanted.
@@ -196,7 +223,7 @@ impl Kubernetes {
             Some(&subject.path.to_string_lossy()),
         ];
         let attributes = self.schema.attributes(&path, &values);
-        Some(Arc::new(Source { path: path.into(), format, attributes }))
+        Some(Arc::new(Source { path: path.into(), format, attributes, known: owner.known }))
     }
 
     /// A real path as the operator knows it: below the configured directory, even if that is a

@@ -17,9 +17,11 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
     ffi::OsStr,
+    hash::{BuildHasher, Hash, Hasher},
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{config::Config, read::descriptors};
@@ -206,7 +208,33 @@ impl Discovery {
                 Vec::new()
             }
         };
-        self.list_entries(directory, &here, &entries, listing)
+        let mut listing = self.list_entries(directory, &here, &entries, listing);
+        let shortage = self.kubernetes.as_ref().and_then(kubernetes::Kubernetes::take_shortage);
+        listing.shortage = listing.shortage.or(shortage);
+        if listing.shortage.is_some() {
+            // Of what there is not all can be told.
+            listing.files.clear();
+        }
+        listing
+    }
+
+    /// The source of a live file at this path, as far as that is told by what lies elsewhere; None: nothing
+    /// that is collected.
+    pub fn describe(&self, path: &Path) -> Option<Arc<Source>> {
+        let listing = self.list_with(path.parent()?, Vec::new(), &[path]);
+        Some(listing.files.into_iter().find(|found| *found.source.path == *path)?.source)
+    }
+
+    /// Whether what lies in this directory tells of logs elsewhere whose they are.
+    pub fn tells_names(&self, directory: &Path) -> bool {
+        let real = |it: &kubernetes::Kubernetes| self.host.real(it.containers());
+        let containers = self.kubernetes.as_ref().and_then(real);
+        containers.is_some_and(|containers| self.host.inside(&containers) == directory)
+    }
+
+    /// How long a new container's first lines wait for its id.
+    pub fn wait_for_id(&self) -> Duration {
+        self.kubernetes.as_ref().map_or(Duration::ZERO, kubernetes::Kubernetes::wait_for_id)
     }
 
     /// What a file would be that was at `path` (its directory may be gone too); None: nothing that
@@ -363,12 +391,26 @@ pub struct Source {
     /// What every record of the source carries, OpenTelemetry names, in output order: whose it is,
     /// `k8s.node.name`/`host.name`, `log.file.path` and configured fields.
     pub attributes: Attributes,
+    /// Whether that is all.
+    pub known: Known,
+}
+
+/// Whether all is known of a source that can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// All.
+    All,
+    /// Something could not be looked up: what was known of it before is more.
+    Part,
+    /// More is told within moments, as a rule.
+    Soon,
 }
 
 impl Source {
     /// A file of which nothing is known but where it lies and how it is laid out.
     pub fn anonymous(path: impl AsRef<Path>, format: Format) -> Self {
-        Self { path: path.as_ref().into(), format, attributes: Attributes::default() }
+        let (path, attributes) = (path.as_ref().into(), Attributes::default());
+        Self { path, format, attributes, known: Known::All }
     }
 
     /// Names and values of its attributes, in output order.
@@ -379,6 +421,13 @@ impl Source {
     /// The value of an attribute.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes().find(|attribute| attribute.0 == name).map(|(_, value)| value)
+    }
+
+    /// A hash of its attributes: the same in this process if they are.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = foldhash::fast::FixedState::with_seed(0).build_hasher();
+        self.attributes().for_each(|attribute| attribute.hash(&mut hash));
+        hash.finish()
     }
 
     /// Kubernetes namespace, if known.
@@ -445,6 +494,6 @@ pub struct Listing {
     pub files: Vec<Found>,
     /// What could not be looked at, said in full (what, where, why, what to do).
     pub problems: Vec<String>,
-    /// Nothing was seen, for there was no descriptor to look with.
+    /// Nothing was seen, or not all that belongs to it, for there was no descriptor to look with.
     pub shortage: Option<io::Error>,
 }

@@ -41,6 +41,12 @@ impl Encodings {
         }
         self.made.entry(key).or_insert_with(|| SourceEncoding::new(source, framing))
     }
+
+    /// A tail's source is another one from here on.
+    pub(super) fn forget(&mut self, tail: TailId) {
+        self.made.retain(|(made, _), _| *made != tail);
+        self.order.retain(|(made, _)| *made != tail);
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +67,8 @@ mod tests {
             }
             assert_eq!((encodings.made.len(), encodings.order.len()), (KEPT, KEPT));
         }
+        encodings.forget(TailId(2 * KEPT as u64 - 2));
+        assert_eq!((encodings.made.len(), encodings.order.len()), (KEPT - 2, KEPT - 2));
         let newest = (TailId(2 * KEPT as u64 - 1), Framing::Array);
         let address = std::ptr::from_ref(&encodings.made[&newest]);
         assert_eq!(address, std::ptr::from_ref(encodings.of(newest.0, &source, newest.1)));

@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::{
     ahead::{Ahead, LookedThrough},
+    described::Undescribed,
     parked::Parked,
     set_back::Unfinished,
     unfinished::Waiting,
@@ -70,6 +71,10 @@ pub enum Message {
     Gone(TailId, FileToken),
     /// A file has a collected name (again); whether it is the live one's.
     Named(TailId, FileToken, bool),
+    /// More is told of the source soon; nothing of it is read before that, or this instant.
+    Await(TailId, Instant),
+    /// What is known of the source from here on.
+    Describe(TailId, Arc<Source>),
     /// The source is excluded: nothing more of it is read; or it is not any more.
     Exclude(TailId, bool),
     /// The source's directory is gone: no file will follow.
@@ -190,6 +195,7 @@ pub struct Reader {
     waiting: Waiting,
     parked: Parked,
     unfinished: Unfinished,
+    undescribed: Undescribed,
 }
 
 /// What one cursor's turn came to.
@@ -229,6 +235,7 @@ impl Reader {
             waiting: HashMap::default(),
             parked: Parked::default(),
             unfinished: Unfinished::default(),
+            undescribed: Undescribed::default(),
         }
     }
 
@@ -322,6 +329,8 @@ impl Reader {
             }
             Message::Parked(slot, source, skip, until) => self.park(slot, &source, skip, until),
             Message::Unparked(slot, source) => self.unpark(slot, &source),
+            Message::Await(id, until) => self.await_description(id, until),
+            Message::Describe(id, source) => self.describe(id, source),
             Message::Exclude(id, excluded) => self.exclude(id, excluded),
             Message::GiveWay => self.give_way(),
             Message::Freed(slot, freed) => self.freed(slot, freed),
@@ -351,6 +360,9 @@ impl Reader {
 
     /// One tail's turn: every sink's cursor, a quantum each.
     fn visit(&mut self, id: TailId) {
+        if self.awaits_description(id) {
+            return;
+        }
         if self.is_cutting(id) {
             return self.with_tail(id, |tail| tail.queued = false);
         }
@@ -679,6 +691,7 @@ fn heard(file: &LogFile, size: u64) -> Heard {
 }
 
 mod ahead;
+mod described;
 mod ends;
 mod exclude;
 mod known;

@@ -56,6 +56,8 @@ pub struct World {
     pub max_age: &'static str,
     /// The admin port; none unless a test asks for one.
     pub admin: Option<u16>,
+    /// How long a container's first lines wait for its id.
+    pub wait_for_id: &'static str,
     /// Names of pods that are excluded, separated by commas.
     pub exclude: &'static str,
     /// Appended to the configuration, top level.
@@ -76,12 +78,13 @@ impl World {
         let (sweep_interval, max_age) = ("5s", "50ms");
         let files = format!("    - paths: [\"{}/plain/*.log\"]\n", dir.path().display());
         let (admin, extra) = (None, String::new());
-        let exclude = "";
+        let (exclude, wait_for_id) = ("", "2s");
         Self {
             dir,
             watch,
             slots: 512,
             files,
+            wait_for_id,
             exclude,
             sweep_interval,
             max_age,
@@ -103,12 +106,13 @@ impl World {
     pub fn write_config(&self) {
         let dir = self.dir.path().display();
         let Self { watch, slots, files, exclude, sweep_interval, max_age, extra, sinks, .. } = self;
+        let wait_for_id = self.wait_for_id;
         let admin = match self.admin {
             Some(port) => format!("listen: 127.0.0.1:{port}"),
             None => "enabled: false".to_owned(),
         };
         let text = format!(
-            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n    exclude: {{pods: [{exclude}]}}\n  docker:\n    containers_dir: {dir}/docker\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  {admin}\n{extra}sinks:\n{sinks}"
+            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n    wait_for_id: {wait_for_id}\n    exclude: {{pods: [{exclude}]}}\n  docker:\n    containers_dir: {dir}/docker\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  {admin}\n{extra}sinks:\n{sinks}"
         );
         // In one step: an agent may be reading it at this moment.
         let temporary = self.path("everyline.yaml.new");

@@ -15,6 +15,7 @@ mod kernel;
 mod late;
 mod ledger;
 mod links;
+mod names;
 mod outputs;
 mod own;
 mod receiver;

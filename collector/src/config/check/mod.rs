@@ -18,6 +18,8 @@ const MAX_THREADS: usize = 256;
 
 /// `read.unfinished_after` below this would cut lines that are being written.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+/// A container's first lines are not held up longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Files that the kernel watches at most: 64 MiB of them.
 const SLOTS: std::ops::RangeInclusive<u32> = 64..=1_048_576;
 
@@ -102,6 +104,11 @@ impl Checker<'_> {
 
     fn sources(&mut self, config: &Config) {
         let sources = &config.sources;
+        if sources.kubernetes.wait_for_id.0 > LONGEST_WAIT {
+            let todo = "give at most 1m, or 0 to wait for none";
+            let what = "too long to hold up a container's first lines";
+            self.refuse(steps!["sources", "kubernetes", "wait_for_id"], what, todo);
+        }
         if !sources.kubernetes.enabled && !sources.docker.enabled && sources.files.is_empty() {
             let todo = "enable kubernetes or docker, or list files";
             self.refuse_key(

@@ -147,6 +147,7 @@ fn meaning_is_checked_key_by_key() {
     let cases: &[(&str, usize, usize, &str)] = &[
         ("state_dir: var\n", 1, 12, "not absolute"),
         ("checkpoint_interval: 0\n", 1, 22, "cannot be 0"),
+        ("sources: {kubernetes: {wait_for_id: 2m}}\n", 1, 37, "too long"),
         ("read: {max_line_bytes: 0}\n", 1, 24, "cannot be 0"),
         ("read: {threads: 1000}\n", 1, 17, "too many"),
         ("admin: {listen: ':9477'}\n", 1, 17, "not an address"),

@@ -7,7 +7,10 @@ use std::{collections::HashMap, fs, io, io::Read, os::unix::fs::OpenOptionsExt, 
 
 use serde::Deserialize;
 
-use crate::discover::kubernetes::{is_container, is_namespace, is_pod};
+use crate::{
+    discover::kubernetes::{is_container, is_namespace, is_pod},
+    read::descriptors,
+};
 
 /// Docker's are a few KiB; large environments make them larger.
 const LARGEST: u64 = 4 << 20;
@@ -44,10 +47,20 @@ struct Inner {
     labels: Option<HashMap<String, String>>,
 }
 
+/// Why something is missing.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// There is no such file: Docker is just making or removing the container.
+    Missing,
+    /// There is no descriptor to look with.
+    Shortage(io::Error),
+    /// What is wrong with it, in words.
+    Unusable(String),
+}
+
 impl About {
-    /// Reads the file. Beside what could be learnt: why that is not all, in words. A missing file
-    /// is no trouble: Docker is just making or removing the container.
-    pub(super) fn read(path: &Path) -> (Self, Option<String>) {
+    /// Reads the file. Beside what could be learnt: why that is not all.
+    pub(super) fn read(path: &Path) -> (Self, Option<Trouble>) {
         match slurp(path) {
             Ok(text) => match serde_json::from_slice(&text) {
                 Ok(config) => (Self::of(config), None),
@@ -55,11 +68,17 @@ impl About {
                     // Not the parser's words: they quote what may be hostile and long.
                     let (line, column) = (error.line(), error.column());
                     let place = format!("unexpected at line {line}, column {column}");
-                    (Self::default(), Some(place))
+                    (Self::default(), Some(Trouble::Unusable(place)))
                 }
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Self::default(), None),
-            Err(error) => (Self::default(), Some(error.to_string())),
+            Err(error) => {
+                let trouble = match error.kind() {
+                    io::ErrorKind::NotFound => Trouble::Missing,
+                    _ if descriptors::is_shortage(&error) => Trouble::Shortage(error),
+                    _ => Trouble::Unusable(error.to_string()),
+                };
+                (Self::default(), Some(trouble))
+            }
         }
     }
 
@@ -105,7 +124,7 @@ fn slurp(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (About, Option<String>) {
+    fn read(text: &str) -> (About, Option<Trouble>) {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("c"), text).unwrap();
         About::read(&dir.path().join("c"))
@@ -117,7 +136,7 @@ mod tests {
             r#"{"StreamConfig":{},"Name":"/web_1","Image":"sha256:1","Config":{"Image":"nginx:1.25",
             "Labels":{"com.docker.compose.project":"shop","com.docker.compose.service":"web"}}}"#,
         );
-        assert_eq!(trouble, None);
+        assert!(trouble.is_none());
         let some = |text: &str| Some(text.to_owned());
         assert_eq!((about.name, about.image), (some("web_1"), some("nginx:1.25")));
         assert_eq!((about.compose_project, about.compose_service), (some("shop"), some("web")));
@@ -136,10 +155,15 @@ mod tests {
     #[test]
     fn a_broken_file_is_trouble_and_a_missing_one_is_not() {
         for text in ["", "{", "7", "{\"Name\":7}", "{\"Config\":{\"Labels\":[]}}", "\u{0}"] {
-            assert!(matches!(read(text), (about, Some(_)) if about == About::default()), "{text}");
+            let (about, trouble) = read(text);
+            assert!(matches!(trouble, Some(Trouble::Unusable(_))), "{text}");
+            assert_eq!(about, About::default());
         }
-        assert_eq!(About::read(Path::new("/nonexistent/c")), (About::default(), None));
-        assert_eq!(read("{\"Config\":null}"), (About::default(), None));
+        let (about, trouble) = About::read(Path::new("/nonexistent/c"));
+        assert!(matches!(trouble, Some(Trouble::Missing)));
+        assert_eq!(about, About::default());
+        let (about, trouble) = read("{\"Config\":null}");
+        assert!(about == About::default() && trouble.is_none());
     }
 
     #[test]
@@ -150,7 +174,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR).unwrap();
         fs::File::create(path("giant")).unwrap().set_len(LARGEST + 1).unwrap();
         for name in ["link", "pipe", "giant"] {
-            assert!(About::read(&path(name)).1.is_some(), "{name}");
+            assert!(matches!(About::read(&path(name)).1, Some(Trouble::Unusable(_))), "{name}");
         }
     }
 }

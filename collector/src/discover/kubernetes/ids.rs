@@ -4,13 +4,14 @@
 //! make none. Remembers one reading of the directory for as long as its time stamp proves it.
 
 use std::{
-    fs,
+    fs, io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use super::names::Link;
+use crate::read::descriptors;
 
 /// A time stamp younger than this proves nothing: a second change may have got the same.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -19,6 +20,19 @@ const SETTLED: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     reading: Mutex<Option<Reading>>,
+    /// Why the directory could not be read, if it was for want of descriptors.
+    shortage: Mutex<Option<io::Error>>,
+}
+
+/// What the links tell of one log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Its container's id.
+    Id(String),
+    /// Nothing yet: its link may come.
+    NotYet,
+    /// Nothing, and nothing is to be expected.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -40,43 +54,111 @@ impl Ids {
         pod: &str,
         container: &str,
         log: &Path,
-    ) -> Option<String> {
-        let links = self.links(containers)?;
+    ) -> Told {
+        let links = match self.links(containers) {
+            Ok(links) => links,
+            Err(error) if descriptors::is_shortage(&error) => {
+                *self.shortage.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                return Told::NotYet;
+            }
+            // It says so itself when it is listed.
+            Err(_missing_or_unreadable) => return Told::Nothing,
+        };
         let beginning = format!("{pod}_{namespace}_{container}-");
         let first = links.partition_point(|name| **name < *beginning);
         let alike = links[first..].iter().take_while(|name| name.starts_with(&beginning));
         let named = alike.filter_map(|name| Some((containers.join(&**name), Link::parse(name)?)));
         // Another container's name may begin with this one's and a hyphen.
         let mut own = named.filter(|(_, link)| link.container == container);
-        let (_, link) = own.find(|(link, _)| {
+        let link = own.find(|(link, _)| {
             fs::read_link(link).is_ok_and(|target| last_three(&target).eq(last_three(log)))
-        })?;
-        Some(link.id)
+        });
+        link.map_or(Told::NotYet, |(_, link)| Told::Id(link.id))
     }
 
-    fn links(&self, containers: &Path) -> Option<Arc<Links>> {
-        let stamp = fs::metadata(containers).ok()?.modified().ok()?;
+    /// Why ids could not be told since the last call, if descriptors were missing.
+    pub(super) fn take_shortage(&self) -> Option<io::Error> {
+        self.shortage.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn links(&self, containers: &Path) -> io::Result<Arc<Links>> {
+        let stamp = fs::metadata(containers)?.modified()?;
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reading) = reading.as_ref().filter(|reading| reading.stamp == stamp) {
-            return Some(Arc::clone(&reading.links));
+            return Ok(Arc::clone(&reading.links));
         }
         let settled = stamp.elapsed().is_ok_and(|age| age > SETTLED);
-        let links = read(containers);
+        let links = read(containers)?;
         *reading = settled.then(|| Reading { stamp, links: Arc::clone(&links) });
-        Some(links)
+        Ok(links)
     }
 }
 
-fn read(containers: &Path) -> Arc<Links> {
-    let entries = fs::read_dir(containers).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let links = names.filter(|name| Link::parse(name).is_some()).map(String::into_boxed_str);
-    let mut links: Vec<_> = links.collect();
+fn read(containers: &Path) -> io::Result<Arc<Links>> {
+    let mut links = Vec::new();
+    for entry in fs::read_dir(containers)? {
+        let name = entry?.file_name().into_string().ok();
+        links.extend(name.filter(|name| Link::parse(name).is_some()).map(String::into_boxed_str));
+    }
     links.sort_unstable();
-    links.into()
+    Ok(links.into())
 }
 
 /// Pod directory, container directory, log: the same whatever lies before them.
 fn last_three(path: &Path) -> impl Iterator<Item = &std::ffi::OsStr> {
     path.iter().rev().take(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::*;
+
+    const LOG: &str = "/var/log/pods/shop_cart_1/app/0.log";
+
+    fn of(ids: &Ids, containers: &Path) -> Told {
+        ids.of(containers, "shop", "cart", "app", Path::new(LOG))
+    }
+
+    #[test]
+    fn a_link_that_is_not_there_may_come_and_a_directory_that_is_not_there_tells_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ids, id) = (Ids::default(), "1".repeat(64));
+        assert_eq!(of(&ids, &dir.path().join("missing")), Told::Nothing);
+        assert_eq!(of(&ids, dir.path()), Told::NotYet);
+        let link = dir.path().join(format!("cart_shop_app-{id}.log"));
+        std::os::unix::fs::symlink(LOG, link).unwrap();
+        assert_eq!(of(&ids, dir.path()), Told::Id(id));
+        assert!(ids.take_shortage().is_none());
+    }
+
+    #[test]
+    fn want_of_descriptors_is_told_and_not_remembered_as_an_answer() {
+        const CHILD: &str = "EVERYLINE_TEST_WITHOUT_DESCRIPTORS";
+        if std::env::var_os(CHILD).is_none() {
+            // In a process of its own: the limit is the whole process's.
+            let name = "want_of_descriptors_is_told_and_not_remembered_as_an_answer";
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            let child =
+                child.arg(format!("{}::{name}", module_path!().split_once("::").unwrap().1));
+            assert!(child.arg("--exact").env(CHILD, "1").status().unwrap().success());
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (ids, id) = (Ids::default(), "1".repeat(64));
+        let link = dir.path().join(format!("cart_shop_app-{id}.log"));
+        std::os::unix::fs::symlink(LOG, link).unwrap();
+        // Its time stamp is old enough to be relied on.
+        std::thread::sleep(SETTLED * 2);
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limit }).unwrap();
+        assert_eq!(of(&ids, dir.path()), Told::NotYet);
+        setrlimit(Resource::Nofile, limit).unwrap();
+        assert!(ids.take_shortage().is_some_and(|error| descriptors::is_shortage(&error)));
+        assert_eq!(of(&ids, dir.path()), Told::Id(id));
+        assert!(ids.take_shortage().is_none());
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     names::{Link, PodDirectory, is_container},
 };
 use crate::discover::{
-    Format, Listing, Look,
+    Format, Known, Listing, Look,
     docker::{self, Docker},
     entries::{self, Kind},
     family,
@@ -153,5 +153,6 @@ fn names_of(look: &Look<'_>, directory: &Path, kind: Kind) -> Vec<(String, PathB
 
 fn owner_of_link(name: &str) -> Option<Owner> {
     let Link { namespace, pod, container, id } = Link::parse(name)?;
-    Some(Owner { namespace, pod, uid: None, container, restarts: None, id: Some(id) })
+    let (uid, restarts, id, known) = (None, None, Some(id), Known::All);
+    Some(Owner { namespace, pod, uid, container, restarts, id, known })
 }

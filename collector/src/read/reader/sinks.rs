@@ -104,6 +104,7 @@ impl Reader {
     /// Somebody wants to know when there is nothing to read.
     pub(super) fn ask(&mut self, reply: Sender<Caught>) {
         self.asked.push(reply);
+        self.read_undescribed();
     }
 
     pub(super) fn place_of(&self, slot: u16) -> Option<usize> {

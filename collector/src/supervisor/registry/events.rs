@@ -33,8 +33,9 @@ impl Registry {
                 Event::Directory(token) => self.heed_directory(token),
                 Event::Departed => self.heed_departed(),
                 Event::Overflow => {
+                    self.ways.change_unseen();
                     let all = self.directories.tokens();
-                    all.into_iter().for_each(|token| self.relist(token));
+                    all.into_iter().for_each(|token| self.heed_directory(token));
                     for state in self.sources.values() {
                         let reader = state.tail.0 as usize % self.setup.readers.len();
                         wakes.entry(reader).or_default().push((state.tail, FileToken::null()));

@@ -183,7 +183,7 @@ impl Registry {
         for path in due {
             self.retries.remove(&path);
             if let Some(token) = self.directories.find(&path) {
-                self.relist(token);
+                self.heed_directory(token);
             } else {
                 let found = self.list_from(vec![path.into()]);
                 self.place(found);

@@ -13,6 +13,7 @@ mod forget;
 mod held;
 mod list;
 mod missing;
+mod names;
 mod orders;
 mod paths;
 mod place;
@@ -127,6 +128,7 @@ pub struct Registry {
     while_down: departed::WhileDown,
     shortage: shortage::Shortage,
     ways: ways::Ways,
+    names: names::Names,
 }
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -138,6 +140,8 @@ struct SourceState {
     accounts: Vec<(FileId, Option<Instant>)>,
     /// Those that are held.
     held: Vec<FileToken>,
+    /// What its reader was told of it last.
+    described: u64,
 }
 
 impl SourceState {
@@ -235,6 +239,7 @@ impl Registry {
             while_down,
             shortage: shortage::Shortage::default(),
             ways: ways::Ways::default(),
+            names: names::Names::default(),
         };
         for entry in former {
             // The inode was truncated and lives on: what this life had is not to be read any more.
@@ -272,6 +277,7 @@ impl Registry {
             if Instant::now() >= housekeeping {
                 housekeeping = Instant::now() + HOUSEKEEPING;
                 self.forget_vanished();
+                self.count_names(Instant::now());
                 self.exclude_later();
             }
             self.share_descriptors();

@@ -69,15 +69,18 @@ impl Registry {
             }
         }
         if !is_new {
+            self.tell_names(source);
             return;
         }
         let tail = self.tail_id();
         // Most sources have one file; growing from nothing would make room for four.
         let (accounts, held) = (Vec::with_capacity(1), Vec::with_capacity(1));
-        let state = SourceState { tail, directory: Arc::clone(directory), accounts, held };
+        let (directory, described) = (Arc::clone(directory), source.fingerprint());
+        let state = SourceState { tail, directory, accounts, held, described };
         self.sources.insert(path, Box::new(state));
         let tail_state = Box::new(Tail::new(Arc::clone(source)));
         self.send(&source.path, |id| Message::Open(id, tail_state));
+        self.await_names(source);
     }
 
     /// Hands a recognised file to its reader, at the offset that is right for it.

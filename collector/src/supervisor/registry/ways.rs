@@ -51,6 +51,11 @@ impl Ways {
         }
     }
 
+    /// It is not known what changed. Every directory is listed again by itself.
+    pub(super) fn change_unseen(&mut self) {
+        self.due.insert(Traveller::Roots);
+    }
+
     /// When to look along those that changed, if any did.
     pub(super) fn due(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -169,6 +174,9 @@ impl Registry {
         self.ways.change(&path);
         if listed {
             self.relist(token);
+            if self.setup.discovery.tells_names(&path) {
+                self.heed_names();
+            }
         } else if !path.is_dir() {
             self.directories.remove(token);
             self.setup.watcher.unwatch_directory(token);
