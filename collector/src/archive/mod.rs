@@ -12,9 +12,8 @@
 //! - [`read`]: walks the frames of segments, also of one that is being written.
 //! - [`search`]: finds lines.
 //!
-//! It is not a database: no index beyond the headers, no update, no query language. Results come in
-//! the archive's order, which is the order of collection: timestamps of one container ascend, those
-//! of different containers are interleaved only roughly.
+//! It is not a database: no index beyond the headers, no update, no query language. Lines lie in the
+//! order of collection; a search puts them in that of their times.
 
 use std::path::{Path, PathBuf};
 

@@ -100,6 +100,16 @@ impl Frames {
         Ok(Self { file, at: 0, window: Vec::new(), window_at: 0, window_size: WINDOW_DENSE })
     }
 
+    /// From a frame on that is known to begin at `at`.
+    pub fn at(file: Arc<File>, at: u64) -> Self {
+        Self { file, at, window: Vec::new(), window_at: 0, window_size: WINDOW_SPARSE }
+    }
+
+    /// The segment.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
     /// Where the next header is looked for: the end of the last good frame.
     pub fn position(&self) -> u64 {
         self.at

@@ -83,7 +83,7 @@ enum Command {
     /// there is a problem
     Doctor(doctor::Args),
     // Its arguments say what it is for.
-    Search(search::SearchArgs),
+    Search(Box<search::SearchArgs>),
     /// Print a completion script for a shell
     Completions {
         /// Which shell

@@ -18,15 +18,16 @@ use super::{
 use crate::{
     archive::{
         read,
-        search::{Error, Names, Options, Pattern, Query, Search, Show, Summary},
+        search::{Error, Excluded, Names, Options, Order, Pattern, Query, Search, Show, Summary},
     },
     zone::Zone,
 };
 
 /// Find lines in the embedded archive
 ///
-/// Lines come in the order in which they were collected. Exit status: 0 if a line was found, 1 if
-/// none was, 2 on an error.
+/// Lines come in the order of their times, oldest first; those of one log stay in the order in which
+/// they were written, whatever its clock did. Exit status: 0 if a line was found, 1 if none was, 2 on
+/// an error.
 ///
 /// Times are read and shown in this machine's zone, unless they name another one: what is printed can be
 /// given to --since. --utc reads and shows UTC. With -o json times stay as they are stored.
@@ -50,6 +51,15 @@ pub struct SearchArgs {
     /// Only of this container (exact or glob; repeat for several)
     #[arg(short, long, value_name = "GLOB")]
     pub container: Vec<String>,
+    /// Not of this Kubernetes namespace (exact or glob; repeat for several)
+    #[arg(long, value_name = "GLOB")]
+    pub exclude_namespace: Vec<String>,
+    /// Not of this pod
+    #[arg(long, value_name = "GLOB")]
+    pub exclude_pod: Vec<String>,
+    /// Not of this container
+    #[arg(long, value_name = "GLOB")]
+    pub exclude_container: Vec<String>,
     /// Only of this stream
     #[arg(short, long)]
     pub stream: Option<Stream>,
@@ -62,16 +72,31 @@ pub struct SearchArgs {
     /// Lines that do not match
     #[arg(short = 'v', long)]
     pub invert_match: bool,
+    /// Only the newest so many lines
+    #[arg(short = 't', long, value_name = "N")]
+    pub tail: Option<u64>,
+    /// Newest first
+    #[arg(short, long, conflicts_with = "follow")]
+    pub reverse: bool,
     /// End after so many lines
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
+    /// So many lines of the same log after each that is found
+    #[arg(short = 'A', long, value_name = "N")]
+    pub after_context: Option<usize>,
+    /// So many lines of the same log before each that is found
+    #[arg(short = 'B', long, value_name = "N")]
+    pub before_context: Option<usize>,
+    /// Both, so many before and after
+    #[arg(short = 'C', long, value_name = "N")]
+    pub context: Option<usize>,
     /// Print only how many lines there are
     #[arg(long, conflicts_with_all = ["follow", "output"])]
     pub count: bool,
     /// How lines are shown
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
-    /// Go on with new lines as they are collected
+    /// Show new lines as they are collected, from now on, or from --since or --tail on
     #[arg(short, long)]
     pub follow: bool,
     /// Search this archive instead of the configured one
@@ -141,9 +166,14 @@ fn search(
     let search = Search {
         query,
         show: show(args, terminal, times.zone),
+        order: if args.reverse { Order::Newest } else { Order::Oldest },
+        tail: args.tail,
         limit: args.limit,
+        before: args.before_context.or(args.context).unwrap_or(0),
+        after: args.after_context.or(args.context).unwrap_or(0),
         follow: args.follow,
-        threads: 0,
+        from_now: args.follow && args.since.is_none() && args.tail.is_none(),
+        ..Search::default()
     };
     let _waiting = match args.follow {
         true => Some(Waiting::begin(dir)),
@@ -154,8 +184,7 @@ fn search(
     };
     let found = search.run(dir, out).and_then(|summary| {
         if args.count {
-            let count = search.limit.map_or(summary.found, |limit| limit.min(summary.found));
-            writeln!(out, "{count}").and_then(|()| out.flush()).map_err(Error::Write)?;
+            writeln!(out, "{}", summary.found).and_then(|()| out.flush()).map_err(Error::Write)?;
         }
         Ok(summary)
     });
@@ -191,6 +220,11 @@ fn query(args: &SearchArgs, times: &mut Times) -> anyhow::Result<Query> {
         namespaces: names("namespace", &args.namespace)?,
         pods: names("pod", &args.pod)?,
         containers: names("container", &args.container)?,
+        excluded: Excluded {
+            namespaces: names("exclude-namespace", &args.exclude_namespace)?,
+            pods: names("exclude-pod", &args.exclude_pod)?,
+            containers: names("exclude-container", &args.exclude_container)?,
+        },
         stream: args.stream.map(|stream| match stream {
             Stream::Stdout => "stdout".to_owned(),
             Stream::Stderr => "stderr".to_owned(),

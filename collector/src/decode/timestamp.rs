@@ -94,6 +94,18 @@ pub fn parse_seconds(timestamp: &[u8]) -> Option<i64> {
     Some(days * 86_400 + time - ahead)
 }
 
+/// Nanoseconds since the epoch, as far as they can be told (until 2262); None as above.
+pub fn parse_nanos(timestamp: &[u8]) -> Option<i64> {
+    let seconds = parse_seconds(timestamp)?;
+    let fraction = timestamp.get(20..).filter(|_| timestamp[19] == b'.').unwrap_or_default();
+    let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit());
+    let (value, unit) = digits.fold((0, 1_000_000_000), |(value, unit), digit| {
+        (value + i64::from(digit - b'0') * (unit / 10), unit / 10)
+    });
+    debug_assert!(unit > 0, "a fraction has nine digits at most");
+    Some(seconds.saturating_mul(1_000_000_000).saturating_add(value))
+}
+
 /// The zone of a valid timestamp: `Z` or `±hh:mm`.
 pub fn zone(timestamp: &[u8]) -> &[u8] {
     let len = if timestamp.last() == Some(&b'Z') { 1 } else { 6 };

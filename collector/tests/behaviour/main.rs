@@ -23,6 +23,7 @@ mod refused;
 mod reload;
 mod renewal;
 mod rotation;
+mod search;
 mod seccomp;
 mod state;
 mod stop;

@@ -1,19 +1,26 @@
-//! Search: the wanted lines of an archive, in its order.
+//! Search: the wanted lines of an archive, in the order of their times.
 //!
-//! A walker goes through the headers and passes over what cannot match; workers, one a core, read,
-//! decompress and scan frames; the caller's thread writes what they found, in order. Work in flight
-//! is bounded, so memory is a few frames a core whatever the archive's size.
+//! [`extents`] cuts the archive into pieces and passes over what cannot match; a [`pool`] of threads
+//! decompresses and [`scan`]s them; [`merge`] puts what they find in order; [`context`] reads the
+//! lines around it; [`run`] writes it. Memory is bounded whatever the archive's size, and however many
+//! logs are in it.
 //!
 //! Knows nothing of arguments or exit codes; see `cli::search`.
 
+mod context;
+mod extents;
+mod merge;
 mod pattern;
-mod pipeline;
+mod pool;
 mod query;
 mod record;
+mod run;
 mod scan;
 mod show;
+mod summary;
 
 pub use pattern::{Options, Pattern};
-pub use pipeline::{Error, Search, Summary};
-pub use query::{Names, Query};
+pub use query::{Excluded, Names, Query};
+pub use run::{Order, Search};
 pub use show::Show;
+pub use summary::{Error, Summary};

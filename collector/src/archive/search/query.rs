@@ -26,8 +26,21 @@ pub struct Query {
     pub pods: Names,
     /// Containers.
     pub containers: Names,
+    /// What is left out, whatever else is wanted.
+    pub excluded: Excluded,
     /// `stdout` or `stderr`.
     pub stream: Option<String>,
+}
+
+/// Names of which none may be a line's.
+#[derive(Debug, Clone, Default)]
+pub struct Excluded {
+    /// Kubernetes namespaces.
+    pub namespaces: Names,
+    /// Pods.
+    pub pods: Names,
+    /// Containers.
+    pub containers: Names,
 }
 
 /// Names, exact or globs; any of them. None at all: every name, and none.
@@ -56,6 +69,11 @@ impl Names {
         Ok(Self(Some(set.build()?)))
     }
 
+    /// Whether it is one of these names; there are some.
+    fn has(&self, name: &str) -> bool {
+        self.0.as_ref().is_some_and(|set| set.is_match(name))
+    }
+
     fn is_match(&self, name: Option<&str>) -> bool {
         let Some(set) = &self.0 else { return true };
         name.is_some_and(|name| set.is_match(name))
@@ -65,6 +83,33 @@ impl Names {
         let Some(set) = &self.0 else { return true };
         let Some(value) = text.map(Text::value) else { return false };
         std::str::from_utf8(&value).is_ok_and(|name| set.is_match(name))
+    }
+}
+
+impl Excluded {
+    fn is_empty(&self) -> bool {
+        [&self.namespaces, &self.pods, &self.containers].iter().all(|names| names.0.is_none())
+    }
+
+    fn has(&self, label: &Label) -> bool {
+        let named = |names: &Names, name: &Option<Box<str>>| {
+            name.as_deref().is_some_and(|name| names.has(name))
+        };
+        named(&self.namespaces, &label.namespace)
+            || named(&self.pods, &label.pod)
+            || named(&self.containers, &label.container)
+    }
+
+    fn has_line(&self, record: &Record<'_>) -> bool {
+        let named = |names: &Names, text: Option<Text<'_>>| {
+            let Some(value) = text.filter(|_| names.0.is_some()).map(Text::value) else {
+                return false;
+            };
+            std::str::from_utf8(&value).is_ok_and(|name| names.has(name))
+        };
+        named(&self.namespaces, record.namespace)
+            || named(&self.pods, record.pod)
+            || named(&self.containers, record.container)
     }
 }
 
@@ -84,7 +129,9 @@ impl Query {
             Labels::Any => self.has_labels(),
             Labels::Known(labels) => {
                 let wanted = labels.iter().filter(|label| self.wants(label)).count();
-                if wanted == 0 && self.has_labels() {
+                // A frame without any label holds lines without names, which no exclusion is about.
+                let none = labels.is_empty() && self.names_nothing();
+                if wanted == 0 && self.has_labels() && !none {
                     return None;
                 }
                 wanted < labels.len()
@@ -93,13 +140,19 @@ impl Query {
         Some(Checks { times, labels })
     }
 
+    /// Whether a line's body is wanted.
+    pub fn matches(&self, body: &[u8]) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(body) != self.invert)
+    }
+
     /// Whether a line is wanted, its body aside.
     pub fn line(&self, record: &Record<'_>, checks: Checks) -> bool {
         (!checks.times || self.is_in_time(record.time))
             && (!checks.labels
                 || self.namespaces.is_text_match(record.namespace)
                     && self.pods.is_text_match(record.pod)
-                    && self.containers.is_text_match(record.container))
+                    && self.containers.is_text_match(record.container)
+                    && !self.excluded.has_line(record))
             && self.stream.as_ref().is_none_or(|wanted| {
                 record.stream.is_some_and(|stream| stream.raw == wanted.as_bytes())
             })
@@ -110,14 +163,19 @@ impl Query {
         checks.labels || self.stream.is_some()
     }
 
+    fn names_nothing(&self) -> bool {
+        [&self.namespaces, &self.pods, &self.containers].iter().all(|names| names.0.is_none())
+    }
+
     fn has_labels(&self) -> bool {
-        [&self.namespaces, &self.pods, &self.containers].iter().any(|names| names.0.is_some())
+        !self.names_nothing() || !self.excluded.is_empty()
     }
 
     fn wants(&self, label: &Label) -> bool {
         self.namespaces.is_match(label.namespace.as_deref())
             && self.pods.is_match(label.pod.as_deref())
             && self.containers.is_match(label.container.as_deref())
+            && !self.excluded.has(label)
     }
 
     /// A line whose time nobody can tell is in time: better one line too many than one too few.

@@ -64,6 +64,19 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// What says whose line it is, and is the same in all lines of a log: the attributes behind the
+    /// stream. Marks stand before it.
+    pub fn source(&self, line: &'a [u8]) -> &'a [u8] {
+        let mut fields = Fields { line, at: self.rest };
+        let mut at = self.rest;
+        while let Some((key, _)) = fields.next()
+            && (key == b"log.iostream" || key.starts_with(b"everyline."))
+        {
+            at = fields.at;
+        }
+        line.get(at..).unwrap_or_default()
+    }
+
     fn set(&mut self, key: &[u8], value: Option<Text<'a>>) {
         let field = match key {
             b"body" => &mut self.body,

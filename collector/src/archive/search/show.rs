@@ -37,6 +37,20 @@ pub enum Show {
 }
 
 impl Show {
+    /// Appends a line of the archive that was not found, shown as one that was.
+    pub fn stored(&self, line: &[u8], query: &Query, out: &mut Vec<u8>) {
+        let record = Record::head(line);
+        let body = record.body.unwrap_or(Text { raw: line, escaped: false });
+        self.line(line, record, body, query, out);
+    }
+
+    /// Appends what stands between lines that do not follow each other.
+    pub fn gap(&self, out: &mut Vec<u8>) {
+        if matches!(self, Self::Text { .. }) {
+            out.extend_from_slice(b"--\n");
+        }
+    }
+
     /// Appends a line of the archive, shown, with a newline.
     pub fn line(
         &self,

@@ -12,7 +12,9 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 use super::*;
-use crate::archive::search::{Error, Names, Options, Pattern, Query, Search, Show, Summary};
+use crate::archive::search::{
+    Error, Excluded, Names, Options, Order, Pattern, Query, Search, Show, Summary,
+};
 
 const PODS: [&str; 3] = ["web-1", "web-2", "db-0"];
 /// 2026-01-31T10:00:00Z.
@@ -108,10 +110,30 @@ fn archive(dir: &Path, entries: &[Entry], a_frame: usize) {
 }
 
 fn run(dir: &Path, query: &Query, show: Show) -> (Vec<String>, Summary) {
-    let search = Search { query: query.clone(), show, limit: None, follow: false, threads: 2 };
+    let search = Search { query: query.clone(), show, threads: 2, ..Search::default() };
+    found_by(&search, dir)
+}
+
+fn found_by(search: &Search, dir: &Path) -> (Vec<String>, Summary) {
     let mut out = Vec::new();
     let summary = search.run(dir, &mut out).unwrap();
     (String::from_utf8(out).unwrap().lines().map(str::to_owned).collect(), summary)
+}
+
+/// In the order of their times; a pod's lines stay in its own.
+fn in_order<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<&'a Entry> {
+    let mut latest = [i64::MIN; PODS.len()];
+    let key = |entry: &'a Entry| {
+        latest[entry.pod] = latest[entry.pod].max(entry.milliseconds);
+        (latest[entry.pod], entry)
+    };
+    let mut keyed: Vec<(i64, &Entry)> = entries.into_iter().map(key).collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, entry)| entry).collect()
+}
+
+fn lines<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<String> {
+    entries.into_iter().map(Entry::line).collect()
 }
 
 const AS_STORED: Show = Show::Json { terminal: false };
@@ -149,8 +171,8 @@ proptest! {
             regex::RegexBuilder::new(&text).case_insensitive(options.ignore_case).build().unwrap()
         });
         let glob = pod.map(|pod| globset::Glob::new(pod).unwrap().compile_matcher());
-        let naive = |line: &String| {
-            let value: Value = serde_json::from_str(line).unwrap();
+        let naive = |entry: &&Entry| {
+            let value: Value = serde_json::from_str(&entry.line()).unwrap();
             let text = |key: &str| value[key].as_str().unwrap();
             let time: Timestamp = text("timestamp").parse().unwrap();
             regex.as_ref().is_none_or(|regex| regex.is_match(text("body")) != invert)
@@ -159,7 +181,7 @@ proptest! {
                 && glob.as_ref().is_none_or(|glob| glob.is_match(text("k8s.pod.name")))
                 && stream.is_none_or(|stream| stream == text("log.iostream"))
         };
-        let expected: Vec<String> = entries.iter().map(Entry::line).filter(naive).collect();
+        let expected = lines(in_order(entries.iter().filter(naive)));
         let (found, summary) = run(dir.path(), &query, AS_STORED);
         prop_assert_eq!(&found, &expected);
         prop_assert_eq!(summary.found, expected.len() as u64);
@@ -167,6 +189,268 @@ proptest! {
         let (counted, summary) = run(dir.path(), &query, Show::Nothing);
         prop_assert_eq!((counted.len(), summary.found), (0, expected.len() as u64));
     }
+}
+
+/// What a search over several logs whose clocks step back and forth must come to.
+#[derive(Debug, Clone)]
+struct Asked {
+    entries: Vec<Entry>,
+    a_frame: usize,
+    room: usize,
+    tail: Option<u64>,
+    limit: Option<u64>,
+    before: usize,
+    after: usize,
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let body = prop::sample::select(vec!["hit", "miss", "miss", "miss"]);
+    let entry = (body, 0..PODS.len(), 0_i64..10_000).prop_map(|(body, pod, milliseconds)| Entry {
+        body: body.to_owned(),
+        pod,
+        milliseconds,
+        stderr: false,
+        escape_all: false,
+    });
+    // Of some archives nearly all is in order, as an agent that keeps up writes them.
+    let entries = (prop::collection::vec(entry, 1..120), any::<bool>(), 0_i64..500);
+    let entries = entries.prop_map(|(mut entries, in_order, late)| {
+        for (number, entry) in (0_i64..).zip(&mut entries).filter(|_| in_order) {
+            entry.milliseconds = number * 80 + entry.milliseconds % (late + 1);
+        }
+        entries
+    });
+    let few = || prop::option::of(0_u64..30);
+    let room = prop::sample::select(vec![1_usize, 800, 3_000, 1 << 20]);
+    (entries, 1_usize..12, room, few(), few(), 0_usize..4, 0_usize..4).prop_map(
+        |(mut entries, a_frame, room, tail, limit, before, after)| {
+            for (number, entry) in entries.iter_mut().enumerate() {
+                entry.body += &format!(" {number}");
+            }
+            Asked { entries, a_frame, room, tail, limit, before, after }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn lines_come_by_time_in_whatever_room(asked in asked(), newest: bool, pattern: bool) {
+        let dir = tempdir().unwrap();
+        archive(dir.path(), &asked.entries, asked.a_frame);
+        let pattern = pattern.then(|| Pattern::new("hit", Options::default()).unwrap());
+        let hit = |entry: &&Entry| pattern.is_none() || entry.body.starts_with("hit");
+        let mut expected = lines(in_order(asked.entries.iter().filter(hit)));
+        let tail = asked.tail.map_or(usize::MAX, |tail| usize::try_from(tail).unwrap());
+        expected.drain(..expected.len().saturating_sub(tail));
+        if newest {
+            expected.reverse();
+        }
+        expected.truncate(asked.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap()));
+        let order = if newest { Order::Newest } else { Order::Oldest };
+        let search = Search {
+            query: Query { pattern: pattern.clone(), ..Query::default() },
+            show: AS_STORED,
+            order,
+            tail: asked.tail,
+            limit: asked.limit,
+            threads: 2,
+            room: asked.room,
+            ..Search::default()
+        };
+        let (found, summary) = found_by(&search, dir.path());
+        prop_assert_eq!(&found, &expected);
+        prop_assert_eq!(summary.found, expected.len() as u64);
+        let (none, counted) = found_by(&Search { show: Show::Nothing, ..search }, dir.path());
+        prop_assert_eq!((none.len(), counted.found), (0, summary.found));
+    }
+
+    #[test]
+    fn what_is_around_a_line_is_of_its_log_in_its_order_and_shown_once(
+        asked in asked(),
+        newest: bool,
+    ) {
+        let dir = tempdir().unwrap();
+        archive(dir.path(), &asked.entries, asked.a_frame);
+        let Asked { before, after, .. } = asked;
+        let pattern = Some(Pattern::new("hit", Options::default()).unwrap());
+        let search = Search {
+            query: Query { pattern, ..Query::default() },
+            show: AS_STORED,
+            order: if newest { Order::Newest } else { Order::Oldest },
+            before,
+            after,
+            threads: 2,
+            room: asked.room,
+            ..Search::default()
+        };
+        let (found, _) = found_by(&search, dir.path());
+        for (pod, name) in PODS.iter().enumerate() {
+            let log: Vec<&Entry> = asked.entries.iter().filter(|entry| entry.pod == pod).collect();
+            let hits: Vec<usize> =
+                (0..log.len()).filter(|index| log[*index].body.starts_with("hit")).collect();
+            let near = |index: &usize| {
+                hits.iter().any(|hit| *index + before >= *hit && *index <= *hit + after)
+            };
+            let mut expected: Vec<String> =
+                (0..log.len()).filter(near).map(|index| log[index].line()).collect();
+            if newest {
+                expected.reverse();
+            }
+            let label = format!("\"{name}\"");
+            let shown: Vec<&String> = found.iter().filter(|line| line.contains(&label)).collect();
+            prop_assert_eq!(shown, expected.iter().collect::<Vec<_>>());
+        }
+        let hits: Vec<&String> = found.iter().filter(|line| line.contains("\"hit")).collect();
+        let (alone, _) = found_by(&Search { before: 0, after: 0, ..search.clone() }, dir.path());
+        prop_assert_eq!(hits, alone.iter().collect::<Vec<_>>());
+        // The newest hits have their whole context, though others are near.
+        let tail = asked.tail.unwrap_or(1);
+        let (found, _) = found_by(&Search { tail: Some(tail), after: 0, ..search }, dir.path());
+        let hits = found.iter().filter(|line| alone.contains(line)).count();
+        prop_assert!(hits as u64 >= tail.min(alone.len() as u64));
+    }
+}
+
+#[test]
+fn many_logs_whose_clocks_step_back_together_stay_in_their_order() {
+    let dir = tempdir().unwrap();
+    let mut writer = open(dir.path(), 8_000, None);
+    let mut logs: Vec<Vec<String>> = vec![Vec::new(); 40];
+    for round in 0..16_i64 {
+        // A node's clock that is set back by five seconds at once, in the middle.
+        let second = START + if round < 8 { round } else { round - 5 };
+        let mut round_lines = Vec::new();
+        for (pod, log) in logs.iter_mut().enumerate() {
+            let time = Timestamp::from_second(second).unwrap();
+            let line = format!(
+                r#"{{"timestamp":"{time}","log.record.uid":"1-0","body":"{round}","k8s.pod.name":"p{pod}"}}"#
+            );
+            log.push(line.clone());
+            round_lines.push(line);
+        }
+        writer.append(&[frame(&round_lines, "p", second)]).unwrap();
+    }
+    for room in [1, 5_000, 1 << 20] {
+        let search = Search { show: AS_STORED, threads: 2, room, ..Search::default() };
+        let (found, _) = found_by(&search, dir.path());
+        let newest = Search { order: Order::Newest, ..search };
+        let (mut backwards, _) = found_by(&newest, dir.path());
+        backwards.reverse();
+        assert_eq!(found, backwards);
+        for (pod, log) in logs.iter().enumerate() {
+            let label = format!("\"p{pod}\"");
+            let ours: Vec<&String> = found.iter().filter(|line| line.contains(&label)).collect();
+            assert_eq!(ours, log.iter().collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn what_is_excluded_is_left_out_of_headers_and_lines() {
+    let dir = tempdir().unwrap();
+    let entries: Vec<_> = (0..60).map(|number| plain(number, number / 20)).collect();
+    archive(dir.path(), &entries, 8);
+    let excluding = |pods: &[&str], namespaces: &[&str]| {
+        let names = |names: &[&str]| {
+            Names::new(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+        };
+        let excluded =
+            Excluded { pods: names(pods), namespaces: names(namespaces), ..Excluded::default() };
+        run(dir.path(), &Query { excluded, ..Query::default() }, AS_STORED)
+    };
+    let (found, summary) = excluding(&["web-*"], &[]);
+    assert_eq!(found, lines(&entries[40..]));
+    // One frame has lines of a pod that is left out and of one that is not.
+    assert_eq!((summary.frames, summary.skipped), (3, 5));
+    assert_eq!(excluding(&["web-1", "db-?"], &[]).0, lines(&entries[20..40]));
+    assert!(excluding(&[], &["sh*"]).0.is_empty());
+    assert_eq!(excluding(&["x"], &["y"]).0.len(), 60);
+}
+
+#[test]
+fn lines_without_names_are_not_excluded() {
+    let dir = tempdir().unwrap();
+    let strangers = ["plain one", "{\"body\":\"two\"}"];
+    let (header, payload) = frame(&strangers, "web", 5);
+    let labels = Vec::new();
+    let header = Header::new(&payload, header.raw_len, header.lines, header.times, labels);
+    open(dir.path(), 1 << 20, None).append(&[(header, payload)]).unwrap();
+    let pods = Names::new(&["*".into()]).unwrap();
+    let excluded = Excluded { pods, ..Excluded::default() };
+    let query = Query { excluded, ..Query::default() };
+    assert_eq!(run(dir.path(), &query, AS_STORED).0, strangers);
+}
+
+#[test]
+fn a_gap_stands_between_lines_that_do_not_follow_each_other() {
+    let dir = tempdir().unwrap();
+    let bodies = ["a", "hit", "b", "hit", "c", "d", "e", "hit", "f"];
+    let mut entries: Vec<_> = (0..bodies.len()).map(|number| plain(number, 0)).collect();
+    for (entry, body) in entries.iter_mut().zip(bodies) {
+        entry.body = body.to_owned();
+    }
+    archive(dir.path(), &entries, 2);
+    let search = |before, after, order| {
+        let pattern = Some(Pattern::new("hit", Options::default()).unwrap());
+        let search = Search {
+            query: Query { pattern, ..Query::default() },
+            show: Show::Text { color: false, zone: crate::zone::Zone::UTC },
+            order,
+            before,
+            after,
+            ..Search::default()
+        };
+        let (found, _) = found_by(&search, dir.path());
+        let bodies = found.iter().map(|line| line.rsplit("│ ").next().unwrap());
+        bodies.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(search(1, 1, Order::Oldest), "a hit b hit c -- e hit f");
+    assert_eq!(search(0, 1, Order::Oldest), "hit b hit c -- hit f");
+    assert_eq!(search(2, 1, Order::Oldest), "a hit b hit c d e hit f");
+    assert_eq!(search(1, 0, Order::Newest), "hit e -- hit b hit a");
+}
+
+#[test]
+fn following_begins_now_and_shows_what_comes_around_a_line() {
+    let dir = tempdir().unwrap();
+    let mut writer = open(dir.path(), 1 << 20, None);
+    let mut append = |number: usize, body: &str| {
+        let entry = Entry { body: body.to_owned(), ..plain(number, 0) };
+        writer.append(&[frame(&[entry.line()], "web-1", 5)]).unwrap();
+        entry.line()
+    };
+    append(0, "old hit");
+    let before = append(1, "before");
+    let (seen, lines) = crossbeam_channel::unbounded();
+    let followed = dir.path().to_owned();
+    std::thread::spawn(move || {
+        let pattern = Some(Pattern::new("hit", Options::default()).unwrap());
+        let search = Search {
+            query: Query { pattern, ..Query::default() },
+            show: AS_STORED,
+            follow: true,
+            from_now: true,
+            before: 1,
+            after: 2,
+            ..Search::default()
+        };
+        // It ends with this process.
+        let _closed = search.run(&followed, &mut Head { lines: usize::MAX, seen });
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let next = || lines.recv_timeout(Duration::from_secs(20)).unwrap();
+    let hit = append(2, "new hit");
+    assert_eq!((next(), next()), (before, hit));
+    // What comes behind it comes later, each in its turn.
+    for number in 3..5 {
+        assert_eq!(append(number, "after"), next());
+    }
+    append(5, "too late");
+    let last = append(6, "another hit");
+    assert!(next().contains("too late"));
+    assert_eq!(next(), last);
 }
 
 fn plain(number: usize, pod: usize) -> Entry {
@@ -198,8 +482,8 @@ fn a_limit_ends_the_search_after_the_first_lines() {
             query: Query::default(),
             show: Show::Text { color: false, zone: crate::zone::Zone::UTC },
             limit: Some(limit),
-            follow: false,
             threads: 2,
+            ..Search::default()
         };
         let mut out = Vec::new();
         let summary = search.run(dir.path(), &mut out).unwrap();
@@ -276,9 +560,9 @@ fn following_shows_new_lines_through_new_segments_and_a_restarted_writer() {
         let search = Search {
             query: Query::default(),
             show: AS_STORED,
-            limit: None,
             follow: true,
             threads: 2,
+            ..Search::default()
         };
         // It waits for an archive that is not there yet.
         ended.send(search.run(&followed, &mut Head { lines: 42, seen })).unwrap();
