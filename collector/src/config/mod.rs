@@ -5,6 +5,7 @@
 //! credentials work shows when they are used. Changes nothing and opens nothing but the file
 //! itself.
 
+mod charset;
 mod check;
 mod problem;
 pub mod schema;
@@ -19,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use charset::Charset;
 pub use problem::{At, ConfigError, Problem, Report};
 pub use schema::*;
 pub use units::{ByteSize, Span};

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::Charset;
 use super::{ByteSize, Span};
 use crate::batch::Compression;
 
@@ -113,6 +114,9 @@ pub struct Files {
     /// How lines are laid out.
     #[serde(default)]
     pub format: FileFormat,
+    /// How the characters of plain files are encoded that do not say so by a byte-order mark.
+    #[serde(default)]
+    pub encoding: Charset,
     /// Attributes added to every record.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,

@@ -4,16 +4,18 @@
 //! a decoder says which bytes of a line are message and whether the message ends with the line.
 //!
 //! A message longer than the bound is cut where the bound falls, or up to three bytes before, so as
-//! not to break a UTF-8 character within one physical line. Where that is depends on the message
+//! not to break a character within one physical line. Where that is depends on the message
 //! alone, never on how its bytes arrived, so a replay makes the same pieces. Every record uses up at
 //! least one byte (but for those flushed at the end of a source), so no two end at the same offset.
 
-use memchr::memchr;
-
 use super::{
     Body, Limits, MESSAGES, Marks, Origin, Record, Step, Stream, Unfinished, timestamp::Stamp,
+    units,
 };
-use crate::{config::schema::LongLines, read::identity::FileId};
+use crate::{
+    config::{Charset, schema::LongLines},
+    read::identity::FileId,
+};
 
 /// Joins partials and splits or cuts long messages.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Joiner {
     /// On a message, bytes; at least 1.
     bound: usize,
     long_lines: LongLines,
+    /// What the messages are in.
+    charset: Charset,
     /// None until a message opens: most sources never need it.
     making: Option<Box<Making>>,
     /// The message that the physical line being read belongs to, once part of the line is used up.
@@ -122,9 +126,14 @@ struct Message {
 impl Joiner {
     /// An empty one.
     pub(super) fn new(limits: Limits) -> Self {
+        Self::of(limits, Charset::UTF_8)
+    }
+
+    /// An empty one, of messages in `charset`.
+    pub(super) fn of(limits: Limits, charset: Charset) -> Self {
         let Limits { max_line_bytes, long_lines } = limits;
         let bound = max_line_bytes.max(1);
-        Self { bound, long_lines, making: None, inside: None, lent: None, open: 0 }
+        Self { bound, long_lines, charset, making: None, inside: None, lent: None, open: 0 }
     }
 
     /// What it was made with.
@@ -225,10 +234,11 @@ impl Joiner {
         }
         let gathered = message.map_or(0, |message| message.text.len());
         let room = self.bound - gathered;
-        let window = &line.rest[..line.rest.len().min(room + 1)];
-        let (len, terminator) = match memchr(b'\n', window) {
-            Some(len) => (len, 1),
-            None if line.rest.len() > room => return self.overflow(part, line, room),
+        let unit = units::unit(self.charset);
+        let window = &line.rest[..line.rest.len().min(room + unit)];
+        let (len, terminator) = match units::newline(self.charset, window, line.offset) {
+            Some(len) => (len, unit),
+            None if line.rest.len() >= room + unit => return self.overflow(part, line, room),
             None if line.end == End::File => (line.rest.len(), 0),
             None => return Step::NeedMore,
         };
@@ -258,7 +268,8 @@ impl Joiner {
         if text.len() <= room {
             return (self.end_line(part, text, partial, left), None);
         }
-        let keep = boundary(text, room, message.text.is_empty());
+        let fresh = message.text.is_empty();
+        let keep = units::boundary(Charset::UTF_8, (text, 0), room, fresh);
         self.open(part);
         match self.long_lines {
             LongLines::Split => (self.piece(lane, &text[..keep], next, 1), Some(keep)),
@@ -307,11 +318,12 @@ impl Joiner {
 
     /// The line overflows its message: a piece, or the beginning of what is cut.
     fn overflow<'a>(&'a mut self, part: Part<'a>, line: Line<'a>, room: usize) -> Step<'a> {
-        let (lane, long_lines) = (Lane::of(part), self.long_lines);
+        let (lane, long_lines, charset) = (Lane::of(part), self.long_lines, self.charset);
         self.open(part);
         self.inside = Some(Inside { lane, last: part.last });
         let message = self.message_mut(lane);
-        let keep = boundary(line.rest, room, message.text.is_empty());
+        let text = (line.rest, line.offset);
+        let keep = units::boundary(charset, text, room, message.text.is_empty());
         match long_lines {
             LongLines::Split => {
                 let next = Origin { file: line.file, offset: line.offset + keep as u64 };
@@ -327,15 +339,15 @@ impl Joiner {
 
     /// Counts what is left of a line from `from` on.
     fn discard<'a>(&'a mut self, part: Part<'a>, line: Line<'a>, from: usize) -> Step<'a> {
-        let lane = Lane::of(part);
+        let (lane, charset) = (Lane::of(part), self.charset);
         let message = self.message_mut(lane);
-        let rest = &line.rest[from..];
-        let (len, terminator) = match memchr(b'\n', rest) {
-            Some(len) => (len, 1),
+        let (rest, offset) = (&line.rest[from..], line.offset + from as u64);
+        let (len, terminator) = match units::newline(charset, rest, offset) {
+            Some(len) => (len, units::unit(charset)),
             None if line.end == End::File => (rest.len(), 0),
             None => {
-                // One byte stays, so that the record has one to take up should the file end here.
-                let used = rest.len().saturating_sub(1);
+                // One unit stays, so that the record has one to take up should the file end here.
+                let used = units::units(charset, rest.len().saturating_sub(1), offset);
                 if line.header + from + used == 0 {
                     return Step::NeedMore;
                 }
@@ -434,18 +446,6 @@ impl Joiner {
             marks,
         }
     }
-}
-
-/// Where to end a piece of `text` that has room for `room` bytes and more than that to say: at
-/// `room`, or at the beginning of the character that would be broken there. `fresh`: the piece has
-/// no text yet, and must get some.
-fn boundary(text: &[u8], room: usize, fresh: bool) -> usize {
-    let continues = |at: usize| text[at] & 0xC0 == 0x80;
-    if !continues(room) {
-        return room;
-    }
-    let nearest = (room.saturating_sub(3)..room).rev().find(|at| !continues(*at));
-    nearest.filter(|at| text[*at] >= 0xC0 && (*at > 0 || !fresh)).unwrap_or(room)
 }
 
 impl Lane {

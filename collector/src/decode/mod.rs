@@ -7,14 +7,21 @@
 
 mod cri;
 mod docker;
+mod encoded;
 mod join;
 mod json_string;
+mod marks;
 mod nuls;
 mod plain;
 pub mod timestamp;
+mod units;
 
-use self::{cri::Cri, docker::Docker, join::End, plain::Plain};
-use crate::{config::schema::LongLines, discover::Format, read::identity::FileId};
+use self::{cri::Cri, docker::Docker, encoded::Encoded, join::End, marks::Mark, plain::Plain};
+use crate::{
+    config::{Charset, schema::LongLines},
+    discover::Format,
+    read::identity::FileId,
+};
 
 /// Which stream a container wrote the line to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,12 +128,13 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Decoder(Inner);
 
-// One a source, and sources are many: the rarely used Docker decoder keeps its buffers to itself.
+// One a source, and sources are many: the rarely used ones keep their buffers to themselves.
 #[derive(Debug)]
 enum Inner {
     Cri(Cri),
     Docker(Box<Docker>),
     Plain(Plain),
+    Encoded(Box<Encoded>),
 }
 
 impl Decoder {
@@ -136,6 +144,7 @@ impl Decoder {
             Format::Cri => Inner::Cri(Cri::new(limits)),
             Format::DockerJson => Inner::Docker(Box::new(Docker::new(limits))),
             Format::Plain => Inner::Plain(Plain::new(limits)),
+            Format::Encoded(charset) => Inner::plain(limits, charset, charset),
         })
     }
 
@@ -146,7 +155,54 @@ impl Decoder {
             Inner::Cri(_) => Inner::Cri(Cri::new(limits)),
             Inner::Docker(_) => Inner::Docker(Box::new(Docker::new(limits))),
             Inner::Plain(_) => Inner::Plain(Plain::new(limits)),
+            Inner::Encoded(encoded) => Inner::plain(limits, encoded.setting, encoded.setting),
         })
+    }
+
+    /// Whether a file's first bytes may say how it is encoded.
+    #[inline]
+    pub fn heeds_marks(&self) -> bool {
+        matches!(self.0, Inner::Plain(_) | Inner::Encoded(_))
+    }
+
+    /// What follows is in the file that begins with `beginning`, at least [`Decoder::MARK`] bytes of it
+    /// if it has them. To be called at a clean point, wherever in the file that is. How many bytes at the
+    /// file's beginning are a mark and no text; None: more are needed to tell.
+    pub fn begin_file(&mut self, beginning: &[u8]) -> Option<usize> {
+        let (setting, charset) = match &self.0 {
+            Inner::Plain(_) => (Charset::UTF_8, Charset::UTF_8),
+            Inner::Encoded(encoded) => (encoded.setting, encoded.charset),
+            Inner::Cri(_) | Inner::Docker(_) => return Some(0),
+        };
+        let (now, bytes) = match marks::read(beginning) {
+            Mark::Says(charset, bytes) => (charset, Some(bytes)),
+            Mark::None => (setting, Some(0)),
+            Mark::Open => (setting, None),
+        };
+        if now != charset {
+            self.0 = Inner::plain(self.joiner().limits(), setting, now);
+        }
+        bytes
+    }
+
+    /// Bytes of the longest mark.
+    pub const MARK: usize = marks::LONGEST;
+
+    /// Bytes of a code unit; they begin at multiples of it.
+    pub fn unit(&self) -> usize {
+        match &self.0 {
+            Inner::Encoded(encoded) => units::unit(encoded.charset),
+            Inner::Cri(_) | Inner::Docker(_) | Inner::Plain(_) => 1,
+        }
+    }
+
+    /// How much of `rest`, the beginning of a line at `offset`, is left without a character that is not
+    /// whole at its end. For encodings other than UTF-8.
+    pub fn whole(&self, offset: u64, rest: &[u8]) -> usize {
+        match &self.0 {
+            Inner::Encoded(encoded) => units::whole(encoded.charset, rest, offset),
+            Inner::Cri(_) | Inner::Docker(_) | Inner::Plain(_) => rest.len(),
+        }
     }
 
     /// One step forward. `offset` is that of `input[0]` in `file`; the next call continues behind
@@ -158,6 +214,7 @@ impl Decoder {
             Inner::Cri(cri) => cri.next(file, offset, input),
             Inner::Docker(docker) => docker.next(file, offset, input),
             Inner::Plain(plain) => plain.next(file, offset, input),
+            Inner::Encoded(encoded) => encoded.next(file, offset, input),
         }
     }
 
@@ -178,6 +235,7 @@ impl Decoder {
             Inner::Cri(cri) => cri.step(file, offset, rest, End::File),
             Inner::Docker(docker) => docker.step(file, offset, rest, End::File),
             Inner::Plain(plain) => plain.step(file, offset, rest, End::File),
+            Inner::Encoded(encoded) => encoded.step(file, offset, rest, End::File),
         })
     }
 
@@ -189,7 +247,12 @@ impl Decoder {
         if !rest.is_empty() || self.is_inside_line() {
             return self.end_file(file, offset, rest);
         }
-        let record = self.joiner_mut().flush()?;
+        let record = match &mut self.0 {
+            Inner::Cri(cri) => cri.joiner.flush(),
+            Inner::Docker(docker) => docker.joiner.flush(),
+            Inner::Plain(plain) => plain.joiner.flush(),
+            Inner::Encoded(encoded) => encoded.flush(),
+        }?;
         Some(Step::Record { record, consumed: 0 })
     }
 
@@ -209,6 +272,7 @@ impl Decoder {
     pub fn give_back(&mut self) {
         match &mut self.0 {
             Inner::Docker(docker) => docker.give_back(),
+            Inner::Encoded(encoded) => encoded.give_back(),
             Inner::Cri(_) | Inner::Plain(_) => self.joiner_mut().give_back(),
         }
     }
@@ -222,7 +286,7 @@ impl Decoder {
     pub fn is_inside_line(&self) -> bool {
         match &self.0 {
             Inner::Docker(docker) => docker.is_inside_line(),
-            Inner::Cri(_) | Inner::Plain(_) => self.joiner().inside().is_some(),
+            Inner::Cri(_) | Inner::Plain(_) | Inner::Encoded(_) => self.joiner().inside().is_some(),
         }
     }
 
@@ -231,6 +295,7 @@ impl Decoder {
             Inner::Cri(cri) => &cri.joiner,
             Inner::Docker(docker) => &docker.joiner,
             Inner::Plain(plain) => &plain.joiner,
+            Inner::Encoded(encoded) => &encoded.joiner,
         }
     }
 
@@ -239,7 +304,18 @@ impl Decoder {
             Inner::Cri(cri) => &mut cri.joiner,
             Inner::Docker(docker) => &mut docker.joiner,
             Inner::Plain(plain) => &mut plain.joiner,
+            Inner::Encoded(encoded) => &mut encoded.joiner,
         }
+    }
+}
+
+impl Inner {
+    /// Of plain files that are in `setting` where they do not say otherwise, in one that is in `charset`.
+    fn plain(limits: Limits, setting: Charset, charset: Charset) -> Self {
+        if setting == Charset::UTF_8 && charset == Charset::UTF_8 {
+            return Self::Plain(Plain::new(limits));
+        }
+        Self::Encoded(Box::new(Encoded::within(limits, setting, charset)))
     }
 }
 

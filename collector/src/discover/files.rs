@@ -20,7 +20,7 @@ use super::{
     entries::{self, Entry, Kind},
     filter, former,
 };
-use crate::config::{self, FileFormat};
+use crate::config::{self, Charset, FileFormat};
 
 /// All statically configured files, in the configuration's order: the first to match wins.
 #[derive(Debug)]
@@ -54,7 +54,8 @@ impl Groups {
                     .collect::<Result<_, _>>()?,
                 exclude: filter::set(&format!("{key}.exclude"), &files.exclude)?,
                 format: match files.format {
-                    FileFormat::Plain => Format::Plain,
+                    FileFormat::Plain if files.encoding == Charset::UTF_8 => Format::Plain,
+                    FileFormat::Plain => Format::Encoded(files.encoding),
                     FileFormat::Cri => Format::Cri,
                     FileFormat::DockerJson => Format::DockerJson,
                 },

@@ -24,7 +24,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{config::Config, read::descriptors};
+use crate::{
+    config::{Charset, Config},
+    read::descriptors,
+};
 
 mod attributes;
 mod docker;
@@ -379,6 +382,8 @@ pub enum Format {
     DockerJson,
     /// One message a line, nothing else.
     Plain,
+    /// The same in another encoding than UTF-8.
+    Encoded(Charset),
 }
 
 /// One log as its writer sees it: a live path whose file is replaced at every rotation.

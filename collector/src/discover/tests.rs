@@ -75,6 +75,7 @@ impl Host {
             paths: paths.iter().map(|path| path.to_string()).collect(),
             exclude: Vec::new(),
             format: Default::default(),
+            encoding: Default::default(),
             attributes: BTreeMap::new(),
         });
         self.config.sources.files.last_mut().unwrap()

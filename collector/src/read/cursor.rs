@@ -85,6 +85,12 @@ impl Cursor {
             Some(content) => guard_at(content, guard, from, covered)?,
             None => (true, Guard::NONE),
         };
+        // Nothing but its beginning tells how a file is encoded that is read on.
+        if let Some(content) = content.filter(|_| from > 0 && self.decoder.heeds_marks()) {
+            let mut beginning = [0; Decoder::MARK];
+            let piece = content.read_at(&mut beginning, 0)?;
+            let _mark = self.decoder.begin_file(&beginning[..piece.bytes]);
+        }
         place.entered.store(true, Ordering::Release);
         self.offset = from;
         self.replay_until = covered;

@@ -75,8 +75,16 @@ pub(super) fn pump(
     let input = &read[cursor.guard_len()..];
     let at_hand = AtHand::before(read, base + input.len() as u64);
     let mut done = 0;
+    if base == 0 && cursor.decoder.heeds_marks() {
+        match begin_file(&mut target, cursor, account, input, at_hand) {
+            Some(mark) => done = mark,
+            None => return Pumped { consumed: 0, stop: None, rest: input.len() },
+        }
+    }
+    let unit = cursor.decoder.unit() as u64;
     loop {
-        let segment = zeros::segment(&input[done..]);
+        let segment =
+            zeros::segment(&input[done..]).in_units(base + done as u64, unit, input.len() - done);
         let text = &input[done..done + segment.text];
         let lines = (base + done as u64, text, at_hand);
         let (consumed, stop) = pump_lines(&mut target, cursor, encoding, account, lines);
@@ -99,6 +107,25 @@ pub(super) fn pump(
             }
         }
     }
+}
+
+/// Looks whether a file begins with a byte-order mark, which is no part of its text. Its length; None:
+/// there may come one.
+fn begin_file(
+    target: &mut Target<'_>,
+    cursor: &mut Cursor,
+    account: &Arc<FileAccount>,
+    input: &[u8],
+    at_hand: AtHand<'_>,
+) -> Option<usize> {
+    let mark = cursor.decoder.begin_file(input)?;
+    if mark as u64 > cursor.replay_until {
+        let SinkLanes { outlet, lanes, .. } = &mut *target.lanes;
+        let lane = &mut lanes[target.lane as usize];
+        let end = mark as u64;
+        cursor.cover((outlet, lane), account, (end, at_hand.guard(end)), 0);
+    }
+    Some(mark)
 }
 
 /// Steps over a run of NULs: where it begins, and how long it is. `guard` is its end's.

@@ -482,7 +482,9 @@ impl Reader {
             }
             let fresh = piece.bytes - cursor.guard_len();
             let certain = zeros::certain(&self.buffer[cursor.guard_len()..piece.bytes]);
-            file.account.see(cursor.offset + certain as u64);
+            let unit = cursor.decoder.unit() as u64;
+            let certain = (cursor.offset + certain as u64).next_multiple_of(unit);
+            file.account.see(certain.min(cursor.offset + fresh as u64));
             if fresh > 0 && !self.is_known(&file, cursor.offset) {
                 return Turn::Unregistered(file.account);
             }

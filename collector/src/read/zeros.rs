@@ -38,6 +38,27 @@ pub(super) struct Segment {
     pub(super) then: Then,
 }
 
+impl Segment {
+    /// The same in whole code units of `unit` bytes, where the chunk of `len` bytes begins at `offset`: a
+    /// NUL may be half of the character before a run, or of the one behind it.
+    pub(super) fn in_units(self, offset: u64, unit: u64, len: usize) -> Self {
+        if unit == 1 {
+            return self;
+        }
+        let half = |at: usize| ((offset + at as u64) % unit) as usize;
+        // What is left out of a text is NULs.
+        let text = (self.text + half(self.text)).min(len);
+        let then = match self.then {
+            Then::Run(run) => {
+                let end = self.text + run;
+                Then::Run(end - half(end) - text)
+            }
+            then => then,
+        };
+        Self { text, then }
+    }
+}
+
 /// What follows a chunk's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
@@ -210,6 +231,26 @@ mod tests {
             prop_assert!(!open || certain(&bytes) == bytes.len() - trailing);
             prop_assert!(trailing >= RUN || certain(&bytes) == bytes.len());
         }
+    }
+
+    #[test]
+    fn halves_of_code_units_are_no_part_of_a_run() {
+        let zeros = |len| vec![0; len];
+        let segment_of = |bytes: &[u8], offset| segment(bytes).in_units(offset, 2, bytes.len());
+        // "a" and a newline, their zeros last, before a run and at the end.
+        let text = b"a\0\n\0";
+        let run = [&text[..], &zeros(600), b"b\0"].concat();
+        assert_eq!(segment_of(&run, 10), Segment { text: 4, then: Then::Run(600) });
+        assert_eq!(segment_of(text, 10), Segment { text: 4, then: Then::End });
+        let open = [&text[..], &zeros(600)].concat();
+        assert_eq!(segment_of(&open, 10), Segment { text: 4, then: Then::Open });
+        // The same with zeros first.
+        let run = [&b"\0a\0\n"[..], &zeros(600), b"\0b"].concat();
+        assert_eq!(segment_of(&run, 10), Segment { text: 4, then: Then::Run(600) });
+        assert_eq!(segment_of(b"\0a\0\n\0", 10), Segment { text: 4, then: Then::End });
+        // Code units begin at even offsets, wherever the chunk does.
+        assert_eq!(segment_of(b"\0\n\0", 11), Segment { text: 3, then: Then::End });
+        assert_eq!(segment_of(b"\na\0\n", 11), Segment { text: 4, then: Then::End });
     }
 
     fn sparse(parts: &[(u64, &[u8])], size: u64) -> (tempfile::TempDir, Content) {

@@ -6,6 +6,7 @@ mod copies;
 mod crash;
 mod descriptors;
 mod doctor;
+mod encodings;
 mod harness;
 mod holes;
 mod identity;

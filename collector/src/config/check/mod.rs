@@ -11,7 +11,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use globset::Glob;
 
-use super::{ByteSize, Config, Filter, Span, problem::Problem, tree::Node};
+use super::{ByteSize, Charset, Config, FileFormat, Filter, Span, problem::Problem, tree::Node};
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 const MAX_THREADS: usize = 256;
@@ -147,6 +147,11 @@ impl Checker<'_> {
             }
             for (at, glob) in files.exclude.iter().enumerate() {
                 self.glob(steps!["sources", "files", index, "exclude", at], glob);
+            }
+            if files.format != FileFormat::Plain && files.encoding != Charset::UTF_8 {
+                let what = "`encoding` is for plain files only";
+                let todo = "remove it; container runtimes write UTF-8";
+                self.refuse(steps!["sources", "files", index, "encoding"], what, todo);
             }
             for name in files.attributes.keys() {
                 if name.is_empty() || name.chars().any(char::is_control) {

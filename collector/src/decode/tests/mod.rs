@@ -1,6 +1,7 @@
 //! The decoders against a naive oracle, in any chunks, replayed from any point; and cases by name.
 
 mod cases;
+mod encoded;
 mod oracle;
 
 use proptest::prelude::*;
@@ -217,7 +218,7 @@ fn file(format: Format) -> BoxedStrategy<Vec<u8>> {
     let lines = match format {
         Format::Cri => cri_lines().boxed(),
         Format::DockerJson => docker_lines().boxed(),
-        Format::Plain => messages().boxed(),
+        Format::Plain | Format::Encoded(_) => messages().boxed(),
     };
     (proptest::collection::vec(lines, 0..12), any::<bool>())
         .prop_map(|(lines, ends)| {

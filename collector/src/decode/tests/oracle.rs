@@ -75,7 +75,9 @@ impl Oracle {
             Format::Cri => cri(line),
             Format::DockerJson if line.len() > self.setup.bound + 2048 => None,
             Format::DockerJson => docker(line),
-            Format::Plain => Some((Stream::None, None, true, line.to_vec(), 0)),
+            Format::Plain | Format::Encoded(_) => {
+                Some((Stream::None, None, true, line.to_vec(), 0))
+            }
         };
         let unparsed = parsed.is_none();
         let decoded = self.setup.format == Format::DockerJson && !unparsed;

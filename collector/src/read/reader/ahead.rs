@@ -51,10 +51,14 @@ impl Reader {
         let from = known.map_or(read, |run| run.to.max(read));
         let found = zeros::behind(&file.content, from)?;
         if let Behind::Data(data) = found {
+            // The first and the last of the run may be halves of characters.
+            let unit = tail.cursors[sink].decoder.unit();
+            let data = data - data % unit as u64;
             // A writer that goes on where the run began has done so before it wrote behind it.
             let mut begin = [0; RUN];
-            let again = file.content.read_at(&mut begin, start)?;
-            if again.bytes < RUN || begin != [0; RUN] {
+            let begin = &mut begin[unit - 1..];
+            let again = file.content.read_at(begin, start)?;
+            if again.bytes < begin.len() || begin.iter().any(|byte| *byte != 0) {
                 return Ok(Ahead::Over(Turn::More));
             }
             return Ok(self.skip_to(id, tail, sink, file, (line, start, data)));

@@ -17,8 +17,11 @@ impl Reader {
         let cursor = &tail.cursors[sink];
         let (index, offset) = (cursor.index, cursor.offset);
         let size = offset + line.len() as u64;
+        // Half a character at the end is none yet: nothing is cut there while the other half may come.
+        let whole = cursor.decoder.whole(offset, &self.buffer[line.clone()]);
+        let whole = line.start..line.start + whole;
         match tail.at_end(index, size, line.len(), Instant::now()) {
-            AtEnd::Stay => Some(self.await_end(id, tail, sink, file, &line).unwrap_or(Turn::Idle)),
+            AtEnd::Stay => Some(self.await_end(id, tail, sink, file, &whole).unwrap_or(Turn::Idle)),
             AtEnd::Later(at) => Some(Turn::Later(at)),
             AtEnd::Pass(at) => {
                 tail.cursors[sink].leave(&file.account);
