@@ -481,10 +481,8 @@ impl Reader {
                 continue;
             }
             let fresh = piece.bytes - cursor.guard_len();
-            let certain = zeros::certain(&self.buffer[cursor.guard_len()..piece.bytes]);
-            let unit = cursor.decoder.unit() as u64;
-            let certain = (cursor.offset + certain as u64).next_multiple_of(unit);
-            file.account.see(certain.min(cursor.offset + fresh as u64));
+            let new = &self.buffer[cursor.guard_len()..piece.bytes];
+            file.account.see(zeros::certain(new, cursor.offset, cursor.decoder.unit()));
             if fresh > 0 && !self.is_known(&file, cursor.offset) {
                 return Turn::Unregistered(file.account);
             }

@@ -118,10 +118,13 @@ fn text_len(bytes: &[u8]) -> usize {
     }
 }
 
-/// How much of a chunk is there for certain: all but a run at its end.
-pub(super) fn certain(bytes: &[u8]) -> usize {
-    let text = text_len(bytes);
-    if bytes.len() - text >= RUN { text } else { bytes.len() }
+/// Up to where a chunk at `offset` is there for certain: all but a run at its end, in whole code units.
+pub(super) fn certain(bytes: &[u8], offset: u64, unit: usize) -> u64 {
+    let (text, end) = (text_len(bytes), offset + bytes.len() as u64);
+    if bytes.len() - text < RUN {
+        return end;
+    }
+    (offset + text as u64).next_multiple_of(unit as u64).min(end)
 }
 
 /// Where the run ends that has reached `from`.
@@ -228,8 +231,9 @@ mod tests {
             prop_assert_eq!(segment(&bytes), naive(&bytes));
             let open = naive(&bytes).then == Then::Open;
             let trailing = bytes.iter().rev().take_while(|byte| **byte == 0).count();
-            prop_assert!(!open || certain(&bytes) == bytes.len() - trailing);
-            prop_assert!(trailing >= RUN || certain(&bytes) == bytes.len());
+            let certain = certain(&bytes, 7, 1) - 7;
+            prop_assert!(!open || certain == (bytes.len() - trailing) as u64);
+            prop_assert!(trailing >= RUN || certain == bytes.len() as u64);
         }
     }
 
