@@ -31,9 +31,14 @@ pub(super) struct Docker {
 
 /// Whether a path is laid out as Docker's `ID/ID-json.log`.
 pub(super) fn is_log(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let directory = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-    name.and_then(|name| name.strip_suffix("-json.log")).is_some_and(|id| directory == Some(id))
+    id_of(path).is_some()
+}
+
+/// The container's id, of a path that is laid out so.
+pub(super) fn id_of(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?;
+    let directory = path.parent()?.file_name()?.to_str()?;
+    name.strip_suffix("-json.log").filter(|id| directory == *id)
 }
 
 impl Docker {
@@ -122,7 +127,7 @@ impl Docker {
         let values = [
             namespace.as_deref(),
             pod.as_deref(),
-            about.uid.as_deref(),
+            about.uid.as_deref().filter(|uid| kubernetes::is_uid(uid)),
             container.as_deref(),
             about.restarts.as_deref(),
             name.as_deref(),

@@ -16,7 +16,7 @@ mod names;
 
 use ids::Told;
 use names::{PodDirectory, restart_count};
-pub(super) use names::{is_container, is_id, is_namespace, is_pod};
+pub(super) use names::{is_container, is_id, is_namespace, is_pod, is_uid};
 
 use super::{
     DiscoverError, Format, Known, Listing, Look, Schema, Source,
@@ -44,7 +44,7 @@ struct Owner {
     namespace: String,
     pod: String,
     uid: Option<String>,
-    container: String,
+    container: Option<String>,
     restarts: Option<u32>,
     id: Option<String>,
     /// Whether that is all that will be told.
@@ -189,7 +189,8 @@ impl Kubernetes {
             Told::NotYet => (None, Known::Soon),
             Told::Nothing => (None, Known::All),
         };
-        let (uid, restarts, container) = (Some(uid), Some(restarts), container.to_owned());
+        let (uid, restarts) = (Some(uid), Some(restarts));
+        let container = Some(container.to_owned());
         Some(Owner { namespace, pod, uid, container, restarts, id, known })
     }
 
@@ -204,7 +205,7 @@ impl Kubernetes {
         let subject = Subject {
             namespace: Some(&owner.namespace),
             pod: Some(&owner.pod),
-            container: [Some(&owner.container), None],
+            container: [owner.container.as_deref(), None],
             path: &self.as_configured(look, path),
         };
         let own = look.own.is_pod(&owner.namespace, &owner.pod, owner.uid.as_deref());
@@ -216,8 +217,8 @@ impl Kubernetes {
         let values = [
             Some(&*owner.namespace),
             Some(&*owner.pod),
-            owner.uid.as_deref(),
-            Some(&*owner.container),
+            owner.uid.as_deref().filter(|uid| is_uid(uid)),
+            owner.container.as_deref(),
             restarts.as_deref(),
             owner.id.as_deref(),
             Some(&subject.path.to_string_lossy()),

@@ -264,6 +264,71 @@ fn dockershims_logs_are_dockers_if_docker_is_collected_and_the_pods_otherwise() 
     assert_eq!(again.files.len(), 1, "found again by its own directory");
 }
 
+#[test]
+fn a_link_that_kubelet_cut_is_taken_for_no_id() {
+    let host = Host::new();
+    let (namespace, pod) = ("n".repeat(40), "p".repeat(120));
+    // Cut within the id, which leaves 52 digits, and within the container's name.
+    for (container, left) in [("c".repeat(36), 52), ("c".repeat(63), 25)] {
+        let log = host.pod_log(&namespace, &pod, &container, "0.log");
+        let name = format!("{pod}_{namespace}_{container}-{}", "d".repeat(left));
+        assert_eq!(name.len(), 251);
+        host.link(&format!("/{log}"), &format!("{LINKS}/{name}.log"));
+        let all = host.discover();
+        assert_eq!(all.attribute(&log, "container.id"), None);
+        assert_eq!(all.attribute(&log, "k8s.container.name"), Some(&*container));
+        assert_eq!(all.found(&log).source.known, Known::All, "there is nothing to wait for");
+    }
+    // One digit less of a name, and the id is whole.
+    let (container, id) = ("c".repeat(24), "d".repeat(64));
+    let log = host.pod_log(&namespace, &pod, &container, "0.log");
+    host.link(&format!("/{log}"), &format!("{LINKS}/{pod}_{namespace}_{container}-{id}.log"));
+    assert_eq!(host.discover().attribute(&log, "container.id"), Some(&*id));
+}
+
+#[test]
+fn of_a_cut_link_to_dockers_log_docker_tells_the_id() {
+    let mut host = Host::new();
+    host.config.sources.docker.enabled = false;
+    let (namespace, pod, container) = ("n".repeat(40), "p".repeat(120), "c".repeat(36));
+    let id = "d".repeat(64);
+    let log = host.docker(&id, "{}");
+    let cut = format!("{pod}_{namespace}_{container}-{}", "d".repeat(52));
+    host.link(&format!("/{log}"), &format!("{LINKS}/{cut}.log"));
+    let all = host.discover();
+    assert_eq!(all.attribute(&log, "container.id"), Some(&*id));
+    assert_eq!(all.attribute(&log, "k8s.container.name"), Some(&*container));
+    // Nothing is left of the container's name that could be told from another one's.
+    let (other, pod) = ("e".repeat(64), "p".repeat(160));
+    let log = host.docker(&other, "{}");
+    let cut = format!("{pod}_{namespace}_{}", "c".repeat(49));
+    host.link(&format!("/{log}"), &format!("{LINKS}/{cut}.log"));
+    let all = host.discover();
+    assert_eq!(all.attribute(&log, "container.id"), Some(&*other));
+    assert_eq!(all.attribute(&log, "k8s.pod.name"), Some(&*pod));
+    assert_eq!(all.attribute(&log, "k8s.container.name"), None);
+}
+
+#[test]
+fn a_static_pods_hash_is_not_taken_for_its_uid() {
+    let host = Host::new();
+    let hash = "0123456789abcdef0123456789abcdef";
+    let log = format!("{PODS}/kube-system_etcd-node1_{hash}/etcd/0.log");
+    host.write(&log, "");
+    let labels = format!(
+        r#"{{"Name":"/k8s_etcd","Config":{{"Labels":{{"io.kubernetes.pod.namespace":"kube-system",
+        "io.kubernetes.pod.name":"etcd-node1","io.kubernetes.pod.uid":"{hash}"}}}}}}"#
+    );
+    let docked = host.docker(&"ab".repeat(32), &labels);
+    let all = host.discover();
+    for log in [&log, &docked] {
+        assert_eq!(all.attribute(log, "k8s.pod.name"), Some("etcd-node1"));
+        assert_eq!(all.attribute(log, "k8s.pod.uid"), None, "{log}");
+    }
+    let other = host.pod_log("shop", "cart", "app", "0.log");
+    assert_eq!(host.discover().attribute(&other, "k8s.pod.uid"), Some(UID));
+}
+
 /// What a listing says may change elsewhere.
 fn ways(host: &Host, directory: &str) -> Vec<String> {
     let listing = host.discovery().list(&host.path(directory));

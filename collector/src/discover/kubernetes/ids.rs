@@ -64,16 +64,20 @@ impl Ids {
             // It says so itself when it is listed.
             Err(_missing_or_unreadable) => return Told::Nothing,
         };
+        if !Link::tells_id_of(namespace, pod, container) {
+            // kubelet cuts it off.
+            return Told::Nothing;
+        }
         let beginning = format!("{pod}_{namespace}_{container}-");
         let first = links.partition_point(|name| **name < *beginning);
         let alike = links[first..].iter().take_while(|name| name.starts_with(&beginning));
         let named = alike.filter_map(|name| Some((containers.join(&**name), Link::parse(name)?)));
         // Another container's name may begin with this one's and a hyphen.
-        let mut own = named.filter(|(_, link)| link.container == container);
+        let mut own = named.filter(|(_, link)| link.container.as_deref() == Some(container));
         let link = own.find(|(link, _)| {
             fs::read_link(link).is_ok_and(|target| last_three(&target).eq(last_three(log)))
         });
-        link.map_or(Told::NotYet, |(_, link)| Told::Id(link.id))
+        link.map_or(Told::NotYet, |(_, link)| link.id.map_or(Told::Nothing, Told::Id))
     }
 
     /// Why ids could not be told since the last call, if descriptors were missing.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Kubernetes, Owner,
-    names::{Link, PodDirectory, is_container},
+    names::{Link, PodDirectory, is_container, is_id},
 };
 use crate::discover::{
     Format, Known, Listing, Look,
@@ -84,7 +84,12 @@ impl Kubernetes {
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
         let directory = look.host.inside(parent);
         let format = if docker::is_log(target) { Format::DockerJson } else { Format::Cri };
-        let Some(source) = self.source(look, owner, target, format) else { return };
+        // Docker's log has the whole id, also where the link's name was cut.
+        let mut owner = owner.clone();
+        if let Some(id) = docker::id_of(target).filter(|id| is_id(id)) {
+            (owner.id, owner.known) = (Some(id.to_owned()), Known::All);
+        }
+        let Some(source) = self.source(look, &owner, target, format) else { return };
         let Ok(entries) = entries::read(&directory) else { return };
         family::collect(&directory, &entries, listing, |live| {
             (name == live).then(|| source.clone())
@@ -153,6 +158,6 @@ fn names_of(look: &Look<'_>, directory: &Path, kind: Kind) -> Vec<(String, PathB
 
 fn owner_of_link(name: &str) -> Option<Owner> {
     let Link { namespace, pod, container, id } = Link::parse(name)?;
-    let (uid, restarts, id, known) = (None, None, Some(id), Known::All);
+    let (uid, restarts, known) = (None, None, Known::All);
     Some(Owner { namespace, pod, uid, container, restarts, id, known })
 }

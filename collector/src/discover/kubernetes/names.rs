@@ -3,9 +3,19 @@
 //! `NAMESPACE_POD_UID/CONTAINER/N.log` under the pods directory (kubelet's `BuildPodLogsDirectory`
 //! and `BuildContainerLogsDirectory`), `POD_NAMESPACE_CONTAINER-ID.log` for the older links
 //! (`LogSymlink`). None of the parts but a container's name (here: leniently) may hold an
-//! underscore, so there is one way to take them apart.
+//! underscore, so there is one way to take them apart. A link's name that would be longer than a
+//! filesystem allows kubelet cuts, wherever that is.
 
 use std::fmt;
+
+/// The longest name of a file, and what is left of it before `.log`.
+const LONGEST_FILE: usize = 255;
+const LONGEST_STEM: usize = LONGEST_FILE - ".log".len();
+/// Digits of the ids that containerd, CRI-O and Docker give.
+const ID_DIGITS: usize = 64;
+/// So many hexadecimal digits at the end of a cut name are an id's beginning; fewer may be part of a
+/// container's name (`app-beef`).
+const SURELY_DIGITS: usize = 8;
 
 /// The longest names the API server admits.
 const LONGEST_NAMESPACE: usize = 63;
@@ -19,7 +29,7 @@ const LONGEST_ID: usize = 128;
 pub(crate) struct PodDirectory {
     pub(crate) namespace: String,
     pub(crate) pod: String,
-    /// A UUID; of a static pod the hash of its manifest.
+    /// A UUID; of a static pod the hash of its manifest, see [`is_uid`].
     pub(crate) uid: String,
 }
 
@@ -28,8 +38,10 @@ pub(crate) struct PodDirectory {
 pub(crate) struct Link {
     pub(crate) namespace: String,
     pub(crate) pod: String,
-    pub(crate) container: String,
-    pub(crate) id: String,
+    /// None: cut off, or so cut that it may be another one's.
+    pub(crate) container: Option<String>,
+    /// None: cut off, if only in part.
+    pub(crate) id: Option<String>,
 }
 
 impl PodDirectory {
@@ -55,25 +67,55 @@ impl Link {
     /// Takes a link's name apart; `None` if kubelet would not have given it.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let mut parts = name.strip_suffix(".log")?.splitn(3, '_');
-        let (pod, namespace) = (parts.next()?, parts.next()?);
-        let (container, id) = parts.next()?.rsplit_once('-')?;
-        let fine = is_name(namespace, LONGEST_NAMESPACE)
-            && is_name(pod, LONGEST_POD)
-            && is_container(container)
-            && is_id(id);
-        fine.then(|| Self {
+        let (pod, namespace, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        if !is_name(namespace, LONGEST_NAMESPACE) || !is_name(pod, LONGEST_POD) {
+            return None;
+        }
+        let is_whole = |id: &str| id.len() == ID_DIGITS && is_hex(id);
+        let split = rest.rsplit_once('-');
+        if name.len() >= LONGEST_FILE && !split.is_some_and(|(_, id)| is_whole(id)) {
+            return Self::cut(namespace, pod, rest);
+        }
+        let (container, id) = split?;
+        let fine = is_container(container) && is_id(id);
+        let (namespace, pod) = (namespace.into(), pod.into());
+        let (container, id) = (Some(container.into()), Some(id.into()));
+        fine.then_some(Self { namespace, pod, container, id })
+    }
+
+    /// Of a name that kubelet cut in the container's name or the id.
+    fn cut(namespace: &str, pod: &str, rest: &str) -> Option<Self> {
+        let split = rest.rsplit_once('-');
+        let whole = split.filter(|(_, id)| id.len() >= SURELY_DIGITS && is_hex(id));
+        let container = whole.map(|(container, _)| container).filter(|it| is_container(it));
+        rest.bytes().all(in_container).then(|| Self {
             namespace: namespace.into(),
             pod: pod.into(),
-            container: container.into(),
-            id: id.into(),
+            container: container.map(Into::into),
+            id: None,
         })
+    }
+
+    /// Whether the link's name has room for the whole id of such a container.
+    pub(crate) fn tells_id_of(namespace: &str, pod: &str, container: &str) -> bool {
+        namespace.len() + pod.len() + container.len() + "__-".len() + ID_DIGITS <= LONGEST_STEM
     }
 }
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_{}_{}-{}.log", self.pod, self.namespace, self.container, self.id)
+        let Self { namespace, pod, container, id } = self;
+        let (container, id) = (container.as_deref().unwrap_or_default(), id.as_deref());
+        let name = format!("{pod}_{namespace}_{container}-{}", id.unwrap_or_default());
+        write!(f, "{:.*}.log", LONGEST_STEM, name)
     }
+}
+
+/// Whether that is a pod's uid as the API server has it. A static pod has none when its directory is made: what
+/// kubelet calls it by is the hash of its manifest (the annotation `kubernetes.io/config.hash`), and the
+/// pod that the API server shows for it has another one.
+pub(crate) fn is_uid(uid: &str) -> bool {
+    uid.len() != 32 || !is_hex(uid)
 }
 
 /// The restart count in `N.log`.
@@ -87,8 +129,15 @@ pub(crate) fn restart_count(name: &str) -> Option<u32> {
 
 /// Whether a container may be called so.
 pub(crate) fn is_container(name: &str) -> bool {
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
-    is_sized(name, LONGEST_CONTAINER) && name.bytes().all(allowed)
+    is_sized(name, LONGEST_CONTAINER) && name.bytes().all(in_container)
+}
+
+fn in_container(c: u8) -> bool {
+    c.is_ascii_alphanumeric() || b"-._".contains(&c)
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|c| c.is_ascii_hexdigit())
 }
 
 /// Whether a runtime may have given a container this id.
@@ -129,6 +178,46 @@ mod tests {
         assert_eq!((pod.namespace.as_str(), pod.pod.as_str()), ("shop", "cart-7d4f.x"));
         let mirror = PodDirectory::parse("kube-system_etcd-node1_0123456789abcdef0123456789abcdef");
         assert_eq!(mirror.unwrap().uid, "0123456789abcdef0123456789abcdef");
+    }
+
+    #[test]
+    fn a_manifests_hash_is_no_uid() {
+        assert!(!is_uid("0123456789abcdef0123456789abcdef"));
+        for uid in
+            ["3b2c6a1e-0000-4000-8000-1234567890ab", "uid-1", &"z".repeat(32), &"a".repeat(31)]
+        {
+            assert!(is_uid(uid), "{uid}");
+        }
+    }
+
+    #[test]
+    fn of_a_cut_link_only_what_is_whole_is_told() {
+        let (namespace, pod) = ("n".repeat(40), "p".repeat(120));
+        let cut = |container: &str| {
+            let (container, id) = (Some(container.to_owned()), Some("d".repeat(64)));
+            let link = Link { namespace: namespace.clone(), pod: pod.clone(), container, id };
+            let name = link.to_string();
+            (name.len(), Link::parse(&name).unwrap())
+        };
+        let container = |length: usize| "c".repeat(length - 1) + "x";
+        // The last one with a whole id, then 63 digits of it, and fewer and fewer.
+        let (length, link) = cut(&container(24));
+        assert_eq!((length, link.id), (255, Some("d".repeat(64))));
+        for long in [25, 40, 63] {
+            let (length, link) = cut(&container(long));
+            assert_eq!(
+                (length, link.id, link.container),
+                (255, None, Some(container(long))),
+                "{long}"
+            );
+        }
+        let longer = |pod: &str, container: &str| {
+            let (container, id) = (Some(container.to_owned()), Some("d".repeat(64)));
+            let link = Link { namespace: namespace.clone(), pod: pod.to_owned(), container, id };
+            Link::parse(&link.to_string()).unwrap().container
+        };
+        assert_eq!(longer(&"p".repeat(150), &container(58)), None, "one digit is left");
+        assert_eq!(longer(&"p".repeat(170), "worker-beef-and-more-than-there-is-room-for"), None);
     }
 
     #[test]
@@ -182,8 +271,31 @@ mod tests {
             container in "[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?",
             id in "[0-9a-f]{64}",
         ) {
-            let link = Link { namespace, pod, container, id };
+            let link = Link { namespace, pod, container: Some(container), id: Some(id) };
             prop_assert_eq!(Link::parse(&link.to_string()), Some(link));
+        }
+
+        /// However long the names are: an id that is told is the container's, and so is a name.
+        #[test]
+        fn a_cut_link_tells_nothing_wrong(
+            namespace in "[a-z0-9][-a-z0-9]{40,61}[a-z0-9]",
+            pod in "[a-z0-9][-.a-z0-9]{60,150}[a-z0-9]",
+            container in "[a-z0-9][-a-z0-9]{0,61}[a-z0-9]",
+            id in "[0-9a-f]{64}",
+        ) {
+            let link = Link { namespace, pod, container: Some(container), id: Some(id) };
+            let name = link.to_string();
+            prop_assert!(name.len() <= LONGEST_FILE);
+            let Link { namespace, pod, container, id } = link;
+            let whole = Link::tells_id_of(&namespace, &pod, container.as_deref().unwrap());
+            let parsed = Link::parse(&name).unwrap();
+            prop_assert_eq!((&parsed.namespace, &parsed.pod), (&namespace, &pod));
+            prop_assert_eq!(parsed.id.is_some(), whole);
+            prop_assert!(parsed.id.is_none() || parsed.id == id);
+            let surely_another = container.as_deref().unwrap().rsplit('-').next().unwrap();
+            if surely_another.len() < SURELY_DIGITS || !is_hex(&surely_another[..SURELY_DIGITS]) {
+                prop_assert!(parsed.container.is_none() || parsed.container == container);
+            }
         }
 
         #[test]

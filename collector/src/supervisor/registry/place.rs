@@ -69,7 +69,10 @@ impl Registry {
             }
         }
         if !is_new {
-            self.tell_names(source);
+            // Another directory's links may call it otherwise.
+            if self.sources.get(&source.path).is_some_and(|state| state.directory == *directory) {
+                self.tell_names(source);
+            }
             return;
         }
         let tail = self.tail_id();
