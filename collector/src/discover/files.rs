@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -32,6 +33,14 @@ struct Group {
     exclude: GlobSet,
     format: Format,
     schema: Schema,
+}
+
+/// What the listers of runtimes' logs answer for.
+pub(super) struct Others<'a> {
+    /// Real paths of the host.
+    pub(super) taken: &'a dyn Fn(&Path) -> bool,
+    /// Names of files in the directory, which is one of theirs, mounted in a second place.
+    pub(super) elsewhere: &'a HashSet<OsString>,
 }
 
 /// A directory as one group's patterns call it.
@@ -70,14 +79,14 @@ impl Groups {
         self.0.iter().flat_map(|group| &group.patterns).map(|pattern| pattern.base.as_path())
     }
 
-    /// Adds what the directory holds; false if no pattern leads here. `taken`: real paths of the
-    /// host that another lister answers for.
-    pub(super) fn list(
-        &self,
-        look: &Look<'_>,
-        taken: &dyn Fn(&Path) -> bool,
-        listing: &mut Listing,
-    ) -> bool {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds what the directory holds; false if no pattern leads here. `others`: what other listers
+    /// answer for.
+    pub(super) fn list(&self, look: &Look<'_>, others: &Others<'_>, listing: &mut Listing) -> bool {
         let mut known = false;
         for group in &self.0 {
             let place = group.place(look, look.here);
@@ -95,11 +104,13 @@ impl Groups {
                         }
                     }
                     Kind::File => {
-                        if !before.contains(&look.directory.join(&entry.name)) {
+                        if !before.contains(&look.directory.join(&entry.name))
+                            && !others.elsewhere.contains(&entry.name)
+                        {
                             place.list_file(look, entry, listing);
                         }
                     }
-                    Kind::Link => self.list_link(look, &place, entry, taken, listing),
+                    Kind::Link => self.list_link(look, &place, entry, others.taken, listing),
                     Kind::Other => {}
                 }
             }
@@ -108,12 +119,7 @@ impl Groups {
     }
 
     /// A directory that is known only because matching links lead into it: walks for those.
-    pub(super) fn list_linked(
-        &self,
-        look: &Look<'_>,
-        taken: &dyn Fn(&Path) -> bool,
-        listing: &mut Listing,
-    ) {
+    pub(super) fn list_linked(&self, look: &Look<'_>, others: &Others<'_>, listing: &mut Listing) {
         let bases = self.bases().filter_map(|base| look.real(base));
         let mut ahead: VecDeque<PathBuf> = bases.collect();
         let mut listed = Vec::new();
@@ -126,7 +132,7 @@ impl Groups {
             entries.retain(|entry| matches!(entry.kind, Kind::Directory | Kind::Link));
             let there = Look { directory: &directory, here: &here, entries: &entries, ..*look };
             let mut found = Listing::default();
-            self.list(&there, taken, &mut found);
+            self.list(&there, others, &mut found);
             let below = found.directories.iter().filter_map(|path| look.host.outside(path));
             ahead.extend(below.filter(|path| path.starts_with(&here)));
             found.files.retain(|file| file.path.parent() == Some(look.directory));

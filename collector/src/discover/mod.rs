@@ -16,7 +16,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     hash::{BuildHasher, Hash, Hasher},
     io,
     path::{Path, PathBuf},
@@ -29,6 +29,7 @@ use crate::{
     read::descriptors,
 };
 
+mod aliases;
 mod attributes;
 mod docker;
 mod entries;
@@ -53,6 +54,7 @@ pub struct Discovery {
     host: host::HostRoot,
     own: OwnOutputs,
     left_out: LeftOut,
+    aliases: aliases::Aliases,
     kubernetes: Option<kubernetes::Kubernetes>,
     docker: Option<docker::Docker>,
     files: files::Groups,
@@ -153,6 +155,7 @@ impl Discovery {
             host: host::HostRoot::new(&config.host_root),
             own: own.clone(),
             left_out: LeftOut::default(),
+            aliases: aliases::Aliases::new(),
             kubernetes,
             docker,
             files: files::Groups::new(&sources.files, &node)?,
@@ -311,8 +314,13 @@ impl Discovery {
         if let Some(docker) = &self.docker {
             known |= docker.list(&look, &mut listing);
         }
-        let taken = |path: &Path| self.is_of_a_runtime(&look, path);
-        known |= self.files.list(&look, &taken, &mut listing);
+        let elsewhere = self.files_elsewhere(&look);
+        let taken = |path: &Path| {
+            let lies_elsewhere = || self.lies_elsewhere(&look, path.parent()?).map(drop);
+            self.is_of_a_runtime(&look, path) || lies_elsewhere().is_some()
+        };
+        let others = files::Others { taken: &taken, elsewhere: &elsewhere };
+        known |= self.files.list(&look, &others, &mut listing);
         if !known {
             // Reached through a link only: ask the links what of it is meant. Where they lead through
             // concerns the directories that they lie in.
@@ -321,7 +329,7 @@ impl Discovery {
             if let Some(kubernetes) = &self.kubernetes {
                 kubernetes.list_linked(&look, self.docker.as_ref(), &mut listing);
             }
-            self.files.list_linked(&look, &taken, &mut listing);
+            self.files.list_linked(&look, &others, &mut listing);
         }
         self.leave_out_own(&mut listing);
         let configured: Vec<&Path> = self.bases().collect();
@@ -351,6 +359,36 @@ impl Discovery {
             }
         }
         ancestor
+    }
+
+    /// What of the directory's files the runtimes' listers answer for, because it is one of theirs that is
+    /// mounted here too: their names.
+    fn files_elsewhere(&self, look: &Look<'_>) -> HashSet<OsString> {
+        let Some(original) = self.lies_elsewhere(look, look.here) else { return HashSet::new() };
+        let (directory, ways) = (self.host.inside(&original), ways::Ways::default());
+        let look = Look { here: &original, directory: &directory, ways: &ways, ..*look };
+        let mut listing = Listing::default();
+        if let Some(kubernetes) = &self.kubernetes {
+            kubernetes.list(&look, self.docker.as_ref(), &mut listing);
+        }
+        if let Some(docker) = &self.docker {
+            docker.list(&look, &mut listing);
+        }
+        let names = listing.files.iter().filter_map(|found| found.path.file_name());
+        names.map(OsStr::to_owned).collect()
+    }
+
+    /// Where a real directory of the host lies too, below one of the runtimes'.
+    fn lies_elsewhere(&self, look: &Look<'_>, directory: &Path) -> Option<PathBuf> {
+        if self.files.is_empty() {
+            return None;
+        }
+        let kubernetes = self.kubernetes.iter().flat_map(kubernetes::Kubernetes::bases);
+        let runtimes = kubernetes.chain(self.docker.iter().map(docker::Docker::base));
+        let real = runtimes.filter_map(|base| Some(self.host.inside(&look.real(base)?)));
+        let bases: Vec<PathBuf> = real.collect();
+        let original = self.aliases.original(&self.host.inside(directory), &bases)?;
+        self.host.outside(&original)
     }
 
     /// Whether a real path of the host lies where Kubernetes' or Docker's logs are looked for.

@@ -191,10 +191,10 @@ fn a_directory_above_is_renamed_and_another_takes_its_place(mut world: World) {
 }
 
 /// Something mounted; gone at the test's end.
-struct Mount(PathBuf);
+pub struct Mount(PathBuf);
 
 impl Mount {
-    fn new(arguments: &[&str], at: PathBuf) -> Option<Self> {
+    pub fn new(arguments: &[&str], at: PathBuf) -> Option<Self> {
         let mounted = Command::new("mount").args(arguments).arg(&at).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
             println!("skipped: mounting needs root");
@@ -203,11 +203,11 @@ impl Mount {
         Some(Self(at))
     }
 
-    fn bind(from: PathBuf, at: PathBuf) -> Option<Self> {
+    pub fn bind(from: PathBuf, at: PathBuf) -> Option<Self> {
         Self::new(&["--bind", from.to_str().unwrap()], at)
     }
 
-    fn tmpfs(at: PathBuf) -> Option<Self> {
+    pub fn tmpfs(at: PathBuf) -> Option<Self> {
         Self::new(&["-t", "tmpfs", "tmpfs"], at)
     }
 }

@@ -24,6 +24,7 @@ mod refused;
 mod reload;
 mod renewal;
 mod rotation;
+mod runtimes;
 mod search;
 mod seccomp;
 mod state;
