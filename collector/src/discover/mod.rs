@@ -466,9 +466,10 @@ impl Source {
         self.attributes().find(|attribute| attribute.0 == name).map(|(_, value)| value)
     }
 
-    /// A hash of its attributes: the same in this process if they are.
+    /// A hash of its format and attributes: the same in this process if they are.
     pub fn fingerprint(&self) -> u64 {
         let mut hash = foldhash::fast::FixedState::with_seed(0).build_hasher();
+        self.format.hash(&mut hash);
         self.attributes().for_each(|attribute| attribute.hash(&mut hash));
         hash.finish()
     }

@@ -110,6 +110,16 @@ impl Cursor {
         self.given_up = ByReason::default();
     }
 
+    /// Decodes what follows by another decoder. False: it is in the middle of a message.
+    pub fn decode_by(&mut self, decoder: Decoder) -> bool {
+        let clean = self.decoder.resume().is_none() && !self.decoder.is_inside_line();
+        if clean {
+            // Entering the file again tells the decoder how it begins.
+            (self.decoder, self.entered) = (decoder, false);
+        }
+        clean
+    }
+
     /// Goes on to the next file of the source.
     pub fn leave(&mut self, account: &Arc<FileAccount>) {
         // A message that spans whole files holds those as well, not only the one it began in.

@@ -316,6 +316,85 @@ fn long_lines_of_utf_16_are_split_between_characters() {
 }
 
 #[test]
+fn each_life_of_a_file_says_for_itself_what_it_is_in() {
+    let world = World::new("auto");
+    let path = world.path("plain/app.log");
+    let agent = world.start();
+    let lives = [
+        Little.marked(&lines("app", 0..30)),
+        lines("app", 30..60).into_bytes(),
+        Big.marked(&lines("app", 60..90)),
+        format!("\u{feff}{}", lines("app", 90..120)).into_bytes(),
+    ];
+    for (number, life) in lives.iter().enumerate() {
+        let file = OpenOptions::new().create(true).write(true).truncate(true).open(&path).unwrap();
+        file.write_all_at(life, 0).unwrap();
+        world.wait_for(30 * (number + 1));
+    }
+    assert_eq!(agent.stop(), Some(0));
+    assert_lines(&world, &lines("app", 0..120));
+}
+
+/// Reading begins behind the mark, at the file's end, and for a second sink in the middle.
+#[test]
+fn a_mark_is_heeded_wherever_reading_begins() {
+    let mut world = World::new("auto");
+    world.extra = "read:\n  start: end\n".into();
+    let path = world.path("plain/app.log");
+    append(&path, &Big.marked(&lines("app", 0..30)));
+    let agent = world.start();
+    world.wait_for_log("first look for logs is done");
+    append(&path, &Big.of(&lines("app", 30..60)));
+    world.wait_for(30);
+    let second = world.path("out/second.ndjson");
+    world.sinks += &format!("  second:\n    type: file\n    path: {}\n", second.display());
+    world.write_config();
+    agent.signal(rustix::process::Signal::HUP);
+    world.wait_for_log("configuration was reloaded");
+    append(&path, &Big.of(&lines("app", 60..90)));
+    world.wait_for(60);
+    assert_eq!(agent.stop(), Some(0));
+    assert_lines(&world, &lines("app", 30..90));
+    let text = fs::read_to_string(second).unwrap();
+    let got: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let wanted = lines("app", 0..90);
+    let wanted: Vec<&str> = wanted.lines().collect();
+    let got: Vec<&str> = got.iter().map(body).collect();
+    assert_eq!(got, wanted[90 - got.len()..], "whole lines, to the last");
+    assert!(got.len() >= 30);
+}
+
+/// An operator sees what was forgotten, and configures it while the agent runs.
+#[test]
+fn a_reload_changes_the_encoding_of_a_file_that_is_read() {
+    let mut world = World::new("auto");
+    world.extra = "read:\n  unfinished_after: 10m\n".into();
+    let path = world.path("plain/app.log");
+    append(&path, &Little.of("one\n"));
+    let agent = world.start();
+    world.wait_for(1);
+    assert_eq!(bodies(&world), ["o\0n\0e\0"], "nothing says that it is UTF-16");
+    // The zero that belongs to the newline is read with what follows.
+    append(&path, &Little.of("two\n"));
+    world.wait_for(2);
+    set_encoding(&mut world, "utf-16");
+    world.write_config();
+    agent.signal(rustix::process::Signal::HUP);
+    world.wait_for_log("configuration was reloaded");
+    std::thread::sleep(Duration::from_millis(500));
+    append(&path, &Little.of("\u{4f60}three\nfour\n"));
+    world.wait_for(4);
+    agent.kill();
+    append(&path, &Little.of("five\n"));
+    let agent = world.start();
+    world.wait_for(5);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(bodies(&world)[2..], ["\u{fffd}\u{4f60}three", "four", "five"]);
+    assert_audit(&world, 0);
+}
+
+#[test]
 fn an_encoding_that_cannot_be_read_is_refused_with_those_that_can() {
     let mut world = World::new("auto");
     set_encoding(&mut world, "klingon");

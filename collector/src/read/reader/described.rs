@@ -26,7 +26,21 @@ impl Reader {
     pub(super) fn describe(&mut self, id: TailId, source: Arc<Source>) {
         self.undescribed.until.remove(&id);
         self.encodings.forget(id);
-        self.with_tail(id, |tail| tail.source = source);
+        if let Some(tail) = self.tails.get_mut(&id) {
+            if tail.source.format != source.format {
+                for cursor in &mut tail.cursors {
+                    let decoder = (self.setup.cursor)(cursor.sink(), &source).decoder;
+                    if !cursor.decode_by(decoder) {
+                        tracing::warn!(
+                            path = %source.path.display(),
+                            "Another format or encoding was configured in the middle of a message: \
+                             this log is read as before until the agent is restarted."
+                        );
+                    }
+                }
+            }
+            tail.source = source;
+        }
         self.enqueue(id);
     }
 
