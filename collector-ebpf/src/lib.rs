@@ -22,11 +22,11 @@ pub const NAME_BYTES: usize = 96;
 pub const PATH_BYTES: usize = 256;
 
 /// The slot is in use, for a file.
-pub const FILE: u32 = 1;
+pub const FILE: u16 = 1;
 /// The slot is in use, for a directory.
-pub const DIRECTORY: u32 = 2;
+pub const DIRECTORY: u16 = 2;
 /// The program took the slot itself: the file or directory was born in a watched directory.
-pub const BORN: u32 = 4;
+pub const BORN: u16 = 4;
 
 /// How far a watched file was written, or that a watched directory changed. One cache line, mapped
 /// into the agent: arming is a store, not a system call.
@@ -51,19 +51,21 @@ pub struct Slot {
     /// 1: the next write (or change of the directory) is to be told, once.
     pub armed: u32,
     /// [`FILE`], [`DIRECTORY`], [`BORN`]; 0: free.
-    pub flags: u32,
+    pub flags: u16,
+    /// Which hook counts its writes: [`OWN`] or [`CHECKS`]; of a directory, those of files born in it.
+    pub hook: u16,
     /// The slot of the directory that it was born in, plus one; 0: unknown.
     pub parent: u32,
-    /// Which hook counts its writes: [`OWN`] or [`CHECKS`]; of a directory, those of files born in it.
-    pub hook: u32,
+    /// Bytes that truncations have taken away, all together, modulo 2³².
+    pub truncated: u32,
 }
 
 /// The filesystem's own hook.
-pub const OWN: u32 = 0;
+pub const OWN: u16 = 0;
 /// The check that every filesystem makes of a write before it begins.
-pub const CHECKS: u32 = 1;
+pub const CHECKS: u16 = 1;
 /// With [`CHECKS`]: the last write was tried without waiting, and will be tried again if that failed.
-pub const TRIED: u32 = 2;
+pub const TRIED: u16 = 2;
 
 /// What the kernel calls an inode. Never reused, unlike an inode's number.
 #[repr(C)]
@@ -136,8 +138,8 @@ pub struct Departed {
     pub ended: u32,
     /// Bytes of `name`.
     pub name_len: u32,
-    /// Not used.
-    pub reserved: u32,
+    /// What its slot says that truncations took away of it.
+    pub truncated: u32,
     /// Its last name, or the first bytes of it.
     pub name: [u8; NAME_BYTES],
 }
@@ -150,7 +152,7 @@ impl Default for Departed {
             parent: 0,
             ended: 0,
             name_len: 0,
-            reserved: 0,
+            truncated: 0,
             name: [0; NAME_BYTES],
         }
     }

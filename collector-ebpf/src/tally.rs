@@ -92,10 +92,12 @@ pub fn truncated(inode: Object) {
         if (*slot).flags & FILE == 0 {
             return;
         }
-        let size = inode.size();
-        if (*slot).end > size {
+        let (size, end) = (inode.size(), (*slot).end);
+        if end > size {
+            add_short(&raw mut (*slot).truncated, (end - size) as u32);
             (*slot).end = size;
         }
+        // A full barrier: whoever hears of it sees how much it took away.
         fetch_add(&raw mut (*slot).writes, 1);
         ring(slot, Event { kind: WRITTEN, slot: number });
     }
@@ -146,6 +148,7 @@ pub fn born(inode: Object, directory: Object) {
         (*slot).file_id = 0;
         (*slot).armed = 0;
         (*slot).parent = parent + 1;
+        (*slot).truncated = 0;
         (*slot).hook = (*folder).hook & CHECKS;
         (*slot).flags = flags;
         add_short(&raw mut (*cell).entered, 1);
@@ -176,6 +179,7 @@ pub fn unlinked(directory: Object, dentry: Object) {
             return;
         }
         gone.file_id = (*slot).file_id;
+        gone.truncated = (*slot).truncated;
         let name = dentry.dentry_name() as *const core::ffi::c_void;
         if bpf_probe_read_kernel(gone.name.as_mut_ptr().cast(), length & 0x7f, name) == 0 {
             gone.name_len = length;
@@ -237,6 +241,7 @@ pub fn evicted(inode: Object) {
             Some(gone) => {
                 (*gone).size = size;
                 (*gone).file_id = (*slot).file_id;
+                (*gone).truncated = (*slot).truncated;
                 (*gone).ended = 1;
             }
             None => {
@@ -244,6 +249,7 @@ pub fn evicted(inode: Object) {
                     size,
                     file_id: (*slot).file_id,
                     parent: (*slot).parent,
+                    truncated: (*slot).truncated,
                     ended: 1,
                     ..Departed::default()
                 };

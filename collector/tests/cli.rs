@@ -231,6 +231,7 @@ fn checkpoint(state: &Path, log: &Path) {
         fingerprint: 0,
         fingerprint_len: 0,
         crc: 0,
+        truncated: 0,
         size: 4,
         ended: false,
         sinks: [(

@@ -101,6 +101,9 @@ pub struct FileEntry {
     /// CRC-32 of the first `size` bytes, once the file is finished; 0: not known.
     #[serde(default, skip_serializing_if = "wire::is_zero_crc")]
     pub crc: u32,
+    /// What truncations had taken away of the inode when this life of it began, as the kernel counts.
+    #[serde(default, skip_serializing_if = "wire::is_zero_crc")]
+    pub truncated: u32,
     /// Size last seen, bytes.
     pub size: u64,
     /// True once it can grow no more.

@@ -8,6 +8,7 @@
 pub mod cuts;
 pub mod report;
 mod sinks;
+pub mod truncation;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -15,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -60,6 +61,8 @@ pub struct FileAccount {
     pub registered: AtomicBool,
     /// True where its entry, not only its offsets, must be written.
     pub stale: AtomicBool,
+    /// What truncations had taken away of the inode when this life began, as the kernel counts.
+    pub truncated: AtomicU32,
     /// What was booked of it as a whole: bits of `BEGUN` and `FORGOTTEN`.
     booked: AtomicU8,
     sinks: Box<SinkAccounts>,
@@ -118,6 +121,7 @@ impl FileAccount {
             ended: AtomicBool::new(false),
             registered: AtomicBool::new(false),
             stale: AtomicBool::new(true),
+            truncated: AtomicU32::new(0),
             booked: AtomicU8::new(0),
             sinks: SinkAccounts::new(sinks),
             changing: Mutex::new(Changing {
@@ -142,6 +146,7 @@ impl FileAccount {
         account.id = entry.id;
         account.seen = AtomicU64::new(entry.size);
         account.registered = AtomicBool::new(true);
+        account.truncated = AtomicU32::new(entry.truncated);
         account.booked = AtomicU8::new(BEGUN);
         for slot in sinks {
             let Some(offset) = entry.sinks.get(&slot.name) else { continue };
@@ -182,6 +187,16 @@ impl FileAccount {
         })
     }
 
+    /// Whether everything that these sinks have read is settled.
+    pub fn is_settled_as_read(&self, slots: impl IntoIterator<Item = u16>) -> bool {
+        slots.into_iter().all(|slot| {
+            let sink = self.sink(slot);
+            let read = sink.read.load(Ordering::Acquire);
+            sink.settled.load(Ordering::Acquire) >= read
+                && sink.resume.load(Ordering::Acquire) >= read
+        })
+    }
+
     /// Whether this is the first time that what was skipped of it is asked for.
     pub fn begin(&self) -> bool {
         self.booked.fetch_or(BEGUN, Ordering::AcqRel) & BEGUN == 0
@@ -200,6 +215,16 @@ impl FileAccount {
     /// Notes that the file holds at least `size` bytes.
     pub fn see(&self, size: u64) {
         self.seen.fetch_max(size, Ordering::AcqRel);
+    }
+
+    /// A truncation ended its life when truncations had taken away so much of the inode, as the kernel
+    /// counts: notes how long it was. Lives since, of which nobody saw anything, are part of it.
+    pub fn end_at(&self, truncated: u32) {
+        let before = self.truncated.load(Ordering::Acquire);
+        let seen = self.seen.load(Ordering::Acquire);
+        if let Some(size) = truncation::size_at_end(seen, before, truncated) {
+            self.see(size);
+        }
     }
 
     /// Looks at the file's size, if it is held open and plain. A run of NULs at its end is not part of
@@ -289,6 +314,7 @@ impl FileAccount {
             fingerprint: changing.fingerprint,
             fingerprint_len: changing.fingerprint_len,
             crc: changing.crc,
+            truncated: self.truncated.load(Ordering::Acquire),
             size: self.seen.load(Ordering::Acquire),
             ended: self.ended.load(Ordering::Acquire),
             sinks: sinks

@@ -8,7 +8,7 @@ use std::{
     collections::{BinaryHeap, HashMap, VecDeque},
     io,
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,7 @@ use super::{
     identity::FileId,
     pump::{self, Pumped, Stop},
     sink_lanes::SinkLanes,
-    tail::{AtEnd, LINGER, LogFile, Tail},
+    tail::{AtEnd, Gone, LINGER, LogFile, Tail},
     zeros,
 };
 use crate::{
@@ -118,8 +118,10 @@ pub enum Message {
 pub enum Feedback {
     /// Nobody needs the file any more.
     Released(FileToken, Arc<FileAccount>),
-    /// A truncated file goes on under a new account.
-    Truncated(FileToken, Arc<FileAccount>),
+    /// A truncated file goes on under a new account; the former one's life is over.
+    Truncated(FileToken, Arc<FileAccount>, Arc<FileAccount>),
+    /// All that was read of a life that a truncation ended is settled.
+    CutOff(Arc<FileAccount>),
     /// A closed source is finished.
     Closed(TailId),
 }
@@ -442,7 +444,7 @@ impl Reader {
                 Ok(same) => same,
                 Err(error) => return self.unreadable(id, &file, &error),
             };
-            if truncated || !same {
+            if truncated || !same || truncation::is_overlooked(&tail.cursors[sink], &file) {
                 if !self.truncated(id, tail, sink, &file) {
                     // It is entered, and compared, once more.
                     tail.cursors[sink].entered = same;
@@ -582,59 +584,14 @@ impl Reader {
         self.look_again(id, tail, Instant::now() + LINGER + Duration::from_millis(50));
     }
 
-    /// The file is not the one that was read before: its inode was truncated. What was not read
-    /// by then is lost; the inode's next life begins behind it. False: no room for what is left.
-    fn truncated(&mut self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile) -> bool {
-        if !self.flush(id, tail, sink, file, (0..0, true)) {
-            return false;
-        }
-        let index = tail.cursors[sink].index;
-        if tail.slot(index).is_some_and(|slot| !slot.truncated) {
-            let next = self.next_life(file);
-            tail.replace(index, next);
-        }
-        let lanes = &mut self.sinks[sink];
-        let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
-        let seen = file.account.seen.load(Ordering::Acquire);
-        let cursor = &mut tail.cursors[sink];
-        let lost = seen.saturating_sub(cursor.offset);
-        cursor.give_up(Reason::Truncated, lost);
-        // Of the bytes that were read: a copy that holds them goes on behind them.
-        let guard = cursor.guard();
-        let lane = (&lanes.outlet, &mut lanes.lanes[lane]);
-        cursor.end_life(lane, &file.account, (seen, guard));
-        say_lost(file, Reason::Truncated, lost);
-        self.next_file(id, tail, sink, file);
-        true
-    }
-
-    /// The next life of a truncated inode.
-    fn next_life(&self, file: &LogFile) -> LogFile {
-        let old = &file.account;
-        let path = old.path();
-        let account = Arc::new(FileAccount::new(
-            old.identity.clone(),
-            self.setup.accounts.free_epoch(&old.identity, old.epoch + 1),
-            Arc::clone(&old.source),
-            &path,
-            self.sinks.len(),
-        ));
-        old.ended.store(true, Ordering::Release);
-        old.stale.store(true, Ordering::Release);
-        old.let_go();
-        if let Some(plain) = file.content.plain() {
-            account.hold(plain);
-        }
-        tracing::warn!(path = %path.display(), "A log file was truncated; it is read anew from its beginning.");
-        self.setup.accounts.insert(Arc::clone(&account));
-        self.tell(Feedback::Truncated(file.token, Arc::clone(&account)));
-        LogFile { account, ..file.clone() }
-    }
-
     /// Lets go of the files that nobody needs any more.
     fn let_go(&mut self, id: TailId, tail: &mut Tail) {
         let released = tail.release(Instant::now(), &self.awaited);
-        for file in released {
+        for Gone { file, is_former_life } in released {
+            if is_former_life {
+                self.tell(Feedback::CutOff(file.account));
+                continue;
+            }
             if tail.files().any(|other| other.token == file.token) {
                 continue;
             }
@@ -702,5 +659,6 @@ mod sinks;
 mod tests;
 mod timers;
 mod trouble;
+mod truncation;
 mod turns;
 mod unfinished;

@@ -42,6 +42,15 @@ pub struct LogFile {
     pub bell: Option<Bell>,
 }
 
+/// A file that nobody needs any more.
+#[derive(Debug)]
+pub struct Gone {
+    /// The file.
+    pub file: LogFile,
+    /// A truncation ended its life; another one of the same inode follows.
+    pub is_former_life: bool,
+}
+
 /// A file in a tail, and what is known of its end.
 pub struct Slot {
     /// The file.
@@ -328,7 +337,7 @@ impl Tail {
     /// Takes out the first files that nobody needs any more: left behind by every cursor, quiet
     /// for long enough, settled to the last byte, also for the sinks in the slots `awaited`, which
     /// have no cursor now.
-    pub fn release(&mut self, now: Instant, awaited: &[u16]) -> Vec<LogFile> {
+    pub fn release(&mut self, now: Instant, awaited: &[u16]) -> Vec<Gone> {
         let reached = self.cursors.iter().map(|cursor| cursor.index).min().unwrap_or(0);
         let mut released = Vec::new();
         while self.first < reached
@@ -343,9 +352,15 @@ impl Tail {
                 || now.saturating_duration_since(since) >= LINGER
                 || slot.file.content.plain().is_some_and(|file| is_old(file, LINGER));
             let sinks = self.cursors.iter().map(Cursor::sink).chain(awaited.iter().copied());
-            if !quiet || !slot.file.account.is_settled(sinks) {
+            // Of a life that a truncation ended there is nothing more to be read.
+            let settled = match slot.truncated && !self.comes_again(self.first) {
+                true => slot.file.account.is_settled_as_read(sinks),
+                false => slot.file.account.is_settled(sinks),
+            };
+            if !quiet || !settled {
                 break;
             }
+            let is_former_life = self.slots[0].truncated && !self.comes_again(self.first);
             if !self.excluded && self.slots[0].has_grown() {
                 // Written to since the last look: it is not done with.
                 self.slots[0].hinted = true;
@@ -356,7 +371,7 @@ impl Tail {
             self.first += 1;
             slot.file.account.ended.store(true, Ordering::Release);
             slot.file.account.stale.store(true, Ordering::Release);
-            released.push(slot.file);
+            released.push(Gone { file: slot.file, is_former_life });
         }
         released
     }

@@ -18,7 +18,7 @@ use crate::{
         report::{Finished, LostFile, Totals},
     },
     metrics::Metrics,
-    reason::{Kind, Reason},
+    reason::{ByReason, Kind, Reason},
 };
 
 /// Where is booked.
@@ -64,6 +64,32 @@ impl Books {
                 }
             }
         }
+    }
+
+    /// Books what was not read of a life that a truncation ended. Up to `copied`, and `read_anew` bytes
+    /// more, copies hold: these are theirs.
+    pub fn cut_off(&self, file: &Arc<FileAccount>, copied: u64, read_anew: u64) {
+        let seen = file.seen.load(Ordering::Acquire);
+        let mut most = 0;
+        for slot in self.sinks.wanted() {
+            let sink = file.sink(slot.number);
+            let Offset { settled, guard, .. } = sink.offset();
+            if sink.is_excluded() || settled >= seen {
+                continue;
+            }
+            let held = settled.max(copied).saturating_add(read_anew).min(seen);
+            let (bytes, lost) = (seen - settled, seen - held);
+            most = most.max(lost);
+            let mut given_up = ByReason::default();
+            given_up.add(Reason::Truncated, lost);
+            // The guard is that of what was read: a copy that turns up later goes on behind it.
+            sink.read_to(seen, guard);
+            let (file, lines, again) = (Arc::clone(file), 0, false);
+            let range =
+                Range { file, end: seen, resume: seen, guard, bytes, given_up, lines, again };
+            self.settle((slot.number, &slot.name), &range, Outcome::Delivered);
+        }
+        self.say_lost(&file.path(), Reason::Truncated, most);
     }
 
     /// Books, once, what was skipped of a file before anything of it was read.
@@ -144,6 +170,7 @@ impl Books {
 
     fn note_lost(&self, path: &Path, sink: &str, reason: Reason, bytes: u64) {
         if bytes > 0 && reason.kind() == Kind::Lost {
+            tracing::debug!(path = %path.display(), sink, bytes, %reason, "A loss is booked.");
             self.accounts.note_lost(LostFile {
                 path: path.to_string_lossy().into_owned(),
                 sink: sink.to_owned(),

@@ -92,6 +92,7 @@ mod tests {
             fingerprint: head.hash,
             fingerprint_len: head.len as u16,
             crc: if finished { crc(content) } else { 0 },
+            truncated: 0,
             size: content.len() as u64,
             ended: finished,
             sinks: sinks.map(|(n, at)| (format!("{n}").into(), offset(*at))).collect(),

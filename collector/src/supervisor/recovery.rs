@@ -237,6 +237,7 @@ mod tests {
             fingerprint: fingerprint.hash,
             fingerprint_len: fingerprint.len as u16,
             crc: 0,
+            truncated: 0,
             size: settled,
             ended: false,
             sinks: [("out".into(), offset)].into_iter().collect(),

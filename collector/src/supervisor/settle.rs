@@ -44,6 +44,16 @@ pub enum Command {
     Forget(Vec<FileId>),
     /// This file is gone, and what is open of it is lost.
     Lose(Box<FileEntry>, Reason),
+    /// A truncation ended this life, and what was read of it is settled. What was not is lost, but for
+    /// what copies hold: up to `copied`, and so much more.
+    CutOff {
+        /// Whose.
+        account: Arc<FileAccount>,
+        /// An offset.
+        copied: u64,
+        /// Bytes.
+        read_anew: u64,
+    },
     /// A file is gone that nobody had ever opened: its path, its size.
     LoseUnseen(PathBuf, u64, Reason),
     /// This file is known, though nothing of it is to be sent.
@@ -179,6 +189,12 @@ impl Settler {
             Command::Lose(entry, reason) => self.lose(*entry, reason, unsaved),
             Command::LoseUnseen(path, size, reason) => {
                 self.books.lose_unseen(&path, size, reason);
+            }
+            Command::CutOff { account, copied, read_anew } => {
+                self.books.cut_off(&account, copied, read_anew);
+                if !account.is_forgotten() {
+                    unsaved.files.insert(account.id, account);
+                }
             }
             Command::Keep(account) => {
                 account.stale.store(true, Ordering::Release);

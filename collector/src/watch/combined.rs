@@ -26,7 +26,7 @@ mod names;
 mod tables;
 
 use super::{
-    Bell, Departed, DirToken, Event, FileToken, Mode, Waker, Watcher,
+    Bell, Departed, DirToken, Event, FileToken, Life, Mode, Waker, Watcher,
     inotify::{Change, Inotify, Refusal},
     kernel::{self as programs, Kernel},
     mounts::Mounts,
@@ -220,7 +220,7 @@ impl Watcher for Combined {
         directory: DirToken,
         name: &OsStr,
         file: Option<&Arc<File>>,
-        id: FileId,
+        life: Life,
     ) -> Option<Bell> {
         let held = file.map(Arc::downgrade);
         let mut state = file.and_then(|file| FileState::of(file));
@@ -231,7 +231,7 @@ impl Watcher for Combined {
             state = state.or(known.state);
             let bell = known.bell.clone();
             if let Some(kernel) = &mut self.kernel {
-                kernel.name_file(token, id);
+                kernel.name_file(token, life.id);
             }
             if known.place.as_ref().is_some_and(|(d, n)| *d == directory && **n == *name) {
                 return bell;
@@ -244,7 +244,7 @@ impl Watcher for Combined {
             self.forget_file(token, true);
             let covered = |kernel: &&mut Kernel| file.is_some_and(|file| kernel.covers(file));
             let kernel = self.kernel.as_mut().filter(covered);
-            kernel.zip(file).map(|(kernel, file)| kernel.add_file(token, id, file))
+            kernel.zip(file).map(|(kernel, file)| kernel.add_file(token, life, file))
         };
         let mut place = None;
         if let Some(into) = self.directories.get_mut(directory) {
@@ -312,6 +312,21 @@ impl Watcher for Combined {
 
     fn departed(&mut self) -> Vec<Departed> {
         self.kernel.as_mut().map(Kernel::departed).unwrap_or_default()
+    }
+
+    fn is_tallied(&self, token: FileToken) -> bool {
+        let bell = self.files.get(token).and_then(|file| file.bell.as_ref());
+        bell.is_some_and(|bell| bell.truncated().is_some())
+    }
+
+    fn truncated(&self, id: FileId, inode: (u64, Option<u32>)) -> Option<u32> {
+        self.kernel.as_ref()?.truncated(id, inode)
+    }
+
+    fn count_truncations_anew(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.count_truncations_anew();
+        }
     }
 
     fn tallied_while_down(&self, token: DirToken) -> bool {

@@ -67,6 +67,21 @@ impl FileToken {
     }
 }
 
+/// Which life of a file is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Its name.
+    pub id: FileId,
+    /// What truncations had taken away of the file when it began, as the kernel counts.
+    pub truncated: u32,
+}
+
+impl From<FileId> for Life {
+    fn from(id: FileId) -> Self {
+        Self { id, truncated: 0 }
+    }
+}
+
 /// What a watcher reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
@@ -106,8 +121,8 @@ pub trait Watcher: Send {
     fn unwatch_directory(&mut self, token: DirToken);
     /// Watches a file that is called `name` in the watched directory now. Calling it again for the
     /// same token renames it (a rotation). A new file or name is reported as written once by the
-    /// next wait, so nothing written meanwhile is overlooked; a repeated registration is free. `id`
-    /// names the file's present life. Where a bell is returned, it must be set at the file's end:
+    /// next wait, so nothing written meanwhile is overlooked; a repeated registration is free. `life`
+    /// is the file's present one. Where a bell is returned, it must be set at the file's end:
     /// nothing is reported of it otherwise. A watcher keeps no file open: one that nobody else holds
     /// (or that comes without a descriptor) is looked at under its name.
     fn watch_file(
@@ -116,7 +131,7 @@ pub trait Watcher: Send {
         directory: DirToken,
         name: &OsStr,
         file: Option<&Arc<File>>,
-        id: FileId,
+        life: Life,
     ) -> Option<Bell>;
     /// The file's size at the last look at it.
     fn last_size(&self, token: FileToken) -> Option<u64>;
@@ -130,6 +145,14 @@ pub trait Watcher: Send {
     /// Files whose end the mechanism itself has seen, each once; also of the time before this
     /// watcher was there, where it can know.
     fn departed(&mut self) -> Vec<Departed>;
+    /// Whether the mechanism itself counts what is written to a file, so that nothing that is gone from it
+    /// went unseen.
+    fn is_tallied(&self, token: FileToken) -> bool;
+    /// How many bytes truncations have taken away of an inode (number and generation), modulo 2³²; without
+    /// a generation, of the one that has this life. None: nobody counted.
+    fn truncated(&self, id: FileId, inode: (u64, Option<u32>)) -> Option<u32>;
+    /// Forgets what truncations have taken away so far.
+    fn count_truncations_anew(&self);
     /// Whether [`Watcher::departed`] knows of all files that went from this directory while no agent
     /// ran.
     fn tallied_while_down(&self, token: DirToken) -> bool;

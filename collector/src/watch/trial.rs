@@ -62,7 +62,7 @@ impl Trial {
         let token = self.files.insert(());
         let id = FileId(token.data().as_ffi());
         // Only the watch itself is tried: the bell is nobody's.
-        let _bell = self.watcher.watch_file(token, directory, name, Some(file), id);
+        let _bell = self.watcher.watch_file(token, directory, name, Some(file), id.into());
         token
     }
 

@@ -189,7 +189,7 @@ fn a_file_that_nobody_holds_open_is_noticed_under_its_new_name(under: Under) {
     bench.close_all();
     bench.rename("0.log", "0.log.1");
     let name = OsStr::new("0.log.1");
-    let bell = bench.watcher.watch_file(*FILE, *DIRECTORY, name, None, FileId(1));
+    let bell = bench.watcher.watch_file(*FILE, *DIRECTORY, name, None, FileId(1).into());
     assert_eq!(bell.is_some(), matches!(under, Under::Kernel), "it keeps the bell it has");
     bench.settle();
     writer.write_all(b"late\n").unwrap();
@@ -222,8 +222,13 @@ fn registering_again_unchanged_reports_nothing(under: Under) {
     bench.append("0.log", "");
     let file = bench.watch(*FILE, "0.log");
     bench.settle();
-    let _the_same =
-        bench.watcher.watch_file(*FILE, *DIRECTORY, OsStr::new("0.log"), Some(&file), FileId(1));
+    let _the_same = bench.watcher.watch_file(
+        *FILE,
+        *DIRECTORY,
+        OsStr::new("0.log"),
+        Some(&file),
+        FileId(1).into(),
+    );
     bench.expect_nothing_but(&[]);
 }
 
@@ -394,7 +399,7 @@ fn names_that_are_no_text_are_watched(under: Under) {
     let name = OsStr::from_bytes(b"\xff\n\x1b[31m.log");
     fs::write(bench.dir().join(name), "").unwrap();
     let file = Arc::new(File::open(bench.dir().join(name)).unwrap());
-    let bell = bench.watcher.watch_file(*FILE, *DIRECTORY, name, Some(&file), FileId(1));
+    let bell = bench.watcher.watch_file(*FILE, *DIRECTORY, name, Some(&file), FileId(1).into());
     bench.bells.extend(bell.map(|bell| (*FILE, bell)));
     bench.settle();
     fs::write(bench.dir().join(name), "line\n").unwrap();
@@ -488,7 +493,7 @@ impl Bench {
             *DIRECTORY,
             name,
             Some(&file),
-            FileId(token.data().as_ffi()),
+            FileId(token.data().as_ffi()).into(),
         );
         self.bells.extend(bell.map(|bell| (token, bell)));
         self.held.push(Arc::clone(&file));
@@ -586,7 +591,8 @@ fn the_last_watch_is_used_and_the_next_directory_is_polled_and_counted() {
     bench.append("0.log", "");
     bench.watch(*FILE, "0.log");
     let file = Arc::new(File::create(second.join("1.log")).unwrap());
-    let bell = bench.watcher.watch_file(*OTHER, token, OsStr::new("1.log"), Some(&file), FileId(2));
+    let bell =
+        bench.watcher.watch_file(*OTHER, token, OsStr::new("1.log"), Some(&file), FileId(2).into());
     assert!(bell.is_none());
     assert_eq!(bench.gauges(), (0, 1, 1));
     bench.settle();
@@ -608,7 +614,7 @@ fn a_directory_is_taken_back_by_inotify_once_the_limit_allows() {
     assert!(
         bench
             .watcher
-            .watch_file(*OTHER, DirToken::numbered(8), name, Some(&file), FileId(2))
+            .watch_file(*OTHER, DirToken::numbered(8), name, Some(&file), FileId(2).into())
             .is_none()
     );
     assert_eq!(bench.gauges(), (0, 0, 1));

@@ -16,6 +16,7 @@ mod kernel;
 mod late;
 mod ledger;
 mod links;
+mod lost;
 mod names;
 mod outputs;
 mod own;

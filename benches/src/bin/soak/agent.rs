@@ -71,6 +71,18 @@ impl Agent {
         Ok(())
     }
 
+    /// Until it has looked for logs for the first time: what is gone by then is nobody's loss.
+    pub fn await_first_look(&mut self) -> Result<()> {
+        let end = Instant::now() + LISTENS;
+        while self.running()?.is_some() && Instant::now() < end {
+            if self.audit().is_ok_and(|audit| audit["complete"] == true) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        bail!("The agent does not say that it has looked for logs.\n{}", self.log_tail())
+    }
+
     /// Its process, if it runs; an error if it has ended by itself.
     pub fn running(&mut self) -> Result<Option<u32>> {
         let Some(child) = &mut self.child else { return Ok(None) };

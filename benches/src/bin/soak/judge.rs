@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::logs::Written;
 
 /// Lost ranges that are told one by one.
-const TOLD: usize = 12;
+const TOLD: usize = 60;
 
 /// What became of everything in one sink.
 #[derive(Debug)]

@@ -68,12 +68,15 @@ pub fn run(args: &Args, dir: &Path) -> Result<Vec<String>> {
     }
     let verdicts = soak.judge(&written, &audit)?;
     println!("{}", soak.summary(args.seed, &planned, &written));
+    let mut told: &[String] = &[];
     for verdict in &verdicts {
         println!("{verdict}");
         let examples = verdict.report.examples.iter().filter(|text| !text.ends_with(" lost"));
-        for text in verdict.gaps.iter().chain(examples) {
+        let gaps = if verdict.gaps == told { &[] } else { verdict.gaps.as_slice() };
+        for text in gaps.iter().chain(examples) {
             println!("    {text}");
         }
+        told = &verdict.gaps;
         faults.extend(verdict.faults());
     }
     println!("audit: {}", serde_json::to_string(&audit)?);
@@ -141,6 +144,7 @@ impl Soak {
             println!("skipped: clock steps: libfaketime is not installed");
         }
         agent.start()?;
+        agent.await_first_look()?;
         let start = Instant::now();
         Ok(Self {
             logs: Some(Logs::start(&dir.join("logs"), args.seed, start)),

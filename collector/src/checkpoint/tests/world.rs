@@ -174,6 +174,7 @@ pub(super) fn entry(number: u64) -> FileEntry {
         fingerprint: u64::MAX - number,
         fingerprint_len: 1024,
         crc: 0,
+        truncated: 0,
         size: 0,
         ended: false,
         sinks: Offsets::default(),

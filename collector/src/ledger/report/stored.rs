@@ -139,6 +139,7 @@ mod tests {
             fingerprint: 0,
             fingerprint_len: 0,
             crc: 0,
+            truncated: 0,
             size: 4,
             ended: false,
             sinks: [(

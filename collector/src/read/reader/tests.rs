@@ -1,6 +1,6 @@
 //! What a reader keeps while it waits: a sink that is dead for hours must not cost memory.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::atomic::Ordering};
 
 use crossbeam_channel::unbounded;
 

@@ -316,9 +316,9 @@ mod tests {
         let mut bench = Bench::new(2);
         bench.go(&[0, 1], 1);
         let released = bench.tail.release(Instant::now() + 2 * crate::read::tail::LINGER, &[]);
-        assert_eq!(released.iter().map(number).collect::<Vec<_>>(), [1]);
+        assert_eq!(released.iter().map(|gone| number(&gone.file)).collect::<Vec<_>>(), [1]);
         bench.write(1, "late\n");
-        bench.tail.take_back(released.into_iter().next().unwrap());
+        bench.tail.take_back(released.into_iter().next().unwrap().file);
         assert_eq!(bench.order(), [1, 2]);
         assert_eq!((bench.read(0), bench.read(1)), (1, 1));
     }

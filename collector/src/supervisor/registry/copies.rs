@@ -348,7 +348,7 @@ mod tests {
             look,
             entry: None,
             is_twin: false,
-            copied: false,
+            copied: None,
             before: None,
         };
         let role = Role::Rotated(AgeKey::Date("20261122-010203".to_owned()));

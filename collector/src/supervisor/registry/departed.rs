@@ -28,7 +28,7 @@ use crate::{
 const NO_TALLY: &str = "no_tally";
 /// Likewise: of a file that is gone the kernel did not say enough to tell whether it was a log.
 const UNSURE: &str = "unsure";
-/// Likewise: a file was truncated while no agent ran.
+/// Likewise: a file was truncated that the kernel watch does not count.
 const TRUNCATED: &str = "truncated";
 
 /// What the kernel saw while no agent ran.
@@ -111,6 +111,11 @@ impl Registry {
     /// A file is gone and how long it was nobody saw: more may be lost than is said.
     pub(super) fn note_unseen_end(&mut self) {
         self.while_down.unknown = true;
+    }
+
+    /// A file was truncated and nobody counts what is written to it.
+    pub(super) fn note_uncounted_truncation(&self) {
+        self.tell(Command::Unknown(TRUNCATED));
     }
 
     /// A file was truncated while no agent ran, and no copy holds what it was before. What was written to
@@ -283,7 +288,7 @@ fn unpacked_length(path: &Path) -> Option<u32> {
 
 /// An inode's generation, as the handles of ext4, xfs and tmpfs tell it (`FILEID_INO32_GEN`, and xfs'
 /// with a number of 64 bits).
-fn generation(identity: &Identity) -> Option<u32> {
+pub(super) fn generation(identity: &Identity) -> Option<u32> {
     let handle = identity.handle.as_ref()?;
     let at = match handle.kind() {
         1 => 4,

@@ -53,15 +53,10 @@ impl Registry {
         while let Ok(feedback) = self.setup.feedback.try_recv() {
             match feedback {
                 Feedback::Released(token, account) => self.heed_release(token, &account),
-                Feedback::Truncated(token, account) => {
-                    let Some(held) = self.held.get_mut(token) else { continue };
-                    let source = Arc::clone(held.source());
-                    let id = account.id;
-                    held.account = account;
-                    self.present(&source, id);
-                    // Known by its new life's name from now on.
-                    let _the_same = self.watch_held(token);
+                Feedback::Truncated(token, next, former) => {
+                    self.heed_truncation(token, next, former);
                 }
+                Feedback::CutOff(account) => self.heed_cut_off(account.id),
                 Feedback::Closed(tail) => self.close(tail),
             }
         }

@@ -5,6 +5,7 @@
 //! log bytes but the first few, to recognise a file.
 
 mod copies;
+mod cut_off;
 mod departed;
 mod directories;
 mod dormant;
@@ -126,6 +127,7 @@ pub struct Registry {
     /// Whatever the checkpoint knew has been found or given up.
     complete: bool,
     while_down: departed::WhileDown,
+    cut_off: cut_off::CutOff,
     shortage: shortage::Shortage,
     ways: ways::Ways,
     names: names::Names,
@@ -205,8 +207,8 @@ struct Recognised {
     entry: Option<FileEntry>,
     /// The entry is new: it is a copy's that `copytruncate` left.
     is_twin: bool,
-    /// It was truncated, and a copy holds what it was before.
-    copied: bool,
+    /// It was truncated, and a copy holds what it was before up to here.
+    copied: Option<u64>,
     head: Vec<u8>,
     /// A file of the same source that is held already and was written later.
     before: Option<FileToken>,
@@ -237,6 +239,7 @@ impl Registry {
             give_up_at: None,
             complete: false,
             while_down,
+            cut_off: cut_off::CutOff::default(),
             shortage: shortage::Shortage::default(),
             ways: ways::Ways::default(),
             names: names::Names::default(),
@@ -256,6 +259,7 @@ impl Registry {
         let mut housekeeping = Instant::now() + HOUSEKEEPING;
         while !self.setup.stopping.load(Ordering::Acquire) {
             let planned = self.give_up_at.into_iter().chain(self.ways.due());
+            let planned = planned.chain(self.cut_off.next());
             let next = self.retries.values().copied().chain(planned).min();
             let next = next.unwrap_or(housekeeping);
             let next = if self.parked.is_empty() { next } else { next.min(Instant::now() + RETRY) };
@@ -274,6 +278,7 @@ impl Registry {
             self.look_along_ways();
             self.hand_over_parked();
             self.give_up();
+            self.decide_cut_off();
             if Instant::now() >= housekeeping {
                 housekeeping = Instant::now() + HOUSEKEEPING;
                 self.forget_vanished();
@@ -283,11 +288,17 @@ impl Registry {
             self.share_descriptors();
             self.publish();
         }
+        self.heed_readers();
+        self.cut_off_all();
     }
 
     /// The first look at everything.
     fn scan(&mut self) {
         self.share_descriptors();
+        if self.setup.fresh {
+            // What is there was counted for an agent whose state is gone.
+            self.setup.watcher.count_truncations_anew();
+        }
         self.learn_departed();
         let found = self.list_roots();
         let mut sources: BTreeMap<Arc<Path>, Vec<(Arc<Path>, Found)>> = BTreeMap::new();

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Inode, RETRY, Recognised, Registry, SourceState, Still, held::Held};
+use super::{Inode, RETRY, Recognised, Registry, SourceState, Still, cut_off, held::Held};
 use crate::{
     checkpoint::{FileEntry, Offset},
     config::Start,
@@ -24,7 +24,6 @@ use crate::{
         reader::Message,
         tail::{LogFile, Tail},
     },
-    reason::Reason,
     supervisor::{recovery, settle::Command},
     watch::{Bell, DirToken, FileToken},
 };
@@ -88,6 +87,7 @@ impl Registry {
 
     /// Hands a recognised file to its reader, at the offset that is right for it.
     pub(super) fn settle_in(&mut self, recognised: Recognised) {
+        self.note_copy_read_anew(&recognised);
         let Recognised { found, file, look, identity, entry, is_twin, copied, head, before } =
             recognised;
         if self.held.find(&look.key).is_some() {
@@ -101,13 +101,7 @@ impl Registry {
         let source = &found.source;
         let was_final = entry.as_ref().is_some_and(|entry| entry.ended);
         let account = match entry {
-            Some(entry) => {
-                let account = self.resume(&entry, &identity, &found, (&file, &look), &head);
-                if account.id != entry.id && !copied && !found.gzip && !self.complete {
-                    self.note_unseen_truncation(&found.path);
-                }
-                account
-            }
+            Some(entry) => self.resume(&entry, &identity, &found, (&file, &look, copied), &head),
             None => self.begin(&identity, &found, &file, &look),
         };
         let packed = found.gzip.then(|| gzip::trailer(&file, look.size)).flatten();
@@ -217,7 +211,7 @@ impl Registry {
         entry: &FileEntry,
         identity: &Identity,
         found: &Found,
-        (file, look): (&File, &Look),
+        (file, look, copied): (&File, &Look, Option<u64>),
         head: &[u8],
     ) -> Arc<FileAccount> {
         let fingerprint =
@@ -240,10 +234,12 @@ impl Registry {
             account.rename(&found.path);
             return Arc::new(account);
         }
-        self.tell(Command::Lose(Box::new(entry.clone()), Reason::Truncated));
+        let taken = self.lose_former_life(entry, found, copied);
         let sinks = self.setup.sinks.len();
         let epoch = self.setup.accounts.free_epoch(identity, entry.epoch + 1);
-        Arc::new(FileAccount::new(identity.clone(), epoch, source, &found.path, sinks))
+        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
+        account.truncated.store(taken, Ordering::Release);
+        Arc::new(account)
     }
 
     /// The account of a file that nobody knows.
@@ -275,14 +271,15 @@ impl Registry {
     /// Has a held file watched, under its present name and life.
     pub(super) fn watch_held(&mut self, token: FileToken) -> Option<Bell> {
         let held = self.held.get(token).filter(|held| !held.compressed)?;
-        let (file, id, path) = (held.account.held(), held.account.id, held.account.path());
+        let (file, path) = (held.account.held(), held.account.path());
+        let life = cut_off::life(&held.account);
         let known = self.directories.find(path.parent()?);
         let listed = |token: &DirToken| self.directories.get(*token).is_some_and(|it| it.listed);
         let directory = match known.filter(listed) {
             Some(known) => known,
             None => self.watch(&path.parent()?.into())?,
         };
-        self.setup.watcher.watch_file(token, directory, path.file_name()?, file.as_ref(), id)
+        self.setup.watcher.watch_file(token, directory, path.file_name()?, file.as_ref(), life)
     }
 }
 

@@ -244,7 +244,7 @@ impl Registry {
         };
         let before = None;
         let file = descriptors::admits(&file).then_some(file);
-        let copied = false;
+        let copied = None;
         Ok(Some(Recognised { found, file, look, identity, entry, is_twin, copied, head, before }))
     }
 

@@ -19,7 +19,7 @@ use crate::{
     ledger::{FileAccount, SinkSlot},
     read::{
         guard::{GUARD_BYTES, Guard},
-        identity::{self, Fingerprint, Identity, InodeKey, Look},
+        identity::{self, FileId, Fingerprint, Identity, InodeKey, Look},
     },
 };
 
@@ -42,6 +42,8 @@ pub(super) enum Twin {
 
 /// A live file that the unknown one may be a copy of, as far as it was read.
 struct Original {
+    /// Its life, where this run knows it.
+    life: Option<FileId>,
     fingerprint: Fingerprint,
     sinks: Vec<(Arc<str>, Offset)>,
     /// Sinks that are not to have it.
@@ -72,18 +74,23 @@ impl Registry {
         let age = age(look);
         let mut later = false;
         for original in originals {
+            let life = original.life;
             match original.copied_to(file, look, head, age) {
                 Copied::No => {}
                 Copied::Perhaps => later = true,
                 Copied::Yes(sinks) => {
+                    if let Some(life) = life {
+                        self.note_copy(life, look.size);
+                    }
                     for other in opened.values_mut() {
-                        other.gave_its_end_to_a_copy(found);
+                        other.gave_its_end_to_a_copy(found, look.size);
                     }
                     return Twin::Of(Box::new(self.entry_of(found, look, identity, head, sinks)));
                 }
             }
         }
         if later {
+            self.note_doubtful_copy(&found.source.path);
             let directory = found.path.parent().unwrap_or(&found.path);
             self.retries.insert(directory.to_owned(), Instant::now() + AGAIN);
             return Twin::Later;
@@ -134,6 +141,7 @@ impl Recognised {
         let file = self.opened()?;
         let same = entry.sinks.values().all(|offset| holds(&file, *offset));
         Some(Original {
+            life: None,
             fingerprint: Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() },
             sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
             excluded: Vec::new(),
@@ -143,15 +151,13 @@ impl Recognised {
     }
 
     /// What was not read of it when it was truncated is read from its copy: nothing is lost.
-    fn gave_its_end_to_a_copy(&mut self, copy: &Found) {
+    fn gave_its_end_to_a_copy(&mut self, copy: &Found, size: u64) {
         let is_it = self.found.role == Role::Live && self.found.source.path == copy.source.path;
         let Some(file) = is_it.then(|| self.opened()).flatten() else { return };
         if let Some(entry) = self.entry.as_mut() {
             let truncated = !entry.sinks.values().all(|offset| holds(&file, *offset));
-            let settled = entry.sinks.values().map(|offset| offset.settled).min();
-            if truncated && let Some(settled) = settled {
-                entry.size = entry.size.min(settled);
-                self.copied = true;
+            if truncated {
+                self.copied = self.copied.max(Some(size));
             }
         }
     }
@@ -168,6 +174,7 @@ impl Original {
     fn of(account: &FileAccount, file: Option<Arc<File>>, slots: &[SinkSlot]) -> Self {
         let ended = account.ended.load(Ordering::Acquire);
         let mut original = Self {
+            life: Some(account.id),
             fingerprint: account.fingerprint(),
             sinks: Vec::new(),
             excluded: Vec::new(),
@@ -212,8 +219,9 @@ impl Original {
             let alike = identity::head(file).is_ok_and(|own| own.starts_with(head));
             return match (alike, may_be) {
                 (true, _) => self.is_beginning_of(file, copy, look.size, recent),
-                // It was truncated, and its reader has not said so yet.
-                (false, true) => perhaps,
+                // It was truncated, and its reader has not said so yet, however old the copy is: the agent
+                // may have been paused.
+                (false, true) => Copied::Perhaps,
                 (false, false) => Copied::No,
             };
         }

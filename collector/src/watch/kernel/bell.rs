@@ -72,6 +72,13 @@ impl Bell {
         self.0.number.store(number.unwrap_or(NONE), Ordering::Release);
     }
 
+    /// How many bytes truncations have taken away of the file, modulo 2³². None: the kernel does not
+    /// watch it.
+    pub fn truncated(&self) -> Option<u32> {
+        let number = self.0.number.load(Ordering::Acquire);
+        (number != NONE).then(|| self.0.slots.truncated(number))
+    }
+
     /// Asks to be told of the next write, and says whether the file was written beyond `size`,
     /// where the reader found its end.
     pub fn set(&self, size: u64) -> Heard {

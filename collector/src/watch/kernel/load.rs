@@ -94,7 +94,7 @@ pub(super) struct Active {
 
 impl Active {
     /// Which of the programs count writes of its files, as slots have it.
-    pub(super) fn slot_hook(&self) -> u32 {
+    pub(super) fn slot_hook(&self) -> u16 {
         if self.any { CHECKS } else { OWN }
     }
 

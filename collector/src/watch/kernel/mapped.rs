@@ -6,7 +6,7 @@ use std::{
     marker::PhantomData,
     os::fd::{AsFd, OwnedFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence},
 };
 
 use collector_ebpf::{Cell, Key, Slot, State, cell_of};
@@ -104,19 +104,20 @@ impl Mapped<Slot> {
             writes: field!(AtomicU64, self, number, writes).load(Ordering::Acquire),
             file_id: field!(AtomicU64, self, number, file_id).load(Ordering::Acquire),
             armed: field!(AtomicU32, self, number, armed).load(Ordering::Acquire),
-            flags: field!(AtomicU32, self, number, flags).load(Ordering::Acquire),
+            flags: field!(AtomicU16, self, number, flags).load(Ordering::Acquire),
+            hook: field!(AtomicU16, self, number, hook).load(Ordering::Acquire),
             parent: field!(AtomicU32, self, number, parent).load(Ordering::Acquire),
-            hook: field!(AtomicU32, self, number, hook).load(Ordering::Acquire),
+            truncated: self.truncated(number),
         }
     }
 
     /// What a slot is used for.
-    pub(super) fn flags(&self, number: u32) -> u32 {
-        field!(AtomicU32, self, number, flags).load(Ordering::Acquire)
+    pub(super) fn flags(&self, number: u32) -> u16 {
+        field!(AtomicU16, self, number, flags).load(Ordering::Acquire)
     }
 
     /// Takes a free slot into use, or gives it back (`flags` 0).
-    pub(super) fn set(&self, number: u32, key: Key, flags: u32) {
+    pub(super) fn set(&self, number: u32, key: Key, flags: u16) {
         field!(AtomicU64, self, number, inode).store(key.inode, Ordering::Release);
         field!(AtomicU32, self, number, device).store(key.device, Ordering::Release);
         field!(AtomicU32, self, number, generation).store(key.generation, Ordering::Release);
@@ -129,8 +130,9 @@ impl Mapped<Slot> {
             counter.store(0, Ordering::Release);
         }
         field!(AtomicU32, self, number, parent).store(0, Ordering::Release);
+        field!(AtomicU32, self, number, truncated).store(0, Ordering::Release);
         field!(AtomicU32, self, number, armed).store(0, Ordering::Release);
-        field!(AtomicU32, self, number, flags).store(flags, Ordering::Release);
+        field!(AtomicU16, self, number, flags).store(flags, Ordering::Release);
     }
 
     /// Has directories that are born below this one entered as well, so many levels down.
@@ -139,8 +141,28 @@ impl Mapped<Slot> {
     }
 
     /// Says which hook counts.
-    pub(super) fn hook(&self, number: u32, hook: u32) {
-        field!(AtomicU32, self, number, hook).store(hook, Ordering::Release);
+    pub(super) fn hook(&self, number: u32, hook: u16) {
+        field!(AtomicU16, self, number, hook).store(hook, Ordering::Release);
+    }
+
+    /// How many bytes truncations have taken away of the file, modulo 2³².
+    pub(super) fn truncated(&self, number: u32) -> u32 {
+        field!(AtomicU32, self, number, truncated).load(Ordering::Acquire)
+    }
+
+    /// Counts anew what truncations take away of the file.
+    pub(super) fn forget_truncated(&self, number: u32) {
+        field!(AtomicU32, self, number, truncated).store(0, Ordering::Release);
+    }
+
+    /// Takes up the counts of a file whose slot is new, unless the programs have begun to: how long it
+    /// is, and what truncations had taken away by then.
+    pub(super) fn begin_at(&self, number: u32, size: u64, truncated: u32) {
+        let (done, unless) = (Ordering::AcqRel, Ordering::Acquire);
+        let end = field!(AtomicU64, self, number, end);
+        let _begun = end.compare_exchange(0, size, done, unless);
+        // Whatever the programs have added by now stays.
+        field!(AtomicU32, self, number, truncated).fetch_add(truncated, done);
     }
 
     /// Names the life of the file.

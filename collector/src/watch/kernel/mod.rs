@@ -31,7 +31,7 @@ use std::{
     sync::Arc,
 };
 
-use collector_ebpf::{CHANGED, DIRECTORY, FILE, GONE, Key, LEVELS, OpenFile, State, WRITTEN};
+use collector_ebpf::{CHANGED, DIRECTORY, FILE, GONE, Key, LEVELS, OpenFile, Slot, State, WRITTEN};
 use rustix::fs::OFlags;
 use slotmap::SecondaryMap;
 
@@ -41,7 +41,7 @@ pub use object::digest;
 pub use pins::{Pinned, is_bpffs, pinned, unpin};
 pub use report::{HookReport, RefusedHook, Sees};
 
-use super::{DirToken, FileToken};
+use super::{DirToken, FileToken, Life};
 use crate::{
     config::KernelWatch,
     read::{descriptors, identity::FileId},
@@ -77,6 +77,8 @@ pub(super) struct Kernel {
 struct Entered {
     id: FileId,
     bell: Bell,
+    /// What truncations had taken away of it when its life began.
+    truncated: u32,
     /// The slot, and whose it was when it was entered: the file may be closed, deleted and leave
     /// memory meanwhile, and its slot be another file's.
     place: Option<(u32, Key)>,
@@ -128,6 +130,8 @@ pub struct Departed {
     pub generation: u32,
     /// Its size at its end, bytes.
     pub size: u64,
+    /// Bytes that truncations took away before, since it was born, modulo 2³².
+    pub truncated: u32,
     /// False while somebody holds it open: it may grow on, and is told again.
     pub ended: bool,
     /// Its last path; None where the kernel was not told its name, or the directory's is too long.
@@ -208,7 +212,7 @@ impl Kernel {
         }
         self.remove_directory(token);
         let tables = &mut self.loaded.tables;
-        let number = tables.enter(told.key, DIRECTORY).ok_or(Refusal::Full)?;
+        let (number, _) = tables.enter(told.key, DIRECTORY).ok_or(Refusal::Full)?;
         tables.note_path(number, path);
         tables.slots.hook(number, hook);
         tables.slots.levels(number, LEVELS);
@@ -237,10 +241,15 @@ impl Kernel {
     }
 
     /// Will watch a file from the next [`Kernel::enter_pending`] on.
-    pub(super) fn add_file(&mut self, token: FileToken, id: FileId, file: &Arc<File>) -> Bell {
+    pub(super) fn add_file(
+        &mut self,
+        token: FileToken,
+        Life { id, truncated }: Life,
+        file: &Arc<File>,
+    ) -> Bell {
         self.remove_file(token);
         let bell = Bell::new(&self.loaded.tables.slots);
-        self.files.insert(token, Entered { id, bell: bell.clone(), place: None });
+        self.files.insert(token, Entered { id, bell: bell.clone(), truncated, place: None });
         self.pending.push((token, Arc::clone(file)));
         bell
     }
@@ -290,7 +299,7 @@ impl Kernel {
                 continue;
             }
             let told = told.get(&file.as_raw_fd()).copied().ok_or(Refusal::Unknown);
-            match told.and_then(|told| self.enter(token, told)) {
+            match told.and_then(|told| self.enter(token, told, &file)) {
                 Ok(()) => entered.push(token),
                 Err(refusal) => {
                     self.files.remove(token);
@@ -301,13 +310,17 @@ impl Kernel {
         (entered, refused)
     }
 
-    fn enter(&mut self, token: FileToken, told: OpenFile) -> Result<(), Refusal> {
+    fn enter(&mut self, token: FileToken, told: OpenFile, open: &File) -> Result<(), Refusal> {
         // What the kernel says it is, not what it looked like when it was added.
         let active = self.active(told.magic).ok_or(Refusal::Filesystem)?;
         let (hook, unlocked) = (active.slot_hook(), active.unlocked());
         let tables = &mut self.loaded.tables;
-        let number = tables.enter(told.key, FILE).ok_or(Refusal::Full)?;
+        let (number, is_new) = tables.enter(told.key, FILE).ok_or(Refusal::Full)?;
         let Some(file) = self.files.get_mut(token) else { return Ok(()) };
+        if is_new {
+            let size = open.metadata().map_or(0, |about| about.len());
+            tables.slots.begin_at(number, size, file.truncated);
+        }
         tables.slots.hook(number, hook);
         tables.slots.name(number, file.id.0);
         file.place = Some((number, told.key));
@@ -367,6 +380,7 @@ impl Kernel {
                     inode: key.inode,
                     generation: key.generation,
                     size: gone.size,
+                    truncated: gone.truncated,
                     ended: gone.ended != 0,
                     path,
                     directory,
@@ -401,6 +415,31 @@ impl Kernel {
                 self.loaded.tables.leave(key);
             }
         }
+    }
+
+    /// How many bytes truncations have taken away of an inode, modulo 2³²; without a generation, of the one
+    /// that has this life. None: it was not counted.
+    pub(super) fn truncated(
+        &self,
+        id: FileId,
+        (inode, generation): (u64, Option<u32>),
+    ) -> Option<u32> {
+        let slots = &self.loaded.tables.slots;
+        let is_it = |slot: &Slot| match generation {
+            Some(generation) => (slot.inode, slot.generation) == (inode, generation),
+            None => slot.file_id == id.0,
+        };
+        let files = (0..slots.count()).filter(|number| slots.flags(*number) & FILE != 0);
+        let mut slots = files.map(|number| slots.slot(number));
+        slots.find(is_it).map(|slot| slot.truncated)
+    }
+
+    /// Forgets what truncations have taken away so far.
+    pub(super) fn count_truncations_anew(&self) {
+        let slots = &self.loaded.tables.slots;
+        (0..slots.count()).filter(|number| slots.flags(*number) & FILE != 0).for_each(|number| {
+            slots.forget_truncated(number);
+        });
     }
 
     /// Whether the programs were at work in this directory while no agent ran, and missed nothing

@@ -76,10 +76,11 @@ impl Tables {
         self.state.state()
     }
 
-    /// The slot of this inode: its own if it has one, else a free one. None: there is none left.
-    pub(super) fn enter(&mut self, key: Key, flags: u32) -> Option<u32> {
+    /// The slot of this inode, and whether it is new: its own if it has one, else a free one. None:
+    /// there is none left.
+    pub(super) fn enter(&mut self, key: Key, flags: u16) -> Option<(u32, bool)> {
         if let Some(number) = self.own(key, flags) {
-            return Some(number);
+            return Some((number, false));
         }
         let number = self.free.pop(0).ok()?;
         self.slots.set(number, key, flags);
@@ -91,12 +92,12 @@ impl Tables {
             // A program was faster, or there is no room.
             self.cells.subtract(key.inode);
             self.give_back(number);
-            return self.own(key, flags);
+            return self.own(key, flags).map(|number| (number, false));
         }
-        Some(number)
+        Some((number, true))
     }
 
-    fn own(&self, key: Key, flags: u32) -> Option<u32> {
+    fn own(&self, key: Key, flags: u16) -> Option<u32> {
         let number = self.known.get(&key, 0).ok()?;
         (self.slots.flags(number) & flags != 0).then_some(number)
     }

@@ -117,7 +117,7 @@ impl Bench {
         if !self.kernel.covers(&file) {
             return None;
         }
-        let _bell = self.kernel.add_file(FileToken::numbered(token), FileId(token), &file);
+        let _bell = self.kernel.add_file(FileToken::numbered(token), FileId(token).into(), &file);
         assert_eq!(self.kernel.enter_pending(), (vec![FileToken::numbered(token)], Vec::new()));
         Some((token, file))
     }
@@ -126,7 +126,7 @@ impl Bench {
         self.dir.join(format!("{token}.log"))
     }
 
-    fn slot(&self, token: u64) -> collector_ebpf::Slot {
+    fn slot(&self, token: u64) -> Slot {
         let (number, _) = self.kernel.files[FileToken::numbered(token)].place.unwrap();
         self.kernel.loaded.tables.slots.slot(number)
     }
@@ -273,17 +273,23 @@ fn changes_in_place(bench: &mut Bench) {
     file.write_all_at(b"in the middle", 10).unwrap();
     assert_eq!((bench.slot(token).bytes, bench.slot(token).end), (113, 100));
     file.set_len(5).unwrap();
-    assert_eq!(bench.slot(token).end, 5);
+    assert_eq!((bench.slot(token).end, bench.slot(token).truncated), (5, 95));
     file.write_all_at(b"again", 5).unwrap();
     assert_eq!(bench.slot(token).end, 10);
     // What a program opens to write it anew.
     drop(File::create(bench.path(token)).unwrap());
-    assert_eq!(bench.slot(token).end, 0);
+    assert_eq!((bench.slot(token).end, bench.slot(token).truncated), (0, 105));
     // Failed writes count nothing that a later one does not make good.
     let failed = File::open(bench.path(token)).unwrap().write_all(b"read-only");
     assert!(failed.is_err());
     file.write_all_at(b"x", 0).unwrap();
     assert_eq!(bench.slot(token).end, 1);
+    // What is there before it is watched is taken away by a truncation too.
+    let old = bench.dir.join("old");
+    fs::write(&old, [b'x'; 70]).unwrap();
+    let (token, file) = bench.adopt(&old).unwrap();
+    file.set_len(0).unwrap();
+    assert_eq!((bench.slot(token).end, bench.slot(token).truncated), (0, 70));
 }
 
 #[test]
@@ -392,7 +398,7 @@ fn a_file_that_found_no_slot_is_not_entered_when_it_is_renamed() {
     watcher.watch_directory(DirToken::numbered(0), &dir.path().into()).unwrap();
     let watched = |watcher: &mut Combined, token: u64, name: &str, file: &Arc<File>| {
         let (token, id) = (FileToken::numbered(token), FileId(token));
-        watcher.watch_file(token, DirToken::numbered(0), OsStr::new(name), Some(file), id)
+        watcher.watch_file(token, DirToken::numbered(0), OsStr::new(name), Some(file), id.into())
     };
     // Made elsewhere: in a watched directory the program itself would take the slots.
     let made = tempfile::tempdir().unwrap();

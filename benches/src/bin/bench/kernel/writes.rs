@@ -201,7 +201,10 @@ impl Watching {
             for (name, file) in files {
                 let token = tokens.insert(());
                 let id = FileId(token.data().as_ffi());
-                last = Some((token, watcher.watch_file(token, directory, name, Some(file), id)));
+                last = Some((
+                    token,
+                    watcher.watch_file(token, directory, name, Some(file), id.into()),
+                ));
             }
             std::io::Result::Ok(last)
         };

@@ -16,6 +16,7 @@ fn told(was: &[u8], read: usize, now: Option<&[u8]>, copy: &[u8], age: Duration)
     let (settled, resume) = (read as u64, read as u64);
     let at = Offset { settled, resume, guard, ..Offset::default() };
     let original = Original {
+        life: None,
         fingerprint: Fingerprint::of(&was[..read]),
         sinks: vec![("out".into(), at)],
         excluded: Vec::new(),

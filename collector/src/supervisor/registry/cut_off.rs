@@ -1,0 +1,203 @@
+//! Lives that a truncation ended: what nobody read of one is lost, unless a copy holds it.
+//!
+//! `copytruncate` leaves a copy, which holds what the life held but for its last bytes. Whose copy a file
+//! is can be told some seconds after it was made (see `twins`), so that long nothing is said to be lost.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{Recognised, Registry};
+use crate::{
+    checkpoint::FileEntry,
+    discover::{Found, Role},
+    ledger::{FileAccount, truncation},
+    read::{
+        gzip,
+        identity::{FileId, Identity},
+    },
+    reason::Reason,
+    supervisor::{recovery, settle::Command},
+    watch::{FileToken, Life},
+};
+
+/// A copy that is there is told in less than this.
+const TOLD_AFTER: Duration = Duration::from_secs(4);
+/// One that cannot be told yet is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Lives that have ended.
+#[derive(Default)]
+pub(super) struct CutOff {
+    lives: Vec<Ended>,
+}
+
+struct Ended {
+    account: Arc<FileAccount>,
+    since: Instant,
+    /// Its readers are done with it.
+    settled: bool,
+    /// The end of what its copy holds.
+    copied: u64,
+    /// What copies hold that are read from their beginning.
+    read_anew: u64,
+    /// A file is there that may turn out to be its copy, since then at the latest.
+    doubt: Option<Instant>,
+}
+
+impl CutOff {
+    /// When something may have to be decided.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let waits = self.lives.iter().any(|life| life.settled);
+        waits.then(|| Instant::now() + Duration::from_millis(500))
+    }
+
+    fn of_source(&mut self, source: &Path) -> impl Iterator<Item = &mut Ended> {
+        self.lives.iter_mut().filter(move |life| *life.account.source.path == *source)
+    }
+}
+
+impl Registry {
+    /// A file's life was ended by a truncation, and `next` is the one that follows.
+    pub(super) fn heed_truncation(
+        &mut self,
+        token: FileToken,
+        next: Arc<FileAccount>,
+        former: Arc<FileAccount>,
+    ) {
+        if !self.setup.watcher.is_tallied(token) {
+            self.note_uncounted_truncation();
+        }
+        // What the kernel counts from now on is this life's: it must be known that it began.
+        self.tell(Command::Keep(Arc::clone(&next)));
+        let (account, since) = (former, Instant::now());
+        let (settled, copied, read_anew, doubt) = (false, 0, 0, None);
+        self.cut_off.lives.push(Ended { account, since, settled, copied, read_anew, doubt });
+        let Some(held) = self.held.get_mut(token) else { return };
+        let source = Arc::clone(held.source());
+        let id = next.id;
+        held.account = next;
+        self.present(&source, id);
+        // Known by its new life's name from now on.
+        let _the_same = self.watch_held(token);
+    }
+
+    /// All that was read of an ended life is settled.
+    pub(super) fn heed_cut_off(&mut self, id: FileId) {
+        let mut lives = self.cut_off.lives.iter_mut();
+        if let Some(life) = lives.find(|life| life.account.id == id) {
+            life.settled = true;
+        }
+    }
+
+    /// A copy of a life was found; it holds so many bytes.
+    pub(super) fn note_copy(&mut self, id: FileId, size: u64) {
+        for life in self.cut_off.lives.iter_mut().filter(|life| life.account.id == id) {
+            life.copied = life.copied.max(size);
+        }
+    }
+
+    /// A file of this source may turn out to be a copy.
+    pub(super) fn note_doubtful_copy(&mut self, source: &Path) {
+        self.cut_off.of_source(source).for_each(|life| life.doubt = Some(Instant::now()));
+    }
+
+    /// A rotated file that nobody knew is read from its beginning. Beside one that is truncated it can
+    /// only be a copy.
+    pub(super) fn note_copy_read_anew(&mut self, file: &Recognised) {
+        let Recognised { found: Found { source, role, gzip, .. }, look, entry, .. } = file;
+        if entry.is_some() || *role == Role::Live {
+            return;
+        }
+        let unpacked = || gzip::trailer(&file.opened()?, look.size).map(|sum| sum.length.into());
+        let size = if *gzip { unpacked().unwrap_or(0) } else { look.size };
+        if let Some(life) = self.cut_off.of_source(&source.path).next() {
+            life.read_anew += size;
+        }
+    }
+
+    /// Says what is lost of ended lives, once their copies are told.
+    pub(super) fn decide_cut_off(&mut self) {
+        let mut at = 0;
+        while let Some(life) = self.cut_off.lives.get(at) {
+            let in_doubt = life.doubt.is_some_and(|at| at.elapsed() < TOLD_AFTER / 4);
+            let wait = if in_doubt { PATIENCE } else { TOLD_AFTER };
+            let source = Arc::clone(&life.account.source.path);
+            let waits = life.since.elapsed() < wait;
+            if !life.settled || waits && self.may_have_copies(&source) {
+                at += 1;
+                continue;
+            }
+            self.cut_off_rest(at);
+        }
+    }
+
+    /// The agent goes down: nobody will tell any more copies.
+    pub(super) fn cut_off_all(&mut self) {
+        for at in (0..self.cut_off.lives.len()).rev() {
+            if self.cut_off.lives[at].settled {
+                self.cut_off_rest(at);
+            }
+        }
+    }
+
+    fn cut_off_rest(&mut self, at: usize) {
+        let Ended { account, copied, read_anew, .. } = self.cut_off.lives.remove(at);
+        self.tell(Command::CutOff { account, copied, read_anew });
+    }
+
+    /// Whether files lie beside a source's live one that may be copies of it.
+    fn may_have_copies(&mut self, source: &Path) -> bool {
+        let directory = source.parent().unwrap_or(source).to_owned();
+        let listed = self.list(&directory).files;
+        let mut beside = listed.iter().filter(|found| *found.source.path == *source);
+        beside.any(|found| found.role != Role::Live)
+    }
+
+    /// What truncations have taken away of a file, if the kernel counted.
+    pub(super) fn taken_away(&self, id: FileId, identity: &Identity) -> Option<u32> {
+        let generation = super::departed::generation(identity);
+        self.setup.watcher.truncated(id, (identity.key.inode, generation))
+    }
+
+    /// How long the file of an entry was when it was truncated while no agent ran, if the kernel
+    /// counted; and the count.
+    pub(super) fn size_at_truncation(&self, entry: &FileEntry) -> Option<(u64, u32)> {
+        let now = self.taken_away(entry.id, &recovery::identity_of(entry))?;
+        let size = truncation::size_at_end(entry.size, entry.truncated, now)?;
+        Some((size, now))
+    }
+}
+
+impl Registry {
+    /// A file was truncated while no agent ran: what nobody read of its former life is lost, but for what
+    /// a copy holds (up to `copied`). What truncations had taken away when the next one began.
+    pub(super) fn lose_former_life(
+        &self,
+        entry: &FileEntry,
+        found: &Found,
+        copied: Option<u64>,
+    ) -> u32 {
+        let mut entry = entry.clone();
+        let counted = self.size_at_truncation(&entry);
+        let size = counted.map_or(entry.size, |(size, _)| size);
+        let settled = entry.sinks.values().map(|offset| offset.settled).min().unwrap_or(0);
+        entry.size = match copied {
+            None => size,
+            // Sinks that were at other places miss no more than this one: the copy has the rest.
+            Some(copied) => settled + size.saturating_sub(copied.max(settled)),
+        };
+        if counted.is_none() && copied.is_none() && !found.gzip && !self.complete {
+            self.note_unseen_truncation(&found.path);
+        }
+        self.tell(Command::Lose(Box::new(entry), Reason::Truncated));
+        counted.map_or(0, |(_, taken)| taken)
+    }
+}
+
+/// The life of an account, for the watcher.
+pub(super) fn life(account: &FileAccount) -> Life {
+    Life { id: account.id, truncated: account.truncated.load(Ordering::Acquire) }
+}

@@ -1,0 +1,172 @@
+//! What is lost and how it is stated: to the byte where the kernel counts, and else as the least that was
+//! lost. Never less without saying so, and never more.
+
+use std::{fs, io::Write, path::Path, time::Duration};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Agent, BpfFs, World, body, has_kernel_watch};
+
+/// How the agent is kept from looking.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Away {
+    /// SIGSTOP and SIGCONT.
+    Paused,
+    /// Killed, and started again.
+    Killed,
+}
+
+impl Away {
+    const ALL: [Self; 2] = [Self::Paused, Self::Killed];
+
+    /// Lets things happen of which the agent sees nothing.
+    fn during(self, world: &World, agent: Agent, happen: impl FnOnce()) -> Agent {
+        match self {
+            Self::Paused => {
+                agent.signal(Signal::STOP);
+                happen();
+                agent.signal(Signal::CONT);
+                agent
+            }
+            Self::Killed => {
+                agent.kill();
+                happen();
+                world.start()
+            }
+        }
+    }
+}
+
+fn world() -> Option<(World, BpfFs)> {
+    if !has_kernel_watch() {
+        return None;
+    }
+    let world = World::new("kernel");
+    let pins = BpfFs::mount(&world.path("bpf"))?;
+    Some((world, pins))
+}
+
+fn lines(what: &str, count: usize) -> String {
+    (0..count).map(|number| format!("{what} {number}\n")).collect()
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn truncate(path: &Path) {
+    fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+}
+
+/// Waits until the audit says that nothing is on its way any more; what it says then.
+fn settled_audit(world: &World) -> Value {
+    let mut last = Value::Null;
+    for _ in 0..150 {
+        std::thread::sleep(Duration::from_millis(200));
+        let (_, audit) = world.audit();
+        let quiet = audit["complete"] == true
+            && audit["sinks"].as_object().is_some_and(|sinks| {
+                sinks.values().all(|sink| sink["unread"] == 0 && sink["in_flight"] == 0)
+            });
+        if quiet && audit == last {
+            return audit;
+        }
+        last = audit;
+    }
+    panic!("something stays on its way: {last}\n{}", world.log());
+}
+
+/// One life or several, read in part or not at all, came to an end by truncation while nobody looked.
+#[test]
+fn what_was_truncated_before_it_was_read_is_stated_to_the_byte() {
+    for away in Away::ALL {
+        for lives in [1, 3] {
+            let Some((world, _pins)) = world() else { return };
+            let path = world.path("plain/app.log");
+            append(&path, &lines("read", 50));
+            let agent = world.start();
+            world.wait_for(50);
+            std::thread::sleep(Duration::from_secs(1));
+            let mut lost = 0;
+            let agent = away.during(&world, agent, || {
+                for life in 0..lives {
+                    let text = lines(&format!("lost {life}"), 40);
+                    append(&path, &text);
+                    lost += text.len();
+                    truncate(&path);
+                }
+                // Nobody knows this one.
+                let other = world.path("plain/other.log");
+                append(&other, "written and truncated\n");
+                truncate(&other);
+                lost += 22;
+                append(&other, "other\n");
+                append(&path, &lines("after", 60));
+            });
+            world.wait_for(111);
+            let audit = settled_audit(&world);
+            let what = format!("{away:?}, {lives} lives: {audit}\n{}", world.log());
+            assert_eq!(audit["lost"]["truncated"], lost, "{what}");
+            assert_eq!(audit["lost_bytes"], lost, "{what}");
+            assert_eq!(audit["at_least"], false, "{what}");
+            assert_eq!(world.records().len(), 111, "{what}");
+            assert_eq!(agent.stop(), Some(0));
+            let stored = world.audit().1;
+            assert_eq!(stored["lost"], audit["lost"], "a stop changes nothing: {stored}");
+        }
+    }
+}
+
+/// `copytruncate`: the copy is read on, and lost is what was written between copying and truncating.
+#[test]
+fn of_a_truncated_file_lost_is_what_its_copy_does_not_hold() {
+    for away in Away::ALL {
+        let Some((world, _pins)) = world() else { return };
+        let (path, copy) = (world.path("plain/app.log"), world.path("plain/app.log.1"));
+        append(&path, &lines("read", 50));
+        let agent = world.start();
+        world.wait_for(50);
+        std::thread::sleep(Duration::from_secs(1));
+        let gap = lines("between", 7);
+        let agent = away.during(&world, agent, || {
+            append(&path, &lines("copied", 40));
+            fs::copy(&path, &copy).unwrap();
+            append(&path, &gap);
+            truncate(&path);
+            append(&path, &lines("after", 60));
+        });
+        world.wait_for(150);
+        let audit = settled_audit(&world);
+        let what = format!("{away:?}: {audit}\n{}", world.log());
+        assert_eq!(audit["lost"]["truncated"], gap.len(), "{what}");
+        assert_eq!(audit["lost_bytes"], gap.len(), "{what}");
+        assert_eq!(audit["at_least"], false, "{what}");
+        let records = world.records();
+        assert_eq!(records.len(), 150, "{what}");
+        assert_eq!(records.iter().filter(|it| body(it).starts_with("copied")).count(), 40);
+        assert_eq!(agent.stop(), Some(0));
+    }
+}
+
+/// Where nobody counts, a truncation under the agent makes a loss the least that was lost.
+#[test]
+fn without_a_tally_a_truncation_makes_a_loss_the_least() {
+    for watch in ["inotify", "poll"] {
+        let world = World::new(watch);
+        let path = world.path("plain/app.log");
+        append(&path, &lines("read", 50));
+        let agent = world.start();
+        world.wait_for(50);
+        let agent = Away::Paused.during(&world, agent, || {
+            append(&path, &lines("lost", 40));
+            truncate(&path);
+            append(&path, "after\n");
+        });
+        world.wait_for(51);
+        let audit = settled_audit(&world);
+        assert_eq!(audit["at_least"], true, "{watch}: {audit}");
+        assert_eq!(agent.stop(), Some(0));
+    }
+}
