@@ -181,12 +181,14 @@ impl Kubernetes {
         let restarts = restart_count(name)?;
         let PodDirectory { namespace, pod, uid } = pod.clone();
         let log = look.here.join(name);
-        let told = look.real(&self.containers).map_or(Told::Nothing, |containers| {
+        let told = look.real(&self.containers).map_or(Told::Nowhere, |containers| {
             self.ids.of(&look.host.inside(&containers), &namespace, &pod, container, &log)
         });
         let (id, known) = match told {
             Told::Id(id) => (Some(id), Known::All),
             Told::NotYet => (None, Known::Soon),
+            // Only that it is worth no wait.
+            Told::Nowhere => (None, Known::Part),
             Told::Nothing => (None, Known::All),
         };
         let (uid, restarts) = (Some(uid), Some(restarts));

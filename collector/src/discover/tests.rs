@@ -357,6 +357,12 @@ fn links_say_what_they_lead_through() {
     host.write("srv/releases/7/b.txt", "");
     let wanted = ["/data", "/data/1", "/srv", "/srv/releases", "/srv/releases/7"];
     assert_eq!(ways(&host, "srv/app/logs"), wanted);
+    // As images have it for nginx.
+    host.link("/dev/stdout", "srv/app/logs/c.log");
+    host.link("/proc/self/fd/1", "dev/stdout");
+    fs::create_dir_all(host.path("proc/self/fd")).unwrap();
+    let wanted = ["/data", "/data/1", "/dev", "/srv", "/srv/releases", "/srv/releases/7"];
+    assert_eq!(ways(&host, "srv/app/logs"), wanted);
 }
 
 #[test]

@@ -9,6 +9,9 @@ use std::{
 
 use super::{Look, host::Walk};
 
+/// Where nothing tells of a change, or everything changes all the time (a link to `/dev/stdout` leads there).
+const NEVER: [&str; 2] = ["/proc", "/sys"];
+
 /// What the links of one directory lead through, as the host calls it.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
@@ -23,7 +26,9 @@ impl Look<'_> {
     /// what changes there need not be told twice.
     pub(super) fn follow(&self, link: &Path, known: impl Fn(&Path) -> bool) -> Walk {
         let walk = self.host.walk(link);
-        let new = |directory: &Path| directory != self.here && !known(directory);
+        let never = |directory: &Path| NEVER.iter().any(|never| directory.starts_with(never));
+        let new =
+            |directory: &Path| directory != self.here && !never(directory) && !known(directory);
         let turns = walk.links.iter().filter_map(|link| link.parent());
         let mut noted = self.ways.turns.borrow_mut();
         noted.extend(turns.filter(|turn| new(turn)).map(Path::to_owned));

@@ -188,6 +188,8 @@ pub struct Reader {
     encodings: Encodings,
     buffer: Vec<u8>,
     unregistered: Vec<(TailId, Arc<FileAccount>)>,
+    /// How many tails wait for the checkpoint to know their files.
+    registering: usize,
     /// Tails whose files may give way where descriptors are short; filled when that happens.
     idle: Vec<TailId>,
     /// When none of them was found idle.
@@ -230,6 +232,7 @@ impl Reader {
             encodings: Encodings::default(),
             buffer: vec![0; CHUNK + GUARD_BYTES],
             unregistered: Vec::new(),
+            registering: 0,
             idle: Vec::new(),
             none_idle: None,
             complained: HashMap::default(),
@@ -308,6 +311,7 @@ impl Reader {
                 self.enqueue(id);
             }
             Message::Registered(ids) => {
+                self.registering = self.registering.saturating_sub(ids.len());
                 for id in ids {
                     self.enqueue(id);
                 }
@@ -618,7 +622,8 @@ impl Reader {
         if self.unregistered.is_empty() || !self.ready.is_empty() && self.unregistered.len() < 256 {
             return;
         }
-        let (tails, accounts) = self.unregistered.drain(..).unzip();
+        let (tails, accounts): (Vec<_>, _) = self.unregistered.drain(..).unzip();
+        self.registering += tails.len();
         let reply = self.setup.own_address.clone();
         let registration = Registration { accounts, cuts: Vec::new(), tails, reply };
         let _going_down = self.setup.registrations.send(registration);

@@ -31,6 +31,8 @@ pub(super) enum Told {
     Id(String),
     /// Nothing yet: its link may come.
     NotYet,
+    /// Nothing yet: there is no directory of links, which may come.
+    Nowhere,
     /// Nothing, and nothing is to be expected.
     Nothing,
 }
@@ -61,8 +63,9 @@ impl Ids {
                 *self.shortage.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 return Told::NotYet;
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Told::Nowhere,
             // It says so itself when it is listed.
-            Err(_missing_or_unreadable) => return Told::Nothing,
+            Err(_unreadable) => return Told::Nothing,
         };
         if !Link::tells_id_of(namespace, pod, container) {
             // kubelet cuts it off.
@@ -128,10 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_not_there_may_come_and_a_directory_that_is_not_there_tells_nothing() {
+    fn a_link_that_is_not_there_may_come_and_so_may_their_directory() {
         let dir = tempfile::tempdir().unwrap();
         let (ids, id) = (Ids::default(), "1".repeat(64));
-        assert_eq!(of(&ids, &dir.path().join("missing")), Told::Nothing);
+        assert_eq!(of(&ids, &dir.path().join("missing")), Told::Nowhere);
         assert_eq!(of(&ids, dir.path()), Told::NotYet);
         let link = dir.path().join(format!("cart_shop_app-{id}.log"));
         std::os::unix::fs::symlink(LOG, link).unwrap();

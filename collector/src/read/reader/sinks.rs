@@ -19,7 +19,8 @@ use crate::{
 pub struct Caught {
     /// Sinks (their slots) for which something is left to read, but their memory is spent.
     pub stalled: Vec<u16>,
-    /// A cursor is about to go on to a later file of its source.
+    /// A cursor is about to go on to a later file of its source, or the first lines of a file are about to
+    /// be read.
     pub passing: bool,
 }
 
@@ -94,7 +95,7 @@ impl Reader {
             .filter(|sink| sink.is_stalled())
             .map(|sink| sink.outlet.sink)
             .collect();
-        let passing = self.tails.values().any(|tail| tail.is_passing());
+        let passing = self.registering > 0 || self.tails.values().any(|tail| tail.is_passing());
         for waiting in self.asked.drain(..) {
             // Whoever asked may have given up.
             let _gone: Result<(), _> = waiting.send(Caught { stalled: stalled.clone(), passing });

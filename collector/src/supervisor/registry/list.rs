@@ -29,6 +29,7 @@ impl Registry {
             }
             let Some(token) = self.watch(&path) else { continue };
             let listing = self.list_along_ways(&path);
+            self.note_names(&path);
             let children: Paths = listing.directories.into_iter().map(Arc::from).collect();
             queue.extend(children.iter().cloned());
             if let Some(directory) = self.directories.get_mut(token) {

@@ -276,6 +276,7 @@ impl Registry {
             self.heed_watcher(&events);
             self.retry();
             self.look_along_ways();
+            self.heed_names();
             self.hand_over_parked();
             self.give_up();
             self.decide_cut_off();

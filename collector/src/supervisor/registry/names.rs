@@ -28,6 +28,8 @@ const LOOKED_FOR: Duration = Duration::from_secs(600);
 pub(super) struct Names {
     missing: BTreeMap<Arc<Path>, Missing>,
     in_vain: u32,
+    /// A directory changed that tells some.
+    told: bool,
 }
 
 struct Missing {
@@ -52,14 +54,15 @@ impl Names {
 impl Registry {
     /// A source is new, and its reader knows it: its lines wait if more is told of it within moments.
     pub(super) fn await_names(&mut self, source: &Arc<Source>) {
-        if source.known != Known::Soon {
+        if source.known == Known::All {
             return;
         }
+        let Some(age) = age(source, self.scanning).filter(|age| *age < LOOKED_FOR) else { return };
         let now = Instant::now();
         self.count_names(now);
-        let wait = self.setup.discovery.wait_for_id();
-        let left = age(source, self.scanning).and_then(|age| wait.checked_sub(age));
-        let until = left.filter(|left| !left.is_zero() && self.names.in_vain < IN_VAIN);
+        let soon = source.known == Known::Soon && self.names.in_vain < IN_VAIN;
+        let left = self.setup.discovery.wait_for_id().checked_sub(age);
+        let until = left.filter(|left| soon && !left.is_zero());
         let until = until.map(|left| now + left);
         if let Some(until) = until {
             self.send(&source.path, |tail| Message::Await(tail, until));
@@ -82,8 +85,19 @@ impl Registry {
         }
     }
 
-    /// Links changed that tell names.
+    /// A directory was listed. If it tells names, those that are missing are asked for at the end of the turn.
+    pub(super) fn note_names(&mut self, directory: &Path) {
+        let names = &mut self.names;
+        if !names.told && !names.missing.is_empty() {
+            names.told = self.setup.discovery.tells_names(directory);
+        }
+    }
+
+    /// Asks for missing names, if links changed that tell them.
     pub(super) fn heed_names(&mut self) {
+        if !std::mem::take(&mut self.names.told) {
+            return;
+        }
         self.count_names(Instant::now());
         let missing: Vec<Arc<Path>> = self.names.missing.keys().cloned().collect();
         for path in missing {

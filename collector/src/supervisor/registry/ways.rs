@@ -75,9 +75,9 @@ impl Registry {
             // Watched first: what changes from here on is told.
             let ways = self.setup.discovery.ways();
             let new = self.travel(&Traveller::Roots, ways);
-            let roots = self.setup.discovery.roots();
-            found.extend(self.list_from(roots.iter().map(|root| root.as_path().into()).collect()));
-            self.ways.roots = roots;
+            self.ways.roots = self.setup.discovery.roots();
+            let roots = self.ways.roots.iter().map(|root| root.as_path().into()).collect();
+            found.extend(self.list_from(roots));
             if !new {
                 break;
             }
@@ -174,9 +174,7 @@ impl Registry {
         self.ways.change(&path);
         if listed {
             self.relist(token);
-            if self.setup.discovery.tells_names(&path) {
-                self.heed_names();
-            }
+            self.note_names(&path);
         } else if !path.is_dir() {
             self.directories.remove(token);
             self.setup.watcher.unwatch_directory(token);
