@@ -367,7 +367,7 @@ fn a_mark_is_heeded_wherever_reading_begins() {
 
 /// An operator sees what was forgotten, and configures it while the agent runs.
 #[test]
-fn a_reload_changes_the_encoding_of_a_file_that_is_read() {
+fn a_reload_changes_what_is_configured_for_a_file_that_is_read() {
     let mut world = World::new("auto");
     world.extra = "read:\n  unfinished_after: 10m\n".into();
     let path = world.path("plain/app.log");
@@ -375,22 +375,28 @@ fn a_reload_changes_the_encoding_of_a_file_that_is_read() {
     let agent = world.start();
     world.wait_for(1);
     assert_eq!(bodies(&world), ["o\0n\0e\0"], "nothing says that it is UTF-16");
-    // The zero that belongs to the newline is read with what follows.
-    append(&path, &Little.of("two\n"));
-    world.wait_for(2);
-    set_encoding(&mut world, "utf-16");
+    set_encoding(&mut world, "utf-16\n      attributes: {service.name: shop}");
     world.write_config();
     agent.signal(rustix::process::Signal::HUP);
     world.wait_for_log("configuration was reloaded");
-    std::thread::sleep(Duration::from_millis(500));
-    append(&path, &Little.of("\u{4f60}three\nfour\n"));
-    world.wait_for(4);
+    // The reader is told within moments. The zero of the first newline belongs to what follows.
+    let mut count = 1;
+    while bodies(&world).last().is_none_or(|last| last != "probe") {
+        append(&path, &Little.of("probe\n"));
+        count += 1;
+        world.wait_for(count);
+        assert!(count < 100, "{:?} {}", bodies(&world), world.log());
+    }
+    append(&path, &Little.of("\u{4f60}two\nthree\n"));
+    let records = world.wait_for(count + 2);
+    assert_eq!(bodies(&world)[count..], ["\u{4f60}two", "three"]);
+    assert!(records[count..].iter().all(|record| record["service.name"] == "shop"), "{records:?}");
     agent.kill();
-    append(&path, &Little.of("five\n"));
+    append(&path, &Little.of("four\n"));
     let agent = world.start();
-    world.wait_for(5);
+    world.wait_for(count + 3);
     assert_eq!(agent.stop(), Some(0));
-    assert_eq!(bodies(&world)[2..], ["\u{fffd}\u{4f60}three", "four", "five"]);
+    assert_eq!(bodies(&world)[count..], ["\u{4f60}two", "three", "four"]);
     assert_audit(&world, 0);
 }
 

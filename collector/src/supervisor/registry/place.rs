@@ -45,6 +45,12 @@ impl Registry {
         }
         for (directory, mut files) in sources.into_values() {
             files.sort_by(|a, b| a.role.cmp(&b.role));
+            // What is told of a known source may be something else now, also where no file is new.
+            if let Some(source) = files.first().map(|file| Arc::clone(&file.source))
+                && self.sources.contains_key(&source.path)
+            {
+                self.open_source(&source, &directory);
+            }
             for file in self.recognise(files, &directory) {
                 let source = Arc::clone(&file.found.source);
                 self.open_source(&source, &directory);
