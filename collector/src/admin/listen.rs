@@ -15,28 +15,28 @@ const RETRY: Duration = Duration::from_secs(3);
 const ASK: Duration = Duration::from_secs(2);
 
 /// Serves at `address` until `shutdown` holds true.
-pub async fn listen(address: String, state: Arc<State>, mut shutdown: watch::Receiver<bool>) {
+pub async fn listen(address: SocketAddr, state: Arc<State>, mut shutdown: watch::Receiver<bool>) {
     let listener = tokio::select! {
-        listener = bind(&address) => listener,
+        listener = bind(address) => listener,
         _ = shutdown.wait_for(|stop| *stop) => return,
     };
     serve(listener, state, shutdown).await;
 }
 
-async fn bind(address: &str) -> TcpListener {
+async fn bind(address: SocketAddr) -> TcpListener {
     let mut said = String::new();
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 if !said.is_empty() {
-                    tracing::info!(address, "The admin port is open now.");
+                    tracing::info!(%address, "The admin port is open now.");
                 }
                 return listener;
             }
             Err(error) => {
                 let why = why(address, &error).await;
                 if said != why {
-                    tracing::error!(address, %error, "The admin port cannot be opened: {why}. There are no metrics, health and status until it can, which is tried every {RETRY:?}. Set admin.listen to a free address.");
+                    tracing::error!(%address, %error, "The admin port cannot be opened: {why}. There are no metrics, health and status until it can, which is tried every {RETRY:?}. Set admin.listen to a free address.");
                     said = why;
                 }
             }
@@ -46,11 +46,10 @@ async fn bind(address: &str) -> TcpListener {
 }
 
 /// Why the port cannot be had; of a taken one, by whom.
-async fn why(address: &str, error: &io::Error) -> String {
-    let taken = error.kind() == io::ErrorKind::AddrInUse;
-    let Some(address) = address.parse::<SocketAddr>().ok().filter(|_| taken) else {
+async fn why(address: SocketAddr, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::AddrInUse {
         return "the system refuses it".to_owned();
-    };
+    }
     match ask::report(super::reachable(address), ASK).await.map(|report| report.agent) {
         Ok(Some(agent)) => format!("another everyline has it, {agent}"),
         Ok(None) => "an everyline of another version has it".to_owned(),

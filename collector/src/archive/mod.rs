@@ -34,7 +34,7 @@ pub mod write;
 #[cfg(test)]
 mod tests;
 
-pub use sink::start;
+pub use sink::{check, start};
 pub use write::{is_written, position};
 
 /// How records must be encoded for an archive.

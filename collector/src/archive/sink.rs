@@ -4,7 +4,11 @@
 //! the groups grow by themselves, and a lone batch waits for nobody. What cannot be written (a full
 //! disk) is tried again until it can; nothing is dropped, and the files are the buffer meanwhile.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -12,10 +16,13 @@ use tokio::{
     time,
 };
 
-use super::{segment::Header, write::Writer};
+use super::{
+    segment::Header,
+    write::{OpenError, Writer},
+};
 use crate::{
     batch::{Batch, Compression, Framing},
-    checkpoint::Place,
+    checkpoint::{Place, usable},
     config,
     deliver::{Context, Handle, StartError},
 };
@@ -34,13 +41,8 @@ pub fn start(
     dir: PathBuf,
     context: Context,
 ) -> Result<Handle, StartError> {
-    let writer = Writer::open(&dir, config, context.committed.as_deref()).map_err(|error| {
-        StartError::Invalid {
-            sink: context.name.clone(),
-            what: format!("the archive in {} cannot be opened: {error}", dir.display()),
-            advice: "Make the directory writable, or set `dir` to another one.".to_owned(),
-        }
-    })?;
+    let writer = Writer::open(&dir, config, context.committed.as_deref())
+        .map_err(|error| cannot_open(&context.name, &dir, &error))?;
     let (queue, batches) = mpsc::unbounded_channel();
     let group_bytes =
         usize::try_from(config.max_bytes.0 / 4).map_or(GROUP_BYTES, |bytes| bytes.min(GROUP_BYTES));
@@ -53,6 +55,32 @@ pub fn start(
         context,
     };
     Ok(Handle { queue, task: tokio::spawn(sink.run(batches)) })
+}
+
+/// Whether an archive could be opened in `dir` by this sink; changes nothing.
+///
+/// # Errors
+/// As [`start`].
+pub fn check(sink: &str, dir: &Path) -> Result<(), StartError> {
+    usable(dir).map(drop).map_err(|source| {
+        let action = if dir.is_dir() { "write to" } else { "create" };
+        cannot_open(sink, dir, &OpenError::Io { action, path: dir.to_owned(), source })
+    })
+}
+
+fn cannot_open(sink: &str, dir: &Path, error: &OpenError) -> StartError {
+    let why = match error {
+        OpenError::Io { action, path, source } => {
+            format!("could not {action} {}: {source}", path.display())
+        }
+        OpenError::Locked(_) => "another process writes to it".to_owned(),
+    };
+    StartError::Invalid {
+        sink: sink.to_owned(),
+        what: format!("the archive in {} cannot be opened: {why}", dir.display()),
+        advice: "Make the directory writable for the agent alone, or set `dir` to another one."
+            .to_owned(),
+    }
 }
 
 struct Sink {

@@ -117,12 +117,17 @@ impl StateLock {
 
 /// Creates a directory that only this user can enter. Leaves one that exists as it is.
 pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
+    // Something that is there and is no directory is said as that.
+    let plain = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => io::Error::from(rustix::io::Errno::NOTDIR),
+        _ => error,
+    };
     if let Some(parent) = dir.parent() {
-        std::fs::create_dir_all(parent)?;
+        std::fs::create_dir_all(parent).map_err(plain)?;
     }
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        other => other,
+        other => other.map_err(plain),
     }
 }
 

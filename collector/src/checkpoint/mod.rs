@@ -57,6 +57,7 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod usable;
 mod wire;
 
 pub use lock::{LockError, StateLock};
@@ -64,6 +65,7 @@ pub use offsets::Offsets;
 pub use place::{OwnDirectory, Place};
 pub use state::State;
 pub use store::{Damage, Recovered, Store, StoreError};
+pub use usable::{Usable, nearest, usable};
 
 use std::{path::Path, sync::Arc};
 

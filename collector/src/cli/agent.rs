@@ -48,8 +48,7 @@ pub fn report(args: &Agent, config: &Config) -> anyhow::Result<(Report, Option<S
 
 /// Where the configured agent listens, as seen from this machine.
 fn configured(config: &Config) -> Option<SocketAddr> {
-    let address: SocketAddr = config.admin.listen.parse().ok()?;
-    config.admin.enabled.then_some(admin::reachable(address))
+    config.admin.enabled.then(|| admin::reachable(config.admin.listen.0))
 }
 
 fn stored(dir: &Path) -> anyhow::Result<Report> {

@@ -12,6 +12,7 @@ mod kernel;
 mod limits;
 mod runtimes;
 mod show;
+mod sinks;
 mod state;
 mod survey;
 mod unpin;
@@ -85,6 +86,7 @@ fn examine(loaded: &Loaded) -> anyhow::Result<Report> {
     findings.extend(capabilities::findings(config.watch.mode));
     findings.extend(limits::findings(config, &survey));
     findings.extend(state::findings(config, &survey));
+    findings.extend(sinks::findings(config)?);
     findings.extend(runtimes::findings(&discovery)?);
     let hooks = match trial.hooks {
         Ok(hooks) | Err(LoadError::NoHook(hooks)) => hooks,

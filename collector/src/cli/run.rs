@@ -36,8 +36,8 @@ fn start_log(log: &Log) {
     let wanted = std::env::var(LOG_VARIABLE).ok().filter(|value| !value.is_empty());
     let (filter, refused) = match wanted.map(EnvFilter::try_new) {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new(&log.level), Some(error)),
-        None => (EnvFilter::new(&log.level), None),
+        Some(Err(error)) => (EnvFilter::new(log.level.name()), Some(error)),
+        None => (EnvFilter::new(log.level.name()), None),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A subscriber is set already only where several agents run in one process (tests).

@@ -1,12 +1,18 @@
 //! Configuration: one YAML file, every key with a default, unknown keys refused.
 //!
 //! Text → [`tree`] → [`typed`] → `check`: each step reports everything it can with line, column and
-//! what to do. A [`Config`] that left here makes sense; whether its files, addresses and
-//! credentials work shows when they are used. Changes nothing and opens nothing but the file
-//! itself.
+//! what to do. This is the only set of rules for values: a [`Config`] that left here starts an agent, and the
+//! rest of the agent takes its values as they are (a URL, a header, an address is parsed here and nowhere
+//! else). Whether files, directories and servers work shows when they are used, or when `deliver::check` is
+//! asked. Changes nothing and opens nothing but the file itself.
 
 mod charset;
 mod check;
+mod credentials;
+mod destination;
+pub mod glob;
+mod headers;
+mod listen;
 mod problem;
 pub mod schema;
 #[cfg(test)]
@@ -21,6 +27,10 @@ use std::{
 };
 
 pub use charset::Charset;
+pub use credentials::{Auth, Identity, Tls};
+pub use destination::{Proxy, Url};
+pub use headers::{BATCH_ID, Headers};
+pub use listen::Listen;
 pub use problem::{At, ConfigError, Problem, Report};
 pub use schema::*;
 pub use units::{ByteSize, Span};
@@ -121,9 +131,14 @@ fn parse_into(text: &str, problems: &mut Vec<Problem>) -> Option<Config> {
             return None;
         }
     };
-    let config = typed::read(&mut root, problems)?;
-    check::check(&config, &root, problems);
-    Some(config)
+    // What is refused is taken out of the tree.
+    let whole = root.clone();
+    let config = typed::read(&mut root, problems);
+    if let Some(config) = &config {
+        check::check(config, &root, problems);
+    }
+    check::check_variables(&whole, problems);
+    config
 }
 
 fn stdin() -> io::Result<Vec<u8>> {

@@ -1,11 +1,15 @@
 //! The configuration's shape and its defaults. Keys and their documentation are written once, here.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::Charset;
-use super::{ByteSize, Span};
+use super::{Auth, ByteSize, Charset, Headers, Listen, Proxy, Span, Tls, Url};
 use crate::batch::Compression;
 
 const MIB: u64 = 1 << 20;
@@ -384,7 +388,7 @@ impl FileSink {
 #[serde(deny_unknown_fields)]
 pub struct Http {
     /// Where to POST, `http://` or `https://`.
-    pub url: String,
+    pub url: Url,
     /// `ndjson` or `json` (an array).
     #[serde(default)]
     pub body: HttpBody,
@@ -396,7 +400,7 @@ pub struct Http {
     pub level: i32,
     /// Further request headers.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: Headers,
     /// Credentials.
     #[serde(default)]
     pub auth: Auth,
@@ -405,7 +409,7 @@ pub struct Http {
     pub tls: Tls,
     /// `http://[USER:PASSWORD@]HOST:PORT`. Empty: HTTPS_PROXY, HTTP_PROXY and NO_PROXY are respected.
     #[serde(default)]
-    pub proxy: String,
+    pub proxy: Proxy,
     /// Bound on one whole attempt, connect to last byte of the reply.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
@@ -432,36 +436,6 @@ pub enum HttpBody {
     Ndjson,
     /// One JSON array.
     Json,
-}
-
-/// Credentials. At most one kind; secrets come from files, re-read when a request is refused.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// Basic: the user's name.
-    pub basic_user: String,
-    /// Basic: a file holding the password.
-    pub basic_password_file: Option<PathBuf>,
-    /// Bearer: a file holding the token.
-    pub bearer_token_file: Option<PathBuf>,
-    /// A header's name …
-    pub header_name: String,
-    /// … and a file holding its value.
-    pub header_value_file: Option<PathBuf>,
-}
-
-/// Certificates.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tls {
-    /// PEM file of the authorities to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file of the client certificate (chain).
-    pub cert_file: Option<PathBuf>,
-    /// PEM file of the client certificate's key.
-    pub key_file: Option<PathBuf>,
-    /// The name the server's certificate must bear, if not the URL's host.
-    pub server_name: String,
 }
 
 /// What to do with a record refused for good.
@@ -506,7 +480,7 @@ pub struct Admin {
     /// Whether to listen.
     pub enabled: bool,
     /// Address and port.
-    pub listen: String,
+    pub listen: Listen,
 }
 
 /// The agent's own log.
@@ -514,9 +488,39 @@ pub struct Admin {
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub level: String,
+    pub level: LogLevel,
     /// `text` or `json`.
     pub format: LogFormat,
+}
+
+/// How much is said in the agent's own log: what is named and everything more important.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Lines are lost, or an operator is needed.
+    Error,
+    /// Something went wrong and was mended.
+    Warn,
+    /// What happens.
+    #[default]
+    Info,
+    /// Why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 /// How the agent's own log looks.
@@ -626,13 +630,14 @@ impl Default for Archive {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { enabled: true, listen: "127.0.0.1:9477".into() }
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9477));
+        Self { enabled: true, listen: Listen(listen) }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
+        Self { level: LogLevel::Info, format: LogFormat::Text }
     }
 }
 

@@ -145,6 +145,19 @@ fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
+/// The choice that is plainly meant: upper and lower case are the same, and so are `-` and `_`.
+fn meant<'a>(word: &'a str, known: &'static [&'static str]) -> &'a str {
+    let alike = |choice: &&&str| choice.eq_ignore_ascii_case(&word.replace('_', "-"));
+    known.iter().find(alike).copied().unwrap_or(word)
+}
+
+/// An error about a whole mapping that begins with one of its keys stands there.
+fn place_of(error: &Error, node: &Node) -> Option<At> {
+    let Value::Map(map) = &node.value else { return None };
+    let (name, _) = error.what.strip_prefix('`')?.split_once('`')?;
+    map.get(name).map(|(key, _)| key.at)
+}
+
 fn suggest(word: &str, known: &[&str], what: &str) -> String {
     match nearest(word, known) {
         Some(name) => format!("did you mean `{name}`?"),
@@ -288,7 +301,8 @@ impl<'de> de::Deserializer<'de> for Typed<'_> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         if name != TAGGED {
-            return visitor.visit_enum(Variant { name: self.text()?, of: self });
+            let text = self.text()?;
+            return visitor.visit_enum(Variant { name: meant(text, variants), of: self });
         }
         let empty = Map::default();
         let map = match &self.node.value {
@@ -302,7 +316,7 @@ impl<'de> de::Deserializer<'de> for Typed<'_> {
                 let error = Typed { node, named: None }.refuse("one word", "name the type");
                 return Err(error.within(node.at, (key.at, Part::Key)));
             };
-            return visitor.visit_enum(Variant { name, of: self });
+            return visitor.visit_enum(Variant { name: meant(name, variants), of: self });
         }
         let mut error = Error::new(
             "the key `type` is missing".to_owned(),
@@ -377,8 +391,10 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         let Some((key, node)) = self.value.take() else {
             return Err(de::Error::custom("a value was asked for before its key"));
         };
-        seed.deserialize(Typed { node, named: Some(key.at) })
-            .map_err(|error| error.within(node.at, (key.at, Part::Key)))
+        seed.deserialize(Typed { node, named: Some(key.at) }).map_err(|error| {
+            let at = place_of(&error, node).unwrap_or(node.at);
+            error.within(at, (key.at, Part::Key))
+        })
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -18,9 +17,10 @@ use crate::{
     archive,
     batch::{Batch, Compression, Framing},
     config,
-    metrics::{Metrics, SinkMetrics},
+    metrics::SinkMetrics,
 };
 
+mod check;
 mod console;
 mod escape;
 mod file;
@@ -32,6 +32,7 @@ mod stamp;
 mod thread;
 mod troubles;
 
+pub use check::{Waits, check};
 pub use troubles::{Failure, Troubles};
 
 pub use life::{Alive, Gone};
@@ -64,27 +65,6 @@ pub fn start(
         }
         config::Sink::Null(_) => Ok(null::start(context, runtime)),
     }
-}
-
-/// Whether the sink could start as configured, as far as that shows without touching what it writes
-/// to: a reload asks before it changes anything.
-///
-/// # Errors
-/// As [`start`].
-pub fn check(
-    config: &config::Sink,
-    name: &str,
-    runtime: &tokio::runtime::Handle,
-) -> Result<(), StartError> {
-    if let config::Sink::Http(config) = config {
-        let metrics = SinkMetrics::new(Arc::new(Metrics::new()), name);
-        let (name, troubles) = (name.to_owned(), Troubles::default());
-        let alive = Alive::new().0;
-        let context = Context { name, committed: None, metrics, troubles, alive };
-        // With its queue dropped it ends at once.
-        http::start(config, context, runtime)?;
-    }
-    Ok(())
 }
 
 /// How records must be encoded for the sink. `threads`: how many reader threads will fill lanes.

@@ -23,16 +23,7 @@ type State = (u64, u64, u64, (i64, i64), (i64, i64));
 /// Every file that the sink reads when it starts, as it is now.
 pub fn stamps(sink: &config::Sink) -> Vec<Stamp> {
     let config::Sink::Http(http) = sink else { return Vec::new() };
-    let (tls, auth) = (&http.tls, &http.auth);
-    let files = [
-        &tls.ca_file,
-        &tls.cert_file,
-        &tls.key_file,
-        &auth.basic_password_file,
-        &auth.bearer_token_file,
-        &auth.header_value_file,
-    ];
-    files.into_iter().flatten().map(|path| stamp(path)).collect()
+    http.tls.files().chain(http.auth.file()).map(|(_key, file)| stamp(file)).collect()
 }
 
 /// This file as it is now.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::DiscoverError;
 use crate::config;
@@ -97,21 +97,16 @@ pub(super) fn set(key: &str, patterns: &[String]) -> Result<GlobSet, DiscoverErr
     for pattern in patterns {
         builder.add(glob(key, pattern)?);
     }
-    builder.build().map_err(|error| wrong(key, &patterns.join(", "), &error))
+    builder.build().map_err(|error| wrong(key, &patterns.join(", "), error.kind().to_string()))
 }
 
 /// Compiles one glob.
 pub(super) fn glob(key: &str, pattern: &str) -> Result<Glob, DiscoverError> {
-    let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-    glob.map_err(|error| wrong(key, pattern, &error))
+    config::glob::compile(pattern).map_err(|reason| wrong(key, pattern, reason))
 }
 
-fn wrong(key: &str, pattern: &str, error: &globset::Error) -> DiscoverError {
-    DiscoverError::Glob {
-        key: key.to_owned(),
-        pattern: pattern.to_owned(),
-        reason: error.kind().to_string(),
-    }
+fn wrong(key: &str, pattern: &str, reason: String) -> DiscoverError {
+    DiscoverError::Glob { key: key.to_owned(), pattern: pattern.to_owned(), reason }
 }
 
 #[cfg(test)]

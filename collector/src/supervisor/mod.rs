@@ -10,6 +10,7 @@ mod config_file;
 mod evidence;
 mod keeper;
 pub mod pipeline;
+pub(crate) mod preflight;
 mod recovery;
 pub mod registry;
 mod reload;
@@ -221,7 +222,7 @@ impl AdminPort {
         }
         let (shutdown, stopped) = tokio::sync::watch::channel(false);
         let state = Arc::new(report::admin_state(config, metrics, running, health));
-        let task = runtime.spawn(admin::listen(config.admin.listen.clone(), state, stopped));
+        let task = runtime.spawn(admin::listen(config.admin.listen.0, state, stopped));
         Self(Some((shutdown, task)))
     }
 

@@ -44,7 +44,7 @@ pub fn load(
         Config::parse(&text, name).map_err(|error| error.to_string())?;
     }
     for (name, sink) in &next.sinks {
-        deliver::check(sink, name, runtime).map_err(|error| error.to_string())?;
+        deliver::check(sink, name, &next.state_dir, runtime).map_err(|error| error.to_string())?;
     }
     let discovery = Discovery::new(&next, &OwnOutputs::detect(&next));
     let discovery = discovery.map_err(|error| error.to_string())?;

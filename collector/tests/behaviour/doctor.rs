@@ -225,6 +225,7 @@ fn without_privileges(world: &World) -> Option<Command> {
     if rustix::process::geteuid().is_root() {
         fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
         chown(root, Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(world.path("out"), Some(NOBODY), Some(NOBODY)).unwrap();
         // The build may lie where nobody else may look.
         let binary = world.path("everyline");
         if !binary.exists() && fs::hard_link(env!("CARGO_BIN_EXE_everyline"), &binary).is_err() {

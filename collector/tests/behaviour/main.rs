@@ -25,6 +25,7 @@ mod refused;
 mod reload;
 mod renewal;
 mod rotation;
+mod rules;
 mod runtimes;
 mod search;
 mod seccomp;

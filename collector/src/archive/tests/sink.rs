@@ -141,5 +141,5 @@ async fn a_directory_that_cannot_be_is_refused_with_advice() {
     std::fs::write(dir.path().join("file"), "").unwrap();
     let error = start(&config(1), dir.path().join("file/archive"), context(None)).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("file/archive") && text.contains("choose another"), "{text}");
+    assert!(text.contains("file/archive") && text.contains("to another one"), "{text}");
 }

@@ -4,15 +4,15 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::statvfs;
 
 use super::{Finding, filesystem, survey::Survey};
 use crate::{
-    checkpoint::{LockError, StateLock},
+    checkpoint::{LockError, StateLock, Usable, nearest, usable},
     cli::table::bytes,
     config::{self, Config, Sink, WatchMode},
     read::sys,
@@ -42,42 +42,20 @@ pub(super) fn findings(config: &Config, survey: &Survey) -> Vec<Finding> {
     findings
 }
 
-/// What exists of the way to a path.
-fn nearest(path: &Path) -> Option<&Path> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    path.ancestors().find(|path| path.exists())
-}
-
 fn directory(dir: &Path) -> Finding {
     let name = "state.directory";
     let shown = dir.display();
-    let usable = match fs::metadata(dir) {
-        Ok(about) if !about.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
-        Ok(_) => try_to_write(dir).map(|()| "can be written to"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = nearest(dir).unwrap_or(dir);
-            let allowed = access(parent, Access::WRITE_OK | Access::EXEC_OK);
-            allowed.map(|()| "does not exist yet and can be made").map_err(Into::into)
+    match usable(dir) {
+        Ok(Usable::Written) => Finding::ok(name, format!("{shown} can be written to.")),
+        Ok(Usable::Made) => {
+            Finding::ok(name, format!("{shown} does not exist yet and can be made."))
         }
-        Err(error) => Err(error),
-    };
-    match usable {
-        Ok(how) => Finding::ok(name, format!("{shown} {how}.")),
         Err(error) => Finding::problem(
             name,
             format!("{shown} cannot be used: {error}. Without it the agent does not start."),
             LockError::advice(&error),
         ),
     }
-}
-
-/// Makes a file, has it on the disk, and removes it.
-fn try_to_write(dir: &Path) -> io::Result<()> {
-    let path = dir.join(format!("doctor.{}", std::process::id()));
-    let mut file = File::create_new(&path)?;
-    let written = file.write_all(b"x").and_then(|()| file.sync_all());
-    fs::remove_file(&path)?;
-    written
 }
 
 fn agent(dir: &Path, holder: io::Result<Option<Option<u32>>>) -> Finding {

@@ -5,16 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use globset::Glob;
-
 use super::{Checker, steps};
-use crate::config::{ByteSize, Config, Sink};
+use crate::config::{Auth, ByteSize, Config, Http, Sink, glob};
 
 impl Checker<'_> {
     pub(super) fn fit(&mut self, config: &Config) {
         self.line_in_batch(config);
         self.batch_in_archive(config);
         self.budget(config);
+        self.headers(config);
         self.places(config);
     }
 
@@ -73,6 +72,19 @@ impl Checker<'_> {
         }
     }
 
+    /// A header whose value comes from a file is not given twice.
+    fn headers(&mut self, config: &Config) {
+        for (name, sink) in &config.sinks {
+            if let Sink::Http(Http { headers, auth: Auth::Header { name: header, .. }, .. }) = sink
+                && headers.contains(header)
+            {
+                let what = format!("the header `{header}` is under headers too");
+                let path = steps!["sinks", name, "auth", "header_name"];
+                self.refuse(path, what, "keep one of them");
+            }
+        }
+    }
+
     /// Refuses the first of the values that the text has.
     fn refuse_first(&mut self, paths: &[&[String]], what: String, todo: impl Into<String>) {
         let path = paths.iter().find(|path| self.root.contains(path)).unwrap_or(&paths[0]);
@@ -93,22 +105,31 @@ impl Checker<'_> {
                     format!("the sinks `{other}` and `{name}` both write {}", place.display());
                 self.refuse(steps!["sinks", name, key], what, "give each a place of its own");
             }
-            if let Sink::File(_) = sink {
-                self.file_place(config, name, &place);
+            match sink {
+                Sink::File(_) => self.file_place(config, name, &place),
+                _ if config.state_dir.starts_with(&place) => {
+                    let what = format!(
+                        "the state directory {} lies in it, or is it",
+                        config.state_dir.display()
+                    );
+                    let todo = "choose a directory of its own, like archive under state_dir";
+                    self.refuse(steps!["sinks", name, key], what, todo);
+                }
+                _ => {}
             }
         }
     }
 
     fn file_place(&mut self, config: &Config, name: &str, place: &Path) {
         let path = steps!["sinks", name, "path"];
-        if place.starts_with(&config.state_dir) {
+        if place.starts_with(&config.state_dir) || config.state_dir.starts_with(place) {
             let what =
                 format!("the state directory {} is the agent's own", config.state_dir.display());
             self.refuse(path, what, "choose another directory");
         }
         for files in &config.sources.files {
-            let matches = |glob: &String| {
-                Glob::new(glob).is_ok_and(|glob| glob.compile_matcher().is_match(place))
+            let matches = |text: &String| {
+                glob::compile(text).is_ok_and(|glob| glob.compile_matcher().is_match(place))
             };
             if let Some(glob) = files.paths.iter().find(|glob| matches(glob))
                 && !files.exclude.iter().any(matches)

@@ -83,7 +83,7 @@ fn the_examples_show_the_defaults() {
             Sink::Null(_) => Sink::Null(Null { compression: None }),
             Sink::Http(sink) => Sink::Http(Http {
                 headers: Default::default(),
-                auth: Auth { bearer_token_file: None, ..sink.auth },
+                auth: Auth::default(),
                 tls: Tls { ca_file: None, ..sink.tls },
                 ..sink
             }),

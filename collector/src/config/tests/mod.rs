@@ -88,7 +88,7 @@ sinks:
     assert_eq!(config.sources.files[0].attributes["service.name"], "a: b");
     assert_eq!(config.sinks["nowhere"], Sink::Null(Null::default()));
     let Sink::Http(http) = &config.sinks["out"] else { panic!("{:?}", config.sinks["out"]) };
-    assert_eq!((http.level, http.url.as_str()), (9, "http://127.0.0.1:1/x?y"));
+    assert_eq!((http.level, http.url.to_string().as_str()), (9, "http://127.0.0.1:1/x?y"));
 }
 
 #[test]

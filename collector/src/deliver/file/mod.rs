@@ -44,13 +44,6 @@ pub(super) fn start(
     runtime: &runtime::Handle,
 ) -> Result<Handle, StartError> {
     let Context { name, committed, metrics, troubles, alive } = context;
-    if !config.path.is_absolute() || config.path.file_name().is_none() {
-        return Err(StartError::Invalid {
-            sink: name,
-            what: format!("path `{}` is not the absolute path of a file", config.path.display()),
-            advice: "Write it from the root, like /var/log/everyline/out.ndjson.".into(),
-        });
-    }
     let known = Known::parse(&name, committed.as_deref());
     let output = Output::new(&name, config, state_dir, known);
     let mut writer = Writer { output, name: name.clone(), metrics, troubles, failing: None };
@@ -71,6 +64,11 @@ pub(super) fn start(
             }
         }
     })
+}
+
+/// What the sink would wait for if it started now: what is wrong, and what to do.
+pub(super) fn check(config: &config::FileSink) -> Option<String> {
+    Output::check(&config.written()).err().map(|failure| failure.to_string())
 }
 
 struct Writer {

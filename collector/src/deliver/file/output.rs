@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Compression},
+    checkpoint::{Usable, usable},
     config,
 };
 
@@ -65,6 +66,21 @@ impl Output {
             ownership: Ownership::load(state_dir, sink),
             known,
             current: None,
+        }
+    }
+
+    /// Whether a file could be written at this path; leaves everything as it is.
+    pub(super) fn check(path: &Path) -> Result<(), Failure> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.is_file() => return Err(not_a_file()).during("open", path),
+            _ => {}
+        }
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        match usable(directory) {
+            Ok(Usable::Written) => Ok(()),
+            // The sink makes no directories.
+            Ok(Usable::Made) => Err(io::Error::from(rustix::io::Errno::NOENT)).during("open", path),
+            Err(error) => Err(error).during("open", path),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{
     StatusCode,
-    header::{self, HeaderName, HeaderValue},
+    header::{self, HeaderValue},
 };
 use jiff::Timestamp;
 
@@ -18,10 +18,8 @@ use super::{
     renew::Failed,
     retry_after,
 };
-use crate::{batch::Compression, deliver::escape};
+use crate::{batch::Compression, config, deliver::escape};
 
-/// The same at every attempt for the same records.
-const BATCH_ID: HeaderName = HeaderName::from_static("everyline-batch-id");
 /// Characters of a reply that an error message has room for.
 const SHOWN: usize = 200;
 
@@ -57,7 +55,7 @@ pub(super) async fn attempt(
         drop(slot);
     };
     let mut headers = sink.headers.clone();
-    headers.insert(BATCH_ID, id);
+    headers.insert(config::BATCH_ID, id);
     if let Some(encoding) = content_encoding(compression) {
         headers.insert(header::CONTENT_ENCODING, encoding);
     }

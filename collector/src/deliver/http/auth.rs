@@ -33,14 +33,18 @@ enum Kind {
     Header,
 }
 
-/// Whether any credentials are configured.
-pub(super) fn is_set(config: &config::Auth) -> bool {
-    *config != config::Auth::default()
-}
-
 impl Auth {
     pub(super) fn load(config: &config::Auth, fault: Fault<'_>) -> Result<Self, StartError> {
-        let Some((header, kind, file)) = choose(config, fault)? else { return Ok(Self(None)) };
+        let (header, kind, file) = match config.clone() {
+            config::Auth::None => return Ok(Self(None)),
+            config::Auth::Basic { user, password_file } => {
+                (header::AUTHORIZATION, Kind::Basic { user }, password_file)
+            }
+            config::Auth::Bearer { token_file } => {
+                (header::AUTHORIZATION, Kind::Bearer, token_file)
+            }
+            config::Auth::Header { name, value_file } => (name, Kind::Header, value_file),
+        };
         let value = read(&kind, &file).map_err(|unusable| match unusable {
             Unusable::Io(source) => StartError::Unreadable {
                 sink: fault.sink.into(),
@@ -79,48 +83,6 @@ impl Auth {
     }
 }
 
-fn choose(
-    config: &config::Auth,
-    fault: Fault<'_>,
-) -> Result<Option<(HeaderName, Kind, PathBuf)>, StartError> {
-    let config::Auth {
-        basic_user,
-        basic_password_file,
-        bearer_token_file,
-        header_name,
-        header_value_file,
-    } = config;
-    let incomplete = |what: &str| Err(fault.invalid(what, "Set both or neither."));
-    let mut chosen = Vec::new();
-    match (basic_user.as_str(), basic_password_file) {
-        ("", None) => {}
-        (user, Some(file)) if !user.is_empty() => {
-            if user.contains(':') {
-                return Err(fault.invalid("`auth.basic_user` holds a colon", "Remove it."));
-            }
-            chosen.push((header::AUTHORIZATION, Kind::Basic { user: user.into() }, file.clone()));
-        }
-        _ => return incomplete("`auth` has only one of `basic_user` and `basic_password_file`"),
-    }
-    if let Some(file) = bearer_token_file {
-        chosen.push((header::AUTHORIZATION, Kind::Bearer, file.clone()));
-    }
-    match (header_name.as_str(), header_value_file) {
-        ("", None) => {}
-        (name, Some(file)) if !name.is_empty() => {
-            let name = name.parse().map_err(|_invalid: header::InvalidHeaderName| {
-                fault.invalid(format!("`auth.header_name` {name:?} is invalid"), "Mend the name.")
-            })?;
-            chosen.push((name, Kind::Header, file.clone()));
-        }
-        _ => return incomplete("`auth` has only one of `header_name` and `header_value_file`"),
-    }
-    if chosen.len() > 1 {
-        return Err(fault.invalid("`auth` has several kinds of credentials", "Keep one."));
-    }
-    Ok(chosen.pop())
-}
-
 enum Unusable {
     Io(std::io::Error),
     Content(&'static str),
@@ -134,6 +96,9 @@ fn read(kind: &Kind, file: &PathBuf) -> Result<HeaderValue, Unusable> {
     let secret = bytes.trim_ascii();
     if secret.is_empty() {
         return Err(Unusable::Content("is empty"));
+    }
+    if secret.iter().any(u8::is_ascii_control) {
+        return Err(Unusable::Content("has a control character inside"));
     }
     let text = match kind {
         Kind::Basic { user } => {
@@ -166,15 +131,12 @@ mod tests {
     fn secrets_are_trimmed_and_read_again() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), " open sesame\r\n").unwrap();
-        let path = Some(file.path().to_owned());
-        let basic = config::Auth {
-            basic_user: "Aladdin".into(),
-            basic_password_file: path.clone(),
-            ..config::Auth::default()
-        };
+        let path = file.path().to_owned();
+        let user = "Aladdin".to_owned();
+        let basic = config::Auth::Basic { user, password_file: path.clone() };
         let basic = Auth::load(&basic, FAULT).unwrap();
         assert_eq!(authorization(&basic), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        let bearer = config::Auth { bearer_token_file: path, ..config::Auth::default() };
+        let bearer = config::Auth::Bearer { token_file: path };
         let bearer = Auth::load(&bearer, FAULT).unwrap();
         assert_eq!(authorization(&bearer), "Bearer open sesame");
         assert!(!bearer.reload());
@@ -189,25 +151,17 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_without_the_secret() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let path = Some(file.path().to_owned());
-        let refusal = |config: config::Auth| match Auth::load(&config, FAULT) {
-            Err(error) => error.to_string(),
-            Ok(_) => panic!("accepted"),
+        let refusal = |token_file: &std::path::Path| {
+            let config = config::Auth::Bearer { token_file: token_file.to_owned() };
+            match Auth::load(&config, FAULT) {
+                Err(error) => error.to_string(),
+                Ok(_) => panic!("accepted"),
+            }
         };
-        let default = config::Auth::default;
-        let bearer = || config::Auth { bearer_token_file: path.clone(), ..default() };
-        assert!(refusal(bearer()).contains("is empty"));
+        assert!(refusal(file.path()).contains("is empty"));
         fs::write(file.path(), "hunter2\nhunter3").unwrap();
-        let said = refusal(bearer());
+        let said = refusal(file.path());
         assert!(said.contains("control character") && !said.contains("hunter"), "{said}");
-        assert!(refusal(config::Auth { basic_user: "u".into(), ..default() }).contains("only one"));
-        let both = config::Auth {
-            header_name: "x-key".into(),
-            header_value_file: path.clone(),
-            ..bearer()
-        };
-        assert!(refusal(both).contains("several"));
-        let missing = config::Auth { bearer_token_file: Some("/nonexistent".into()), ..default() };
-        assert!(refusal(missing).contains("Create the file"));
+        assert!(refusal("/nonexistent".as_ref()).contains("Create the file"));
     }
 }

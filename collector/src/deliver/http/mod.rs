@@ -11,7 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::{HeaderMap, Uri, header};
+use hyper::{HeaderMap, header};
 use tokio::runtime;
 
 use super::{Alive, Context, Handle, StartError};
@@ -60,14 +60,13 @@ fn start_with(
     (environment, pace): (proxy::Environment, Pace),
 ) -> Result<Handle, StartError> {
     let fault = Fault { sink: &context.name };
-    let url = parse_url(config, fault)?;
-    let route = proxy::route(&url, &config.proxy, environment, fault)?;
+    let route = proxy::route(&config.url, &config.proxy, environment, fault)?;
     let auth = Auth::load(&config.auth, fault)?;
-    let tls = tls::Files::read(&config.tls, url.scheme_str() == Some("https"), fault)?;
-    let client = Client::new(url, route, tls, config);
+    let tls = tls::Files::read(&config.tls, config.url.is_https(), fault)?;
+    let client = Client::new(config.url.uri().clone(), route, tls, config);
     let limit = Limit::new(config.concurrency, context.metrics.clone());
     let sink = Sink {
-        headers: request_headers(config, fault)?,
+        headers: request_headers(config),
         name: context.name.clone(),
         metrics: context.metrics,
         _alive: context.alive,
@@ -116,33 +115,8 @@ impl Fault<'_> {
     }
 }
 
-fn parse_url(config: &config::Http, fault: Fault<'_>) -> Result<Uri, StartError> {
-    let advice = "Write it like https://logs.example.com/ingest.";
-    // The parser's error says what is wrong without repeating the URL, which may hold a token.
-    let url: Uri = config
-        .url
-        .parse()
-        .map_err(|error| fault.invalid(format!("`url` is not a URL: {error}"), advice))?;
-    let (Some("http" | "https"), Some(authority)) = (url.scheme_str(), url.authority()) else {
-        return Err(
-            fault.invalid("`url` does not begin with http:// or https:// and a host", advice)
-        );
-    };
-    if authority.as_str().contains('@') {
-        return Err(fault.invalid(
-            "`url` holds credentials",
-            "Put the user into `auth.basic_user` and the password into a file named by \
-             `auth.basic_password_file`.",
-        ));
-    }
-    if authority.host().is_empty() {
-        return Err(fault.invalid("`url` has no host", advice));
-    }
-    Ok(url)
-}
-
 /// Everything but credentials and the batch's id.
-fn request_headers(config: &config::Http, fault: Fault<'_>) -> Result<HeaderMap, StartError> {
+fn request_headers(config: &config::Http) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let body = match config.body {
         config::HttpBody::Ndjson => "application/x-ndjson",
@@ -151,41 +125,11 @@ fn request_headers(config: &config::Http, fault: Fault<'_>) -> Result<HeaderMap,
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(body));
     let agent = concat!("everyline/", env!("CARGO_PKG_VERSION"));
     headers.insert(header::USER_AGENT, header::HeaderValue::from_static(agent));
-    for (name, value) in &config.headers {
-        let parsed: header::HeaderName =
-            name.parse().map_err(|_invalid: header::InvalidHeaderName| {
-                fault.invalid(format!("`headers` has the invalid name {name:?}"), "Mend the name.")
-            })?;
-        if OWN_HEADERS.contains(&parsed)
-            || (parsed == header::AUTHORIZATION && auth::is_set(&config.auth))
-        {
-            return Err(fault.invalid(
-                format!("`headers` sets {parsed}, which the sink sets itself"),
-                "Remove it there; `compression` and `auth` decide it.",
-            ));
-        }
-        let mut value: header::HeaderValue =
-            value.parse().map_err(|_invalid: header::InvalidHeaderValue| {
-                fault.invalid(
-                    format!("`headers` has an invalid value for {parsed}"),
-                    "Use visible ASCII.",
-                )
-            })?;
-        // It may be a key of the server's.
-        value.set_sensitive(true);
-        headers.insert(parsed, value);
+    for (name, value) in config.headers.iter() {
+        headers.insert(name, value.clone());
     }
-    Ok(headers)
+    headers
 }
-
-const OWN_HEADERS: [header::HeaderName; 6] = [
-    header::CONTENT_LENGTH,
-    header::CONTENT_ENCODING,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::PROXY_AUTHORIZATION,
-];
 
 /// The name of a compression in `Content-Encoding`.
 fn content_encoding(compression: Compression) -> Option<header::HeaderValue> {

@@ -4,7 +4,7 @@ use hyper::{Uri, header::HeaderValue};
 use hyper_util::client::proxy::matcher::Matcher;
 
 use super::Fault;
-use crate::deliver::StartError;
+use crate::{config, deliver::StartError};
 
 /// The way to the server.
 #[derive(Clone)]
@@ -50,43 +50,61 @@ impl Environment {
 /// Chooses the way to `url`. A configured proxy is used for every host; the environment is asked
 /// only without one.
 pub(super) fn route(
-    url: &Uri,
-    configured: &str,
+    url: &config::Url,
+    configured: &config::Proxy,
     environment: Environment,
     fault: Fault<'_>,
 ) -> Result<Route, StartError> {
-    let (name, setting, matcher) = if configured.is_empty() {
-        let Environment { http, https, no } = environment;
-        let tls = url.scheme_str() == Some("https");
-        let (name, setting) = if tls { ("HTTPS_PROXY", https) } else { ("HTTP_PROXY", http) };
-        let matcher = Matcher::builder().all(setting.clone()).no(no).build();
-        (name, setting, matcher)
-    } else {
-        let matcher = Matcher::builder().all(configured.to_owned()).build();
-        ("`proxy`", configured.to_owned(), matcher)
+    let of_environment;
+    let proxy = match configured.get() {
+        Some(_) => configured,
+        None => match environment.proxy(url, fault)? {
+            Some(proxy) => {
+                of_environment = proxy;
+                &of_environment
+            }
+            None => return Ok(Route::Direct),
+        },
     };
-    // The setting may hold a password: it is never repeated.
-    let advice = "Write it like http://proxy.example.com:3128.";
-    let Some(intercept) = matcher.intercept(url) else {
-        // Excepted by NO_PROXY, not set, or not legible.
-        let legible = Matcher::builder().all(setting.clone()).build().intercept(url).is_some();
-        if setting.is_empty() || legible {
-            return Ok(Route::Direct);
+    let Some((uri, auth)) = proxy.get() else { return Ok(Route::Direct) };
+    let proxy = Proxy { uri: uri.clone(), auth: auth.cloned() };
+    Ok(if url.is_https() { Route::Tunnel(proxy) } else { Route::Forward(proxy) })
+}
+
+impl Environment {
+    /// The proxy for `url`; none where none is set, or `NO_PROXY` excepts the host.
+    fn proxy(
+        self,
+        url: &config::Url,
+        fault: Fault<'_>,
+    ) -> Result<Option<config::Proxy>, StartError> {
+        let Self { http, https, no } = self;
+        let (name, setting) =
+            if url.is_https() { ("HTTPS_PROXY", https) } else { ("HTTP_PROXY", http) };
+        if setting.is_empty() {
+            return Ok(None);
         }
-        return Err(fault.invalid(format!("{name} is not a URL"), advice));
-    };
-    if intercept.uri().scheme_str() != Some("http") {
-        return Err(fault.invalid(format!("{name} is not an http:// proxy"), advice));
+        // Often written without.
+        let setting = match setting.contains("://") {
+            true => setting,
+            false => format!("http://{setting}"),
+        };
+        // The setting may hold a password: it is never repeated.
+        let proxy = config::Proxy::parse(&setting).map_err(|wrong| {
+            let (what, todo) = wrong.split_once("; ").unwrap_or((&wrong, ""));
+            fault.invalid(
+                format!("the environment's {name} cannot be used: {what}"),
+                format!("{}.", capitalised(todo)),
+            )
+        })?;
+        let matcher = Matcher::builder().all(setting).no(no).build();
+        Ok(matcher.intercept(url.uri()).map(|_| proxy))
     }
-    let mut auth = intercept.basic_auth().cloned();
-    if let Some(auth) = &mut auth {
-        auth.set_sensitive(true);
-    }
-    let proxy = Proxy { uri: intercept.uri().clone(), auth };
-    Ok(match url.scheme_str() {
-        Some("https") => Route::Tunnel(proxy),
-        _ => Route::Forward(proxy),
-    })
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 #[cfg(test)]
@@ -94,12 +112,13 @@ mod tests {
     use super::*;
 
     fn chosen(url: &str, configured: &str, environment: Environment) -> String {
-        let url = url.parse().unwrap();
+        let url = config::Url::parse(url).unwrap();
+        let configured = config::Proxy::parse(configured).unwrap();
         let show = |kind: &str, proxy: Proxy| {
             let auth = proxy.auth.map(|auth| auth.to_str().unwrap().to_owned());
             format!("{kind} {} {}", proxy.uri, auth.unwrap_or_default())
         };
-        match route(&url, configured, environment, Fault { sink: "h" }) {
+        match route(&url, &configured, environment, Fault { sink: "h" }) {
             Ok(Route::Direct) => "direct".into(),
             Ok(Route::Forward(proxy)) => show("forward", proxy),
             Ok(Route::Tunnel(proxy)) => show("tunnel", proxy),
@@ -130,11 +149,17 @@ mod tests {
     fn a_configured_proxy_wins_and_keeps_its_password_to_itself() {
         let said = chosen("https://localhost/", "http://me:p%40ss@proxy:3128", environment());
         assert_eq!(said, "tunnel http://proxy:3128/ Basic bWU6cEBzcw==");
+    }
+
+    #[test]
+    fn what_the_environment_has_wrong_is_said_without_its_password() {
         for wrong in
-            ["socks5://me:p%40ss@proxy:1", "https://me:p%40ss@proxy:1", "http://me:p%40ss@"]
+            ["socks5://me:p%40ss@proxy:1", "https://me:p%40ss@proxy:1", "me:p%40ss@proxy:99999"]
         {
-            let said = chosen("https://localhost/", wrong, environment());
-            assert!(said.contains("proxy.example.com") && !said.contains("p%40ss"), "{said}");
+            let environment = Environment { https: wrong.into(), ..Environment::default() };
+            let said = chosen("https://h.example/", "", environment);
+            assert!(said.contains("HTTPS_PROXY") && said.contains("proxy.example.com"), "{said}");
+            assert!(!said.contains("p%40ss"), "{said}");
         }
     }
 }

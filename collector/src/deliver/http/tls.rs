@@ -14,7 +14,7 @@ use hyper_rustls::{
 use ring::digest;
 use rustls::{ClientConfig, RootCertStore, client::Resumption, crypto::ring::default_provider};
 use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, ServerName,
+    CertificateDer, PrivateKeyDer,
     pem::{self, PemObject as _},
 };
 
@@ -65,17 +65,9 @@ impl Files {
         needed: bool,
         fault: Fault<'_>,
     ) -> Result<Self, StartError> {
-        let names: Arc<dyn ResolveServerName + Send + Sync> = match config.server_name.as_str() {
-            "" => Arc::new(DefaultServerNameResolver::default()),
-            name => {
-                let parsed = ServerName::try_from(name.to_owned()).map_err(|_invalid| {
-                    fault.invalid(
-                        format!("`tls.server_name` {name:?} is no host name"),
-                        "Write the name in the server's certificate.",
-                    )
-                })?;
-                Arc::new(FixedServerNameResolver::new(parsed))
-            }
+        let names: Arc<dyn ResolveServerName + Send + Sync> = match &config.server_name {
+            None => Arc::new(DefaultServerNameResolver::default()),
+            Some(name) => Arc::new(FixedServerNameResolver::new(name.clone())),
         };
         let stamps = stamps(config);
         let contents = Contents::read(config, needed, fault)?;
@@ -117,8 +109,8 @@ impl Files {
 
 fn stamps(config: &config::Tls) -> Vec<Stamp> {
     let system = config.ca_file.is_none().then(system_bundle).flatten();
-    let named = [&config.ca_file, &config.cert_file, &config.key_file, &system];
-    named.into_iter().flatten().map(|path| stamp(path)).collect()
+    let named = config.files().map(|(_key, file)| stamp(file));
+    named.chain(system.map(|path| stamp(&path))).collect()
 }
 
 impl Contents {
@@ -133,12 +125,10 @@ impl Contents {
             None if needed => Some(read(&the_system_bundle(fault)?, SYSTEM_AUTHORITIES)?),
             None => None,
         };
-        let own = match (&config.cert_file, &config.key_file) {
-            (None, None) => None,
-            (Some(cert), Some(key)) => Some([read(cert, CERTIFICATE)?, read(key, KEY)?]),
-            _ => {
-                let what = "`tls` has only one of `cert_file` and `key_file`";
-                return Err(fault.invalid(what, "Set both or neither."));
+        let own = match &config.identity {
+            None => None,
+            Some(config::Identity { cert_file, key_file }) => {
+                Some([read(cert_file, CERTIFICATE)?, read(key_file, KEY)?])
             }
         };
         Ok(Self { authorities, own })

@@ -168,4 +168,15 @@ mod tests {
             assert!(error.starts_with("`sources.files[0].paths`: `"), "{error}");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever the configuration passes compiles here, part by part too.
+        #[test]
+        fn what_the_configuration_passes_compiles(text in "/([a-z.*?{},/!\\[\\]\\\\-]|\\*\\*){0,24}") {
+            if crate::config::glob::compile(&text).is_ok() {
+                let compiled = Pattern::new("k", &text).map(drop);
+                proptest::prop_assert!(compiled.is_ok(), "{}: {:?}", text, compiled);
+            }
+        }
+    }
 }

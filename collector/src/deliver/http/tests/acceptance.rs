@@ -159,9 +159,9 @@ async fn what_the_operator_reads_is_safe_and_without_secrets() {
     let server = Server::always(200);
     let config = config(&server.url(), json!({"headers": {"X-Key": "hunter2"}}));
     let fault = Fault { sink: "h" };
-    let url = parse_url(&config, fault).unwrap();
+    let url = config.url.uri().clone();
     let files = super::super::tls::Files::read(&config.tls, false, fault).unwrap();
     let client = Client::new(url, proxy::Route::Direct, files, &config);
     assert_eq!(client.shown(), format!("http://{}/ingest", server.address()));
-    assert!(!format!("{:?}", request_headers(&config, fault).unwrap()).contains("hunter2"));
+    assert!(!format!("{:?}", request_headers(&config)).contains("hunter2"));
 }
