@@ -217,6 +217,12 @@ fn image_is_one_static_binary_of_this_version() {
     assert!(last_stage.starts_with("scratch\n"), "{last_stage}");
     assert!(last_stage.contains(r#"ENTRYPOINT ["/everyline"]"#));
     assert!(DOCKERFILE.contains("-unknown-linux-musl"));
+    // A clean clone is enough: the build makes the eBPF programs itself, and takes nothing that lies about.
+    assert!(DOCKERFILE.contains("\nRUN cargo xtask bpf\n"));
+    let ignored: Vec<&str> = include_str!("../../.dockerignore").lines().collect();
+    assert_eq!(ignored, ["/target", "/.git"]);
+    // Stripped, and the symbols to be had.
+    assert!(DOCKERFILE.contains("--strip-all") && DOCKERFILE.contains("FROM scratch AS symbols"));
     assert!(DOCKERFILE.contains(&format!("-t {image} ")));
     let toolchain = include_str!("../../rust-toolchain.toml");
     let (_, version) = toolchain.split_once("channel = \"").unwrap();

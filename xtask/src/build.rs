@@ -7,14 +7,21 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::bpf;
+use crate::{bpf, symbols};
 
 /// Builds the agent and says where it is.
 pub fn run() -> Result<()> {
     let path = binary(&["collector"], "everyline")?;
-    let size = path.metadata()?.len() as f64 / f64::from(1 << 20);
-    println!("{} ({size:.1} MiB)", path.display());
+    println!("{} ({})", path.display(), mebibytes(&path)?);
+    let symbols = symbols::beside(&path);
+    if symbols.exists() {
+        println!("{} ({}), for a debugger", symbols.display(), mebibytes(&symbols)?);
+    }
     Ok(())
+}
+
+fn mebibytes(path: &Path) -> Result<String> {
+    Ok(format!("{:.1} MiB", path.metadata()?.len() as f64 / f64::from(1 << 20)))
 }
 
 /// Builds these packages for release; the path of one binary of theirs.
@@ -34,8 +41,13 @@ fn build(packages: &[&str], what: &[&str], name: &str) -> Result<PathBuf> {
     for package in packages {
         command.args(["--package", package]);
     }
+    // The symbols are taken out below, into a file of their own.
+    command.env("CARGO_PROFILE_RELEASE_STRIP", "none");
     let status = command.status().context("Starting cargo")?;
     ensure!(status.success(), "Building {packages:?} failed; cargo says why above.");
+    if packages.contains(&"collector") {
+        symbols::take_out(&target_dir().join("release/everyline"))?;
+    }
     Ok(target_dir().join("release").join(name))
 }
 

@@ -13,6 +13,7 @@ mod packages;
 mod process;
 mod soak;
 mod summary;
+mod symbols;
 mod test;
 mod tidy;
 mod vm;
