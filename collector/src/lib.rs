@@ -4,12 +4,13 @@
 //! for every byte on the way. A stage knows the next stage's input type and nothing else; only the
 //! [`supervisor`] knows all of them. `archive` is the embedded storage (a sink that can be
 //! searched); `config`, `cli` and `admin` are what an operator touches; `reason` is the table of why
-//! bytes are given up; `zone` is how times are shown to people, `terminal` what
+//! bytes are given up; `causes` has errors say each cause once, `privileges` what this process may do; `zone` is how times are shown to people, `terminal` what
 //! else may be sent to theirs.
 
 pub mod admin;
 pub mod archive;
 pub mod batch;
+pub mod causes;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod deliver;
 pub mod discover;
 pub mod ledger;
 pub mod metrics;
+pub mod privileges;
 pub mod read;
 pub mod reason;
 pub mod supervisor;

@@ -3,7 +3,7 @@
 //! SECURITY.md says. It renders no template and talks to no cluster.
 #![expect(clippy::unwrap_used, reason = "a test; the lint sees only the marked functions")]
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use collector::config::{Config, Sink};
 use serde_json::{Value, json};
@@ -191,6 +191,28 @@ fn pod_may_do_no_more_than_it_needs() {
     }
     assert!(!MANIFEST.contains("ClusterRole"), "it needs no role");
 }
+
+#[test]
+fn documents_name_the_capabilities_that_the_manifest_gives() {
+    let container = container();
+    let given = container["securityContext"]["capabilities"]["add"].as_array().unwrap();
+    let given: BTreeSet<String> =
+        given.iter().map(|name| format!("CAP_{}", name.as_str().unwrap())).collect();
+    let named = |text: &str| -> BTreeSet<String> {
+        let word = |c: char| c.is_ascii_uppercase() || c == '_';
+        text.split(|c| !word(c)).filter(|it| it.starts_with("CAP_")).map(str::to_owned).collect()
+    };
+    let security = include_str!("../../SECURITY.md");
+    let (_, security) = security.split_once("## What the pod may do").unwrap();
+    assert_eq!(named(security), given);
+    assert!(security.contains(&format!("every capability dropped but {}", NUMBERS[given.len()])));
+    let guarantees = include_str!("../../GUARANTEES.md");
+    let (_, guarantees) = guarantees.split_once("## Deployment").unwrap();
+    assert_eq!(named(guarantees), given);
+    assert!(guarantees.contains(&format!("of all capabilities {}", NUMBERS[given.len()])));
+}
+
+const NUMBERS: [&str; 5] = ["none", "one", "two", "three", "four"];
 
 #[test]
 fn pod_is_on_every_node_bounded_and_never_twice() {

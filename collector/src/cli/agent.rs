@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use anyhow::{Context as _, bail};
 
 use crate::{
-    admin, checkpoint,
+    admin, causes, checkpoint,
     config::Config,
     ledger::report::{AgentIdentity, Report, from_checkpoint},
 };
@@ -35,7 +35,9 @@ pub fn report(args: &Agent, config: &Config) -> anyhow::Result<(Report, Option<S
             check(&report, address, config)?;
             return Ok((report, None));
         }
-        Some((address, Err(error))) => format!("No agent answers at {address} ({error:#})"),
+        Some((address, Err(error))) => {
+            format!("No agent answers at {address} ({})", causes::told(error.as_ref()))
+        }
         None => "The configuration has the admin port off".to_owned(),
     };
     let dir = &config.state_dir;

@@ -8,6 +8,7 @@ use std::{
     fmt::Write as _,
     fs,
     os::unix::fs::MetadataExt,
+    path::Path,
     process::ExitCode,
     thread,
     time::Duration,
@@ -16,9 +17,9 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    agent, print,
+    agent, host_paths, print,
     status::Output,
-    table::{bytes, escaped, table},
+    table::{Layout, bytes, escaped, table},
 };
 use crate::{
     config::Config,
@@ -107,12 +108,13 @@ impl Answer {
 /// Audits, prints the verdict and makes it the exit status.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let (mut report, mut note) = agent::report(&args.agent, config)?;
-    let mut disk = on_disk(&report);
+    let mut disk = on_disk(&report, &config.host_root);
     if !disk.is_empty() && !report.started.is_empty() {
         thread::sleep(SECOND_LOOK);
         (report, note) = agent::report(&args.agent, config)?;
-        disk = on_disk(&report);
+        disk = on_disk(&report, &config.host_root);
     }
+    host_paths::tell(&mut report, &config.host_root);
     if let Some(note) = note {
         eprintln!("{note}");
     }
@@ -264,7 +266,7 @@ fn lost_files(report: &Report) -> Vec<String> {
 }
 
 /// What the agent claims to have seen of files that can still grow must be there.
-fn on_disk(report: &Report) -> Vec<String> {
+fn on_disk(report: &Report, root: &Path) -> Vec<String> {
     let living = report.files.iter().filter(|file| !file.ended && !file.path.ends_with(".gz"));
     living
         .filter_map(|file| {
@@ -274,7 +276,7 @@ fn on_disk(report: &Report) -> Vec<String> {
             (same && metadata.is_file() && metadata.len() < file.seen).then(|| {
                 format!(
                     "{}: the agent has seen {} bytes, but the file has {}.",
-                    escaped(&file.path),
+                    escaped(&host_paths::of(&file.path, root)),
                     file.seen,
                     metadata.len(),
                 )
@@ -309,7 +311,8 @@ fn show(verdict: &Verdict) -> String {
         })
         .collect();
     let head = ["SINK", "SEEN", "ACKNOWLEDGED", "IN FLIGHT", "UNREAD", "DROPPED", "LOST"];
-    let mut text = table(&head, &head[1..], &rows);
+    let layout = Layout { head: &head, right: &head[1..], width: None };
+    let mut text = table(layout, &rows);
     for (what, reasons) in [("Dropped", &verdict.dropped), ("Lost", &verdict.lost)] {
         for (reason, count) in reasons.iter().filter(|(_, count)| **count > 0) {
             let _infallible = writeln!(text, "{what}, {reason}: {}", bytes(*count));
@@ -525,10 +528,10 @@ mod tests {
         file.path = path.to_string_lossy().into_owned();
         (file.device, file.inode) = (metadata.dev(), metadata.ino());
         file.seen = 5;
-        assert_eq!(on_disk(&report), [""; 0]);
+        assert_eq!(on_disk(&report, Path::new("/")), [""; 0]);
         report.files[0].seen = 6;
-        assert_eq!(on_disk(&report).len(), 1);
+        assert_eq!(on_disk(&report, Path::new("/")).len(), 1);
         report.files[0].inode += 1;
-        assert_eq!(on_disk(&report).len(), 0, "another file lies there now");
+        assert_eq!(on_disk(&report, Path::new("/")).len(), 0, "another file lies there now");
     }
 }

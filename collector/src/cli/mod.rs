@@ -7,6 +7,7 @@
 mod agent;
 mod audit;
 mod doctor;
+mod host_paths;
 mod run;
 pub mod search;
 mod status;
@@ -29,6 +30,7 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, erro
 use clap_complete::Shell;
 
 use crate::{
+    causes,
     config::{self, Config, ConfigError, Loaded, Sink},
     terminal, watch,
 };
@@ -120,7 +122,7 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Exit
                 Some(_) => CONFIG,
                 None => 1,
             };
-            eprintln!("{error:#}");
+            eprintln!("{}", causes::told(error.as_ref()));
             ExitCode::from(code)
         }
     }

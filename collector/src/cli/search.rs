@@ -20,6 +20,7 @@ use crate::{
         read,
         search::{Error, Excluded, Names, Options, Order, Pattern, Query, Search, Show, Summary},
     },
+    causes,
     zone::Zone,
 };
 
@@ -142,7 +143,7 @@ pub fn run(args: &SearchArgs, archive_dir: &Path) -> anyhow::Result<ExitCode> {
         Ok(Some(summary)) => (u8::from(summary.found == 0), damage(&summary)),
         // Whoever read the output has seen enough.
         Ok(None) => (0, None),
-        Err(error) => (2, Some(format!("everyline: {error:#}"))),
+        Err(error) => (2, Some(format!("everyline: {}", causes::told(error.as_ref())))),
     };
     if let Some(message) = message {
         // Nobody left to tell.

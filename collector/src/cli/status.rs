@@ -5,11 +5,12 @@ use std::{fmt::Write as _, io, process::ExitCode, thread, time::Duration};
 use clap::ValueEnum;
 
 use super::{
-    agent, print,
-    table::{age, bytes, escaped, table},
+    agent, host_paths, print,
+    table::{Layout, age, bytes, escaped, table},
     times::{Times, ZoneArgs},
 };
 use crate::{
+    causes,
     config::Config,
     ledger::report::{Descriptors, FileReport, Report, SinkReport},
     terminal,
@@ -55,16 +56,18 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let mut noted = None;
     for round in 0_u64.. {
         let (note, text) = match agent::report(&args.agent, config) {
-            Ok((report, note)) => {
+            Ok((mut report, note)) => {
+                host_paths::tell(&mut report, &config.host_root);
                 let text = match args.output {
-                    Output::Text => show(&report, times.zone),
+                    Output::Text => show(&report, times.zone, terminal::width(&io::stdout())),
                     Output::Json => serde_json::to_string(&report)? + "\n",
                 };
                 (note, text)
             }
             // It was there before, and may be again.
             Err(error) if args.watch && round > 0 => {
-                (Some(format!("Waiting for an agent: {error:#}")), String::new())
+                let why = causes::told(error.as_ref());
+                (Some(format!("Waiting for an agent: {why}")), String::new())
             }
             Err(error) => return Err(error),
         };
@@ -87,7 +90,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(report: &Report, zone: Zone) -> String {
+fn show(report: &Report, zone: Zone, width: Option<usize>) -> String {
     let mut text = String::new();
     if !report.started.is_empty() {
         let (version, node, started) =
@@ -119,24 +122,26 @@ fn show(report: &Report, zone: Zone) -> String {
             .map(|sink| {
                 let oldest = sink.oldest_unacked_seconds.map_or_else(|| "-".to_owned(), age);
                 let error = error(sink, zone);
+                let lost = report.totals.by_sink.get(&sink.name);
                 vec![
                     sink.name.clone(),
                     sink.kind.clone(),
                     bytes(sink.in_flight_bytes),
                     oldest,
+                    bytes(lost.map_or(0, |it| it.lost.values().sum())),
                     error,
                 ]
             })
             .collect();
-        let head = ["SINK", "TYPE", "IN FLIGHT", "OLDEST", "ERROR"];
-        text += &table(&head, &["IN FLIGHT", "OLDEST"], &rows);
+        let head = ["SINK", "TYPE", "IN FLIGHT", "OLDEST", "LOST", "ERROR"];
+        text += &table(Layout { head: &head, right: &head[2..5], width }, &rows);
         text.push('\n');
     }
     let mut files: Vec<_> = report.files.iter().collect();
     files.sort_by(|a, b| b.unread().cmp(&a.unread()).then_with(|| a.path.cmp(&b.path)));
     let rows: Vec<_> = files.iter().map(|file| row(file, report)).collect();
     let head = ["FILE", "CONTAINER", "RATE", "UNREAD", "OLDEST"];
-    text + &table(&head, &["RATE", "UNREAD", "OLDEST"], &rows)
+    text + &table(Layout { head: &head, right: &head[2..], width }, &rows)
 }
 
 /// The last error, how often and since when; how many logs wait for it to be mended.
@@ -215,13 +220,13 @@ mod tests {
             files: vec![file("/a.log", 10, 10), file("/b.log", 5000, 1)],
             ..Default::default()
         };
-        insta::assert_snapshot!(show(&report, Zone::UTC), @r"
+        insta::assert_snapshot!(show(&report, Zone::UTC, None), @r"
         everyline 0.1.0 on node-1, since 2026-01-31T10:11:12.000Z
         Files watched: 0 by inotify, 2 by kernel, 0 by poll
         Descriptors: 200, of which log files may have 120; 3 files found none and take turns
 
-        SINK  TYPE  IN FLIGHT  OLDEST  ERROR
-        out   http    4.0 KiB     12s  503 Service\u{1b} Unavailable (1 log waits, 3 times since 2026-01-31T10:12:00.000Z)
+        SINK  TYPE  IN FLIGHT  OLDEST  LOST  ERROR
+        out   http    4.0 KiB     12s   0 B  503 Service\u{1b} Unavailable (1 log waits, 3 times since 2026-01-31T10:12:00.000Z)
 
         FILE    CONTAINER              RATE   UNREAD  OLDEST
         /b.log  shop/web-1/nginx  2.0 KiB/s  4.9 KiB       -

@@ -24,7 +24,7 @@ mod check;
 mod console;
 mod escape;
 mod file;
-mod http;
+pub mod http;
 mod life;
 mod null;
 mod payload;

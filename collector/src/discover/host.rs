@@ -52,6 +52,10 @@ impl HostRoot {
         Self { root: root.to_owned() }
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where this process finds a path of the host.
     pub(super) fn inside(&self, host: &Path) -> PathBuf {
         self.root.join(host.strip_prefix("/").unwrap_or(host))

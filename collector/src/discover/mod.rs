@@ -193,6 +193,27 @@ impl Discovery {
         self.bases().filter_map(|base| Some(self.host.inside(&self.host.real(base)?))).collect()
     }
 
+    /// Where logs are looked for, as the host calls it, with what is wrong with it now.
+    pub fn looked_in(&self) -> Vec<String> {
+        let told = |base: &Path| {
+            let here = base.display();
+            match self.host.walk(base).end {
+                Ok(real) => match std::fs::read_dir(self.host.inside(&real)) {
+                    Ok(_) => here.to_string(),
+                    Err(error) => format!("{here} (cannot be read: {error})"),
+                },
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    format!("{here} (does not exist)")
+                }
+                Err(error) => format!("{here} (cannot be reached: {error})"),
+            }
+        };
+        let mut places: Vec<String> = self.bases().map(told).collect();
+        places.sort();
+        places.dedup();
+        places
+    }
+
     /// What one directory holds, given that it was returned by [`Discovery::roots`] or in a
     /// listing. One `readdir` and a few `stat`; opens no log file. Of a directory that is gone: the
     /// roots, for the way to it may have to be waited for anew.
@@ -288,6 +309,11 @@ impl Discovery {
         let LeftOut { pods, containers, changed } = &self.left_out;
         let all = || pods.borrow().iter().chain(containers.borrow().iter()).cloned().collect();
         changed.replace(false).then(all)
+    }
+
+    /// Where the host's root is mounted.
+    pub fn host_root(&self) -> &Path {
+        self.host.root()
     }
 
     /// Where this process finds a path of the host, links followed as the host would.

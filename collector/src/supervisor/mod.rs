@@ -107,7 +107,8 @@ pub fn run(config: Config, path: Option<PathBuf>) -> Result<ExitCode, RunError> 
     let health = Arc::new(admin::Health::new());
     let pipeline = pipeline::Pipeline::start(&config, &runtime, &metrics)?;
     let admin = AdminPort::open(&config, &runtime, &metrics, &pipeline, &health);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), "Everyline runs.");
+    let sinks = sinks::described(&config);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), sinks, "Everyline runs.");
     let file = ConfigFile::new(path.as_deref());
     let mut agent = Agent { config, path, file, runtime, metrics, health, pipeline, admin };
     agent.attend(requests);

@@ -13,6 +13,7 @@ use super::{
     slots::Stage,
 };
 use crate::{
+    archive,
     batch::{budget::Budget, lane::Outlet},
     checkpoint::{Change, Store},
     config::{self, Config},
@@ -167,6 +168,22 @@ pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
         return BTreeMap::from([("archive".to_owned(), archive)]);
     }
     config.sinks.clone()
+}
+
+/// Where records go, for people: each sink's name, type and place. Secrets that an address holds are not in it.
+pub fn described(config: &Config) -> String {
+    let place = |sink: &config::Sink| match sink {
+        config::Sink::Archive(it) => {
+            archive::directory(it, &config.state_dir).display().to_string()
+        }
+        config::Sink::File(it) => it.path.display().to_string(),
+        config::Sink::Http(it) => deliver::http::shown(&it.url),
+        config::Sink::Console(_) | config::Sink::Null(_) => String::new(),
+    };
+    let told = |(name, sink): (&String, &config::Sink)| {
+        format!("{name} ({})", format!("{} {}", sink.kind(), place(sink)).trim_end())
+    };
+    effective_sinks(config).iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
 /// How long the last batches may take after the readers have stopped.

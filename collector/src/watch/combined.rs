@@ -585,6 +585,38 @@ fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// `deploy/METRICS.md` has a table of them.
+    #[test]
+    fn every_reason_of_a_fall_is_documented() {
+        use crate::watch::{LoadError, inotify::Refusal as Inotify, kernel::Refusal as Kernel};
+        let inotify = [
+            Inotify::Missing,
+            Inotify::WatchLimit,
+            Inotify::Resources,
+            Inotify::Permission,
+            Inotify::Unsupported,
+        ];
+        let kernel = [Kernel::Filesystem, Kernel::Full, Kernel::Unknown];
+        let load = [
+            LoadError::NoObject,
+            LoadError::NoBtf(io::ErrorKind::NotFound.into()),
+            LoadError::Refused(String::new()),
+            LoadError::NoHook(Vec::new()),
+        ];
+        let mut ours: Vec<&str> = vec!["overflow", "network_filesystem"];
+        ours.extend(inotify.map(Inotify::reason));
+        ours.extend(kernel.map(Kernel::reason));
+        ours.extend(load.iter().map(LoadError::reason));
+        ours.sort_unstable();
+        let text = include_str!("../../../deploy/METRICS.md");
+        let (_, table) = text.split_once("## Falls to a lesser watch mode").unwrap();
+        let (table, _) = table.split_once("\n## ").unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+        let mut rows: Vec<&str> = rows.map(|row| row.split('`').next().unwrap()).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, ours);
+    }
+
     /// There are tens of thousands of each.
     #[test]
     fn what_is_kept_of_a_directory_and_a_file_is_small() {

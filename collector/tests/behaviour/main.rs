@@ -17,6 +17,7 @@ mod late;
 mod ledger;
 mod links;
 mod lost;
+mod messages;
 mod names;
 mod outputs;
 mod own;

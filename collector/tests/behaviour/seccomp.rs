@@ -1,4 +1,4 @@
-//! An agent whose runtime refuses `name_to_handle_at`, as some runtimes' default profiles do.
+//! An agent whose runtime refuses `name_to_handle_at` or `bpf`, as some runtimes' default profiles do.
 #![expect(unsafe_code, reason = "a seccomp filter is installed between fork and exec")]
 
 use std::{io, os::unix::process::CommandExt, process::Command};
@@ -6,12 +6,18 @@ use std::{io, os::unix::process::CommandExt, process::Command};
 /// Has the program that `command` becomes refused file handles (EPERM).
 pub fn without_handles(command: &mut Command) {
     // SAFETY: between fork and exec only system calls are made, on memory that the closure owns.
-    unsafe { command.pre_exec(refuse_handles) };
+    unsafe { command.pre_exec(|| refuse(libc::SYS_name_to_handle_at)) };
 }
 
-fn refuse_handles() -> io::Result<()> {
+/// Has the program that `command` becomes refused eBPF (EPERM), whatever its capabilities.
+pub fn without_bpf(command: &mut Command) {
+    // SAFETY: as above.
+    unsafe { command.pre_exec(|| refuse(libc::SYS_bpf)) };
+}
+
+fn refuse(call: libc::c_long) -> io::Result<()> {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let number = libc::SYS_name_to_handle_at as u32;
+    let number = call as u32;
     let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
     let mut filter = [
         // The system call's number stands first in what a filter is shown.

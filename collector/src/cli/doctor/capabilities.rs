@@ -3,23 +3,17 @@
 //! Only says what the kernel shows of this process; whether it suffices (a user namespace, a
 //! security module) shows where it is tried.
 
-use std::fs;
-
 use super::{Finding, Status};
-use crate::config::WatchMode;
-
-/// Numbers of capabilities (`linux/capability.h`).
-const DAC_READ_SEARCH: u32 = 2;
-const SYS_ADMIN: u32 = 21;
-const PERFMON: u32 = 38;
-const BPF: u32 = 39;
+use crate::{
+    config::WatchMode,
+    privileges::{BPF, DAC_READ_SEARCH, PERFMON, Privileges, SYS_ADMIN},
+};
 
 const GIVE: &str = "Give the agent CAP_BPF and CAP_PERFMON, or set watch.mode to inotify.";
 
 pub(super) fn findings(mode: WatchMode) -> Vec<Finding> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    match effective(&status) {
-        Some(effective) => of(mode, effective),
+    match Privileges::own() {
+        Some(own) => of(mode, own),
         None => vec![Finding::note(
             "capabilities",
             "/proc/self/status does not tell this process's capabilities.",
@@ -28,8 +22,8 @@ pub(super) fn findings(mode: WatchMode) -> Vec<Finding> {
     }
 }
 
-fn of(mode: WatchMode, effective: u64) -> Vec<Finding> {
-    let has = |number: u32| effective & (1 << number) != 0;
+fn of(mode: WatchMode, own: Privileges) -> Vec<Finding> {
+    let has = |number: u32| own.has(number);
     let for_programs = |name, title: &str, number, without: &str| {
         if has(number) {
             Finding::ok(name, format!("This process has {title}."))
@@ -50,7 +44,18 @@ fn of(mode: WatchMode, effective: u64) -> Vec<Finding> {
         ),
         sys_admin(has(SYS_ADMIN)),
         dac_read_search(has(DAC_READ_SEARCH)),
+        seccomp(own.filtered),
     ]
+}
+
+/// Whether a filter refuses anything that is needed shows where it is tried.
+fn seccomp(filtered: bool) -> Finding {
+    let found = if filtered {
+        "A seccomp filter looks at this process's system calls; it may refuse some whatever the capabilities."
+    } else {
+        "No seccomp filter is in force."
+    };
+    Finding::ok("seccomp", found)
 }
 
 fn sys_admin(has: bool) -> Finding {
@@ -75,18 +80,13 @@ fn dac_read_search(has: bool) -> Finding {
     )
 }
 
-fn effective(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn statuses(mode: WatchMode, numbers: &[u32]) -> [Status; 4] {
+    fn statuses(mode: WatchMode, numbers: &[u32]) -> [Status; 5] {
         let effective = numbers.iter().fold(0, |all, number| all | 1 << number);
-        let findings = of(mode, effective);
+        let findings = of(mode, Privileges { effective, filtered: false });
         findings.iter().map(|finding| finding.status).collect::<Vec<_>>().try_into().unwrap()
     }
 
@@ -94,18 +94,11 @@ mod tests {
     fn missing_capabilities_fall_back_and_one_may_stand_for_others() {
         use Status::{Note, Ok, Problem};
         let all = [DAC_READ_SEARCH, SYS_ADMIN, PERFMON, BPF];
-        assert_eq!(statuses(WatchMode::Kernel, &all), [Ok; 4]);
-        assert_eq!(statuses(WatchMode::Kernel, &[BPF, PERFMON, DAC_READ_SEARCH]), [Ok; 4]);
-        assert_eq!(statuses(WatchMode::Kernel, &[SYS_ADMIN, DAC_READ_SEARCH]), [Ok; 4]);
-        assert_eq!(statuses(WatchMode::Kernel, &[]), [Problem, Problem, Ok, Note]);
-        assert_eq!(statuses(WatchMode::Auto, &[BPF]), [Ok, Note, Ok, Note]);
-        assert_eq!(statuses(WatchMode::Inotify, &[]), [Ok, Ok, Ok, Note]);
-    }
-
-    #[test]
-    fn the_kernels_line_is_read() {
-        assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), Some(0x1ff_ffff_ffff));
-        assert_eq!(effective("Name:\tx\n"), None);
-        assert!(effective(&fs::read_to_string("/proc/self/status").unwrap()).is_some());
+        assert_eq!(statuses(WatchMode::Kernel, &all), [Ok; 5]);
+        assert_eq!(statuses(WatchMode::Kernel, &[BPF, PERFMON, DAC_READ_SEARCH]), [Ok; 5]);
+        assert_eq!(statuses(WatchMode::Kernel, &[SYS_ADMIN, DAC_READ_SEARCH]), [Ok; 5]);
+        assert_eq!(statuses(WatchMode::Kernel, &[]), [Problem, Problem, Ok, Note, Ok]);
+        assert_eq!(statuses(WatchMode::Auto, &[BPF]), [Ok, Note, Ok, Note, Ok]);
+        assert_eq!(statuses(WatchMode::Inotify, &[]), [Ok, Ok, Ok, Note, Ok]);
     }
 }

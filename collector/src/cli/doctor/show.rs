@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Report, Status};
-use crate::cli::table::{escaped, table};
+use crate::cli::table::{Layout, escaped, table};
 
 /// Details shown to people; JSON has all.
 const SHOWN: usize = 10;
@@ -38,7 +38,10 @@ pub(super) fn text(report: &Report, files: bool, color: bool) -> String {
                 vec![file.mode.name().to_owned(), file.filesystem.clone(), path]
             })
             .collect();
-        text = text + "\n" + &table(&["WATCHED BY", "FILESYSTEM", "FILE"], &[], &rows);
+        // A path here is for copying: whole, in one line.
+        let layout =
+            Layout { head: &["WATCHED BY", "FILESYSTEM", "FILE"], right: &[], width: None };
+        text = text + "\n" + &table(layout, &rows);
     }
     text.push('\n');
     text += &verdict(report);

@@ -25,7 +25,7 @@ use super::{
     tls,
 };
 use crate::{
-    config,
+    causes, config,
     deliver::{StartError, escape},
 };
 
@@ -105,12 +105,7 @@ impl Client {
         let concurrency = config.concurrency.max(1) as usize;
         let addresses = Addresses::new();
         let pool = pool(&route, &tls, &addresses, timeout, concurrency);
-        let shown = format!(
-            "{}://{}{}",
-            url.scheme_str().unwrap_or_default(),
-            url.authority().map_or("", |authority| authority.as_str()),
-            url.path()
-        );
+        let shown = shown(&url);
         let pool = ArcSwap::from_pointee(pool);
         Self { url, shown, route, tls, timeout, concurrency, addresses, pool }
     }
@@ -213,6 +208,13 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     Ok(kept)
 }
 
+/// An address without what may be a secret in it: a user, a password, the query.
+pub(super) fn shown(url: &Uri) -> String {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{}://{host}{}", url.scheme_str().unwrap_or_default(), url.path())
+}
+
 fn classify(error: &legacy::Error, timeout: Duration) -> Failure {
     let text = describe(error);
     let mut source = error.source();
@@ -244,15 +246,5 @@ fn is_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
 
 /// The error and its causes, safe to show: some of it comes from the server.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    escape::excerpt(text.as_bytes(), 400)
+    escape::excerpt(causes::told(error).as_bytes(), 400)
 }

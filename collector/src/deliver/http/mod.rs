@@ -44,6 +44,11 @@ use limit::Limit;
 use renew::{Pace, Renewal};
 use report::Report;
 
+/// An address as it may be shown: without what may be a secret in it.
+pub fn shown(url: &str) -> String {
+    url.parse().map_or_else(|_| "address not readable".to_owned(), |url| client::shown(&url))
+}
+
 pub(super) fn start(
     config: &config::Http,
     context: Context,

@@ -44,7 +44,17 @@ impl Report {
     pub(super) fn failure(&self, text: &str) {
         self.troubles.failed(text);
         if let Some(unsaid) = self.admit(Instant::now()) {
-            tracing::warn!(sink = self.sink, unsaid, "{text}");
+            match unsaid {
+                0 => tracing::warn!(sink = self.sink, "{text}"),
+                1 => tracing::warn!(
+                    sink = self.sink,
+                    "{text} One more delivery failed since this was last said."
+                ),
+                more => tracing::warn!(
+                    sink = self.sink,
+                    "{text} {more} more deliveries failed since this was last said."
+                ),
+            }
         }
     }
 

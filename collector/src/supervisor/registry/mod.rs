@@ -10,6 +10,7 @@ mod departed;
 mod directories;
 mod dormant;
 mod events;
+mod first_look;
 mod forget;
 mod held;
 mod list;
@@ -337,12 +338,7 @@ impl Registry {
         let nothing_missing = self.unclaimed.is_empty() && self.while_down.is_empty();
         let wait = if nothing_missing { Duration::ZERO } else { GIVE_UP_AFTER };
         self.give_up_at = Some(Instant::now() + wait);
-        tracing::info!(
-            sources = self.sources.len(),
-            files = self.held.awake(),
-            directories = self.directories.len(),
-            "The first look for logs is done."
-        );
+        self.tell_first_look();
         self.publish();
     }
 

@@ -20,7 +20,11 @@ use super::{
     report::{self, HookReport, RefusedHook, Sees},
     tables::{NAMES, Tables},
 };
-use crate::config::{KernelHook, KernelWatch};
+use crate::{
+    causes,
+    config::{KernelHook, KernelWatch},
+    privileges::Privileges,
+};
 
 /// Why there is no kernel watch.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +70,25 @@ impl LoadError {
 
     /// What to do about it.
     pub fn advice(&self) -> &'static str {
+        self.advice_to(Privileges::own().unwrap_or_default())
+    }
+
+    /// What is missing is not what this process has.
+    fn advice_to(&self, own: Privileges) -> &'static str {
         match self {
+            Self::Refused(why)
+                if own.may_load_programs() && own.filtered && why.contains("(os error 1)") =>
+            {
+                "The capabilities are there, so it is the seccomp profile that refuses bpf(2): have \
+                 it allow bpf and perf_event_open (in a pod `seccompProfile`, with Docker \
+                 `--security-opt seccomp=FILE`), or set watch.mode to inotify; nothing is lost by that"
+            }
+            Self::Refused(_) | Self::Mapping(_) | Self::Map(_) | Self::Object(_)
+                if own.may_load_programs() =>
+            {
+                "The capabilities are there; the kernel has to be 5.12 or later, and no security \
+                 module may refuse bpf(2). Or set watch.mode to inotify; nothing is lost by that"
+            }
             Self::NoObject => "Build the agent with `cargo xtask build`",
             Self::NoBtf(_) => {
                 "Use a kernel with CONFIG_DEBUG_INFO_BTF, and let the agent read /sys/kernel/btf"
@@ -331,16 +353,8 @@ fn refused(error: ProgramError) -> LoadError {
 
 /// An error and what is behind it, nothing twice; of the verifier's long log its last lines, which
 /// say what is wrong.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = error.source();
-    }
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = causes::told(error);
     // Whoever refuses before the verifier has looked leaves its log empty.
     let text = text.trim_end().trim_end_matches(". Verifier output:");
     let lines: Vec<&str> = text.lines().collect();
