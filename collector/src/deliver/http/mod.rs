@@ -45,8 +45,8 @@ use renew::{Pace, Renewal};
 use report::Report;
 
 /// An address as it may be shown: without what may be a secret in it.
-pub fn shown(url: &str) -> String {
-    url.parse().map_or_else(|_| "address not readable".to_owned(), |url| client::shown(&url))
+pub fn shown(url: &config::Url) -> String {
+    client::shown(url.uri())
 }
 
 pub(super) fn start(
