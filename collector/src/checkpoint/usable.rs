@@ -1,19 +1,19 @@
-//! Usable: whether a directory can be written to, or made. Tries, and leaves everything as it was.
+//! Usable: whether this process may write to a directory, or make it. Only asks: nothing is written, so that
+//! nobody who watches the directory sees anything, and a full disk is not taken for a forbidden one.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write as _},
-    path::Path,
+use std::{fs, io, path::Path};
+
+use rustix::{
+    fs::{Access, access},
+    io::Errno,
 };
-
-use rustix::fs::{Access, access};
 
 /// How a directory can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usable {
-    /// It is there and can be written to.
+    /// It is there and may be written to.
     Written,
-    /// It is not there yet and can be made.
+    /// It is not there yet and may be made.
     Made,
 }
 
@@ -23,31 +23,41 @@ pub fn nearest(path: &Path) -> Option<&Path> {
     path.ancestors().find(|path| path.exists())
 }
 
-/// Whether the directory can be used.
+/// Whether the directory may be used.
 ///
 /// # Errors
-/// It cannot, and why.
+/// It may not, and why.
 pub fn usable(dir: &Path) -> io::Result<Usable> {
-    match fs::metadata(dir) {
-        Ok(about) if !about.is_dir() => Err(rustix::io::Errno::NOTDIR.into()),
-        Ok(_) => try_to_write(dir).map(|()| Usable::Written),
+    let (there, how) = match fs::metadata(dir) {
+        Ok(_) => (dir, Usable::Written),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = nearest(dir).unwrap_or(dir);
-            if !parent.is_dir() {
-                return Err(rustix::io::Errno::NOTDIR.into());
-            }
-            let allowed = access(parent, Access::WRITE_OK | Access::EXEC_OK);
-            allowed.map(|()| Usable::Made).map_err(Into::into)
+            (nearest(dir).unwrap_or(dir), Usable::Made)
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    if !there.is_dir() {
+        return Err(Errno::NOTDIR.into());
     }
+    access(there, Access::WRITE_OK | Access::EXEC_OK)?;
+    Ok(how)
 }
 
-/// Makes a file, has it on the disk, and removes it.
-fn try_to_write(dir: &Path) -> io::Result<()> {
-    let path = dir.join(format!(".everyline.{}", std::process::id()));
-    let mut file = File::create_new(&path)?;
-    let written = file.write_all(b"x").and_then(|()| file.sync_all());
-    fs::remove_file(&path)?;
-    written
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_asked_about_and_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let changed = || fs::metadata(dir.path()).unwrap().modified().unwrap();
+        let before = changed();
+        assert_eq!(usable(dir.path()).unwrap(), Usable::Written);
+        assert_eq!(usable(&dir.path().join("a/b")).unwrap(), Usable::Made);
+        assert_eq!(changed(), before);
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below"), file.join("below/it")] {
+            assert_eq!(usable(&path).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        }
+    }
 }

@@ -23,7 +23,7 @@ const TABLE: &[Row] = &[
     (
         "node_name",
         &["''", "node-1", "0123", "'a b'"],
-        &["\"a\\tb\"", "[a]", "${NODE}", "'$(NODE_NAME)'"],
+        &["\"a\\tb\"", "[a]", "${NODE}", "$NODE", "'$(NODE_NAME)'"],
     ),
     (
         "state_dir",

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -45,7 +45,11 @@ pub(super) fn findings(config: &Config, survey: &Survey) -> Vec<Finding> {
 fn directory(dir: &Path) -> Finding {
     let name = "state.directory";
     let shown = dir.display();
-    match usable(dir) {
+    let usable = usable(dir).and_then(|how| match how {
+        Usable::Written => try_to_write(dir).map(|()| how),
+        Usable::Made => Ok(how),
+    });
+    match usable {
         Ok(Usable::Written) => Finding::ok(name, format!("{shown} can be written to.")),
         Ok(Usable::Made) => {
             Finding::ok(name, format!("{shown} does not exist yet and can be made."))
@@ -56,6 +60,15 @@ fn directory(dir: &Path) -> Finding {
             LockError::advice(&error),
         ),
     }
+}
+
+/// Makes a file, has it on the disk, and removes it.
+fn try_to_write(dir: &Path) -> io::Result<()> {
+    let path = dir.join(format!("doctor.{}", std::process::id()));
+    let mut file = File::create_new(&path)?;
+    let written = file.write_all(b"x").and_then(|()| file.sync_all());
+    fs::remove_file(&path)?;
+    written
 }
 
 fn agent(dir: &Path, holder: io::Result<Option<Option<u32>>>) -> Finding {

@@ -1,4 +1,4 @@
-//! Values that only a template would fill in: `${VAR}`, `$(VAR)`, `{{ … }}`.
+//! Values that only a template would fill in: `${VAR}`, `$VAR`, `$(VAR)`, `{{ … }}`.
 //!
 //! Nothing is substituted here. Taken as it stands, such a value would be a directory, a name or an
 //! attribute that nobody meant, so it is refused.
@@ -37,8 +37,16 @@ fn problem(variable: &str) -> Problem {
     Problem::new(what, TODO)
 }
 
-/// The first variable in a text.
+/// The first variable in a text. A name without braces is one only where nothing else stands there: `$5`
+/// and `a$b` are texts.
 fn find(text: &str) -> Option<&str> {
+    let named = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if let Some(name) = text.strip_prefix('$')
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(named)
+    {
+        return Some(text);
+    }
     [("${", "}"), ("$(", ")"), ("{{", "}}")].into_iter().find_map(|(begin, end)| {
         let (at, _) = text.match_indices(begin).find(|(at, _)| {
             // A glob's braces hold no name of a variable.
@@ -63,11 +71,12 @@ mod tests {
             ("a $(NODE_NAME)", "$(NODE_NAME)"),
             ("{{ .Values.url }}", "{{ .Values.url }}"),
             ("${_X}", "${_X}"),
+            ("$NODE_NAME", "$NODE_NAME"),
         ] {
             assert_eq!(find(text), Some(found));
         }
         for text in
-            ["$5", "a$b", "${}", "/var/{a,b}/$1", "cost: 3$", "${1}", "$HOME", "/a/{b,{c,d}}/*"]
+            ["$5", "a$b", "${}", "/var/{a,b}/$1", "cost: 3$", "${1}", "$HOME/x", "/a/{b,{c,d}}/*"]
         {
             assert_eq!(find(text), None, "{text}");
         }
