@@ -29,6 +29,7 @@ use crate::{
         reader::{Message, Registration},
     },
     reason::Reason,
+    watch::Counted,
 };
 
 /// How often sizes of files that nobody reads are looked at for the checkpoint.
@@ -54,8 +55,8 @@ pub enum Command {
         /// Bytes.
         read_anew: u64,
     },
-    /// A file is gone that nobody had ever opened: its path, its size.
-    LoseUnseen(PathBuf, u64, Reason),
+    /// Files are gone that nobody had ever opened.
+    Went(Went),
     /// This file is known, though nothing of it is to be sent.
     Keep(Arc<FileAccount>),
     /// Whatever was known at the start has been found or given up by now.
@@ -81,6 +82,18 @@ pub enum Command {
     },
     /// Commit everything and end.
     Stop,
+}
+
+/// Files that nobody had ever opened are gone. All of it is made durable in one step: what is, the
+/// kernel need not tell again.
+#[derive(Default)]
+pub struct Went {
+    /// Their paths, how much of each is lost, and why.
+    pub lost: Vec<(PathBuf, u64, Reason)>,
+    /// What could not be known.
+    pub unknown: Vec<&'static str>,
+    /// What is to be forgotten once this is durable.
+    pub counted: Option<Counted>,
 }
 
 /// The settling thread.
@@ -111,6 +124,7 @@ struct Unsaved {
     totals: BTreeMap<String, u64>,
     forgotten: HashSet<FileId>,
     cuts: HashSet<FileId>,
+    counted: Vec<Counted>,
     failing: bool,
 }
 
@@ -187,8 +201,12 @@ impl Settler {
         match command {
             Command::Forget(ids) => self.forget(ids, unsaved),
             Command::Lose(entry, reason) => self.lose(*entry, reason, unsaved),
-            Command::LoseUnseen(path, size, reason) => {
-                self.books.lose_unseen(&path, size, reason);
+            Command::Went(Went { lost, unknown, counted }) => {
+                for (path, size, reason) in lost {
+                    self.books.lose_unseen(&path, size, reason);
+                }
+                unknown.iter().for_each(|why| self.books.note_unknown(why));
+                unsaved.counted.extend(counted);
             }
             Command::CutOff { account, copied, read_anew } => {
                 self.books.cut_off(&account, copied, read_anew);
@@ -407,7 +425,7 @@ impl Settler {
                 if unsaved.failing {
                     tracing::info!("The checkpoint is durable again.");
                 }
-                *unsaved = Unsaved::default();
+                std::mem::take(unsaved).counted.into_iter().for_each(Counted::forget);
                 true
             }
             Err(error) => {

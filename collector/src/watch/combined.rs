@@ -26,7 +26,7 @@ mod names;
 mod tables;
 
 use super::{
-    Bell, Departed, DirToken, Event, FileToken, Life, Mode, Waker, Watcher,
+    Bell, Counted, Departed, DirToken, Event, FileToken, Life, Mode, Waker, Watcher,
     inotify::{Change, Inotify, Refusal},
     kernel::{self as programs, Kernel},
     mounts::Mounts,
@@ -312,6 +312,16 @@ impl Watcher for Combined {
 
     fn departed(&mut self) -> Vec<Departed> {
         self.kernel.as_mut().map(Kernel::departed).unwrap_or_default()
+    }
+
+    fn counted(&self) -> Option<Counted> {
+        self.kernel.as_ref().map(Kernel::counted)
+    }
+
+    fn disown(&mut self, id: FileId) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.disown(id);
+        }
     }
 
     fn is_tallied(&self, token: FileToken) -> bool {

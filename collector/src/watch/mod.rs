@@ -39,8 +39,8 @@ use combined::Combined;
 use inotify::Inotify;
 use kernel::Kernel;
 pub use kernel::{
-    Bell, Departed, Heard, HookReport, LoadError, Pinned, RefusedHook, Sees, digest, is_bpffs,
-    pinned, unpin,
+    Bell, Counted, Departed, Heard, HookReport, LoadError, Pinned, RefusedHook, Sees, digest,
+    is_bpffs, pinned, unpin,
 };
 pub use trial::Trial;
 
@@ -145,6 +145,11 @@ pub trait Watcher: Send {
     /// Files whose end the mechanism itself has seen, each once; also of the time before this
     /// watcher was there, where it can know.
     fn departed(&mut self) -> Vec<Departed>;
+    /// What [`Watcher::departed`] told so far, to be forgotten once it is durable that it was counted: until
+    /// then the next agent would be told again.
+    fn counted(&self) -> Option<Counted>;
+    /// A life is nobody's any more: its end is not to be told.
+    fn disown(&mut self, id: FileId);
     /// Whether the mechanism itself counts what is written to a file, so that nothing that is gone from it
     /// went unseen.
     fn is_tallied(&self, token: FileToken) -> bool;

@@ -32,10 +32,22 @@ impl Away {
             Self::Killed => {
                 agent.kill();
                 happen();
-                world.start()
+                restart(world)
             }
         }
     }
+}
+
+/// Starts an agent after another one, and waits until it answers instead of what that left.
+fn restart(world: &World) -> Agent {
+    let looks = || world.log().matches("first look for logs is done").count();
+    let before = looks();
+    let agent = world.start();
+    while looks() == before {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_secs(5));
+    agent
 }
 
 fn world() -> Option<(World, BpfFs)> {
@@ -167,6 +179,50 @@ fn without_a_tally_a_truncation_makes_a_loss_the_least() {
         world.wait_for(51);
         let audit = settled_audit(&world);
         assert_eq!(audit["at_least"], true, "{watch}: {audit}");
+        assert_eq!(agent.stop(), Some(0));
+    }
+}
+
+/// An agent that is killed takes with it neither what it has heard of and not made durable, nor what it
+/// held open and had not registered.
+#[test]
+fn what_was_written_and_deleted_shortly_before_a_kill_is_stated_to_the_byte() {
+    for wait_ms in [0, 30, 120, 400, 900, 1_500] {
+        let Some((world, _pins)) = world() else { return };
+        let path = world.path("plain/app.log");
+        append(&path, &lines("read", 50));
+        let agent = world.start();
+        world.wait_for(50);
+        std::thread::sleep(Duration::from_secs(1));
+        // While it is paused, of each kind: rotated away, short-lived, and a pod that comes and goes.
+        let mut lost = 0;
+        let agent = Away::Paused.during(&world, agent, || {
+            for round in 0..20 {
+                let text = lines("lost", 20 + round);
+                for name in ["plain/app.log", "plain/short.log"] {
+                    append(&world.path(name), &text);
+                    fs::remove_file(world.path(name)).unwrap();
+                    lost += text.len();
+                }
+                let mut born = world.container(&format!("born-{round}"));
+                born.write(5);
+                lost += fs::metadata(born.live()).unwrap().len() as usize;
+                fs::remove_dir_all(born.dir.parent().unwrap()).unwrap();
+            }
+            append(&path, &lines("after", 10));
+        });
+        // `app.log` was held open: what was written to its first file arrives, if there is time.
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        agent.kill();
+        let agent = restart(&world);
+        world.wait_for(60);
+        let audit = settled_audit(&world);
+        let delivered = world.records().iter().filter(|it| body(it).starts_with("lost")).count();
+        let read: usize = lines("lost", 20).len() * usize::from(delivered > 0);
+        let what = format!("{wait_ms} ms: {audit}\n{}", world.log());
+        assert!([0, 20].contains(&delivered), "{delivered} of the first file, {what}");
+        assert_eq!(audit["lost_bytes"], lost - read, "{what}");
+        assert_eq!(audit["at_least"], false, "{what}");
         assert_eq!(agent.stop(), Some(0));
     }
 }

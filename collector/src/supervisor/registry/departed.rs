@@ -15,12 +15,16 @@ use std::{
 use super::{Inode, Registry};
 use crate::{
     checkpoint::FileEntry,
+    ledger::truncation,
     read::{
         gzip,
         identity::{self, FileId, Identity, InodeKey},
     },
     reason::Reason,
-    supervisor::{recovery, settle::Command},
+    supervisor::{
+        recovery,
+        settle::{Command, Went},
+    },
     watch::Departed,
 };
 
@@ -31,12 +35,48 @@ const UNSURE: &str = "unsure";
 /// Likewise: a file was truncated that the kernel watch does not count.
 const TRUNCATED: &str = "truncated";
 
+/// What became of a file that nobody had claimed.
+enum Stranger {
+    /// It was no log, or lives on.
+    Nothing,
+    /// It was one: so much is lost, and where it lay.
+    Lost(u64, PathBuf),
+    /// The kernel does not say enough to tell.
+    Unsure,
+}
+
+/// How a file ended.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    size: u64,
+    truncated: u32,
+    /// False while somebody holds it open.
+    ended: bool,
+}
+
+impl End {
+    fn of(gone: &Departed) -> Self {
+        Self { size: gone.size, truncated: gone.truncated, ended: gone.ended }
+    }
+
+    /// How long a life was, and those that followed, of which `seen` bytes were seen and at whose beginning
+    /// truncations had taken away so much.
+    pub(super) fn length(self, seen: u64, truncated: u32) -> u64 {
+        match truncation::size_at_end(seen, truncated, self.truncated) {
+            Some(former) => former + self.size,
+            None => self.size,
+        }
+    }
+}
+
 /// What the kernel saw while no agent ran.
 #[derive(Default)]
 pub(super) struct WhileDown {
     /// Final sizes of files that somebody may be missing.
-    sizes: HashMap<FileId, u64>,
-    /// Files that nobody had ever claimed.
+    sizes: HashMap<FileId, End>,
+    /// What the checkpoint knows.
+    known: HashSet<FileId>,
+    /// Files that nobody had ever claimed, or that the checkpoint does not know.
     strangers: Vec<Departed>,
     /// When the agent before this one wrote its checkpoint last.
     since: Option<SystemTime>,
@@ -61,7 +101,8 @@ impl WhileDown {
                 *known = key;
             }
         }
-        Self { since, live, ..Self::default() }
+        let known = entries.iter().map(|entry| entry.id).collect();
+        Self { since, known, live, ..Self::default() }
     }
 
     /// Whether a source is rotated by renaming: another file than the one that was known is its live
@@ -82,20 +123,21 @@ impl Registry {
     pub(super) fn learn_departed(&mut self) {
         for gone in self.setup.watcher.departed() {
             match gone.id {
-                Some(id) => {
-                    self.while_down.sizes.insert(id, gone.size);
+                Some(id) if self.while_down.known.contains(&id) => {
+                    self.while_down.sizes.insert(id, End::of(&gone));
                 }
-                None if gone.ended => self.while_down.strangers.push(gone),
+                // Claimed, and gone before the agent before this one had made that durable.
+                Some(_) | None if gone.ended => self.while_down.strangers.push(gone),
                 // Told again when it ends.
-                None => {}
+                Some(_) | None => {}
             }
         }
     }
 
     /// How long the file of an entry was at its end, if the kernel saw it.
     pub(super) fn final_size(&mut self, entry: &FileEntry) -> Option<u64> {
-        if let Some(size) = self.while_down.sizes.get(&entry.id) {
-            return Some(*size);
+        if let Some(end) = self.while_down.sizes.get(&entry.id) {
+            return Some(end.length(entry.size, entry.truncated));
         }
         // Registered, and not yet claimed when the agent ended.
         let generation = generation(&recovery::identity_of(entry))?;
@@ -103,9 +145,17 @@ impl Registry {
         let at = strangers
             .iter()
             .position(|gone| (gone.inode, gone.generation) == (entry.inode, generation))?;
-        let size = strangers.swap_remove(at).size;
-        self.while_down.sizes.insert(entry.id, size);
-        Some(size)
+        let end = End::of(&strangers.swap_remove(at));
+        self.while_down.sizes.insert(entry.id, end);
+        Some(end.length(entry.size, entry.truncated))
+    }
+
+    /// A file is given up that somebody still holds open: what becomes of it is nobody's any more, and is
+    /// not to be counted again when it ends.
+    pub(super) fn disown_departing(&mut self, entry: &FileEntry) {
+        if self.while_down.sizes.get(&entry.id).is_some_and(|end| !end.ended) {
+            self.setup.watcher.disown(entry.id);
+        }
     }
 
     /// A file is gone and how long it was nobody saw: more may be lost than is said.
@@ -133,13 +183,19 @@ impl Registry {
     pub(super) fn count_strangers(&mut self) {
         let mut while_down = std::mem::take(&mut self.while_down);
         let mut copies = HashSet::new();
-        let mut unsure = 0;
+        let (mut went, mut unsure) = (Went::default(), 0);
         for gone in std::mem::take(&mut while_down.strangers) {
             // What has its inode number now was found since: it is another file.
             let renamed = |source: &Path| while_down.was_renamed(source);
-            let counted =
-                self.count_stranger(&gone, Reason::DeletedWhileDown, renamed, &mut copies);
-            unsure += u64::from(!counted);
+            let reason = match self.complete {
+                true => Reason::DeletedUnseen,
+                false => Reason::DeletedWhileDown,
+            };
+            match self.stranger(&gone, renamed, &mut copies) {
+                Stranger::Lost(bytes, path) => went.lost.push((path, bytes, reason)),
+                Stranger::Nothing => {}
+                Stranger::Unsure => unsure += 1,
+            }
         }
         if unsure > 0 {
             tracing::warn!(
@@ -147,16 +203,23 @@ impl Registry {
                 "Files were written and deleted while no agent ran of which the kernel watch does not \
                  tell whether they were logs. What is said to be lost is the least that was lost."
             );
-            self.tell(Command::Unknown(UNSURE));
+            went.unknown.push(UNSURE);
         }
         if while_down.unknown {
             tracing::warn!(
                 "What was written and deleted while no agent ran is not known: the kernel watch's \
                  programs were not at work. What is said to be lost is the least that was lost."
             );
-            self.tell(Command::Unknown(NO_TALLY));
+            went.unknown.push(NO_TALLY);
         }
         self.setup.watcher.forget_strangers();
+        self.note_gone(went);
+    }
+
+    /// Whatever the kernel told is counted: once that is durable, it need not keep it.
+    fn note_gone(&self, went: Went) {
+        let counted = self.setup.watcher.counted();
+        self.tell(Command::Went(Went { counted, ..went }));
     }
 
     /// Notes, after the first look, whether files may have come and gone that nobody counted: their
@@ -176,25 +239,40 @@ impl Registry {
 
     /// Files are gone that nobody had claimed: born and deleted between two looks.
     pub(super) fn heed_departed(&mut self) {
-        let mut copies = HashSet::new();
+        // While files are looked for that were known, nothing is counted: all at once afterwards, so that
+        // what the kernel may forget is all that it told.
+        let looking = self.scanning || self.give_up_at.is_some();
+        let (mut copies, mut went) = (HashSet::new(), Went::default());
         for gone in self.setup.watcher.departed() {
             match gone.id {
-                // Still to be looked for, if the first look is not done with.
                 Some(id) => {
-                    if self.give_up_at.is_some() {
-                        self.while_down.sizes.insert(id, gone.size);
+                    if looking {
+                        self.while_down.sizes.insert(id, End::of(&gone));
                     }
-                    self.heed_end(id, gone.size);
+                    let known = self.while_down.known.contains(&id);
+                    if looking && !self.complete && !known && self.setup.accounts.get(id).is_none()
+                    {
+                        self.while_down.strangers.extend(gone.ended.then_some(gone));
+                    } else {
+                        self.heed_end(id, End::of(&gone));
+                    }
                 }
-                None if gone.ended && !self.is_known_inode(&gone) => {
+                None if !gone.ended || self.is_known_inode(&gone) => {}
+                None if looking => self.while_down.strangers.push(gone),
+                None => {
                     let not_known = |_: &Path| false;
-                    let reason = Reason::DeletedUnseen;
-                    if !self.count_stranger(&gone, reason, not_known, &mut copies) {
-                        self.tell(Command::Unknown(UNSURE));
+                    match self.stranger(&gone, not_known, &mut copies) {
+                        Stranger::Lost(bytes, path) => {
+                            went.lost.push((path, bytes, Reason::DeletedUnseen));
+                        }
+                        Stranger::Nothing => {}
+                        Stranger::Unsure => went.unknown = vec![UNSURE],
                     }
                 }
-                None => {}
             }
+        }
+        if !looking {
+            self.note_gone(went);
         }
     }
 
@@ -218,35 +296,40 @@ impl Registry {
             || held.any(is_it)
     }
 
-    /// Counts a file that nobody had claimed, if it was a log and nothing of it is left. False: the
-    /// kernel does not say enough to tell. `renamed`: whether a source's former files, which no pattern
-    /// names, were its live one before.
-    fn count_stranger(
+    /// What is lost of a file that nobody had claimed, if it was a log and nothing of it is left.
+    /// `renamed`: whether a source's former files, which no pattern names, were its live one before.
+    fn stranger(
         &self,
         gone: &Departed,
-        reason: Reason,
         renamed: impl Fn(&Path) -> bool,
         copies: &mut HashSet<PathBuf>,
-    ) -> bool {
-        if gone.size == 0 {
-            return true;
+    ) -> Stranger {
+        // Of one that had been claimed it is not known how much of that was counted.
+        let unsure = gone.id.is_some() && gone.truncated > 0;
+        let taken = if gone.id.is_none() { u64::from(gone.truncated) } else { 0 };
+        if gone.size + taken == 0 {
+            return if unsure { Stranger::Unsure } else { Stranger::Nothing };
         }
         let Some(path) = &gone.path else {
             // What happens around them, where one of them may be made, is no log's.
             let places = self.setup.discovery.places();
             let around =
                 |directory: &PathBuf| !places.iter().any(|place| directory.starts_with(place));
-            return gone.directory.as_ref().is_some_and(around);
+            let is_around = gone.directory.as_ref().is_some_and(around);
+            return if is_around { Stranger::Nothing } else { Stranger::Unsure };
         };
-        let Some(found) = self.setup.discovery.would_find(path) else { return true };
-        if found.gzip || self.lives_on_compressed(path, gone.size, copies) {
-            return true;
+        let Some(found) = self.setup.discovery.would_find(path) else { return Stranger::Nothing };
+        if found.gzip {
+            return Stranger::Nothing;
         }
-        let is_log = !found.only_if_known || renamed(&found.source.path);
-        if is_log {
-            self.tell(Command::LoseUnseen(path.clone(), gone.size, reason));
+        let copied = gone.size > 0 && self.lives_on_compressed(path, gone.size, copies);
+        let lost = if copied { taken } else { gone.size + taken };
+        let is_log = !found.only_if_known || gone.id.is_some() || renamed(&found.source.path);
+        match (lost, is_log && !unsure) {
+            (0, _) if !unsure => Stranger::Nothing,
+            (_, true) => Stranger::Lost(lost, path.clone()),
+            (_, false) => Stranger::Unsure,
         }
-        is_log
     }
 
     /// Whether a compressed copy of the file is there, or was a moment ago. Logs are compressed under

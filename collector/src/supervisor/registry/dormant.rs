@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Inode, RETRY, Registry, Still, place::Known};
+use super::{Inode, RETRY, Registry, Still, departed::End, place::Known};
 use crate::{
     checkpoint::FileEntry,
     discover::Found,
@@ -179,8 +179,10 @@ impl Registry {
     }
 
     /// The kernel saw how long a file was at its end: more than anybody read, perhaps.
-    pub(super) fn heed_end(&mut self, id: FileId, size: u64) {
+    pub(super) fn heed_end(&mut self, id: FileId, end: End) {
         let Some(account) = self.setup.accounts.get(id) else { return };
+        let seen = account.seen.load(Ordering::Acquire);
+        let size = end.length(seen, account.truncated.load(Ordering::Acquire));
         let key = account.identity.key;
         if let Some(token) = self.held.find(&key) {
             if self.held.get(token).is_some_and(|held| held.dormant && held.account.id == id) {

@@ -132,6 +132,7 @@ impl Registry {
             None if !entry.ended && reason == Reason::DeletedWhileDown => self.note_unseen_end(),
             None => {}
         }
+        self.disown_departing(&entry);
         self.tell(Command::Lose(Box::new(entry), reason));
         true
     }

@@ -152,7 +152,8 @@ impl World {
             Step::Return(..) => {}
             Step::Unseen(size) => {
                 let (path, reason) = ("/logs/unseen".into(), Reason::DeletedUnseen);
-                self.agent.obey(Command::LoseUnseen(path, size, reason), &mut self.unsaved);
+                let went = Went { lost: vec![(path, size, reason)], ..Went::default() };
+                self.agent.obey(Command::Went(went), &mut self.unsaved);
                 self.lives += 1;
                 for sink in &self.sinks {
                     let given = Given { settled: size, lost: size, dropped: 0 };

@@ -65,9 +65,8 @@ pub(super) struct Kernel {
     pending: Vec<(FileToken, Arc<File>)>,
     /// Files that nobody had claimed when they were last looked for.
     unclaimed: HashSet<Key>,
-    /// What went while no agent ran and was told; the kernel keeps it until it is counted. None: nobody
-    /// has asked yet.
-    told: Option<HashSet<Key>>,
+    /// What went and was told; the kernel keeps it until that is counted.
+    told: HashSet<Key>,
     /// Directories that no earlier agent and no program had entered, until what went is counted.
     fresh: HashSet<DirToken>,
     state: State,
@@ -140,6 +139,19 @@ pub struct Departed {
     pub directory: Option<PathBuf>,
 }
 
+/// Files that are gone and were told.
+pub struct Counted {
+    departures: tables::Departures,
+    told: Vec<Key>,
+}
+
+impl Counted {
+    /// They need not be told again.
+    pub fn forget(self) {
+        self.departures.forget(&self.told);
+    }
+}
+
 impl Kernel {
     /// Loads the programs, or takes over those that an earlier agent left at work.
     pub(super) fn start(config: &KernelWatch, state_dir: &Path) -> Result<Self, LoadError> {
@@ -173,7 +185,7 @@ impl Kernel {
             directories: SecondaryMap::new(),
             pending: Vec::new(),
             unclaimed: HashSet::new(),
-            told: None,
+            told: HashSet::new(),
             fresh: HashSet::new(),
             state,
         }
@@ -351,23 +363,18 @@ impl Kernel {
         self.state = state;
     }
 
-    /// Files that are gone, as far as the kernel remembers: each is told once. What the first call tells
-    /// is told to the next agent again unless [`Kernel::forget_strangers`] was called: an agent that
-    /// is killed before it has counted them takes nothing with it.
+    /// Files that are gone, as far as the kernel remembers: each is told once. The next agent is told
+    /// again, unless that was [`Kernel::counted`]: an agent that is killed before it has made durable what
+    /// it counted takes nothing with it.
     pub(super) fn departed(&mut self) -> Vec<Departed> {
-        let tables = &mut self.loaded.tables;
+        let tables = &self.loaded.tables;
         let mut gone = tables.departed();
+        let there: HashSet<Key> = gone.iter().map(|(key, _)| *key).collect();
+        self.told.retain(|key| there.contains(key));
+        gone.retain(|(key, _)| !self.told.contains(key));
         // One that somebody holds open grows on, and ends later.
         let ended = gone.iter().filter(|(_, gone)| gone.ended != 0).map(|(key, _)| *key);
-        match &self.told {
-            None => self.told = Some(ended.collect()),
-            Some(told) => {
-                ended
-                    .filter(|key| !told.contains(key))
-                    .for_each(|key| tables.forget_departed(&key));
-                gone.retain(|(key, _)| !told.contains(key));
-            }
-        }
+        self.told.extend(ended);
         gone.into_iter()
             .map(|(key, gone)| {
                 let name = gone.name.get(..gone.name_len as usize).unwrap_or_default();
@@ -402,12 +409,14 @@ impl Kernel {
         self.unclaimed = new.into_iter().map(|(_, key)| key).collect();
     }
 
-    /// Gives back what an earlier agent had entered and this one has not, and forgets what went while
-    /// no agent ran: it is counted.
+    /// What was told so far: to be forgotten once it is durable that it was counted.
+    pub(super) fn counted(&self) -> Counted {
+        let told = self.told.iter().copied().collect();
+        Counted { departures: self.loaded.tables.departures(), told }
+    }
+
+    /// Gives back what an earlier agent had entered and this one has not.
     pub(super) fn forget_strangers(&mut self) {
-        for key in self.told.replace(HashSet::new()).unwrap_or_default() {
-            self.loaded.tables.forget_departed(&key);
-        }
         self.fresh = HashSet::new();
         self.loaded.tables.forget_full();
         for (key, number) in self.loaded.tables.known() {
@@ -432,6 +441,16 @@ impl Kernel {
         let files = (0..slots.count()).filter(|number| slots.flags(*number) & FILE != 0);
         let mut slots = files.map(|number| slots.slot(number));
         slots.find(is_it).map(|slot| slot.truncated)
+    }
+
+    /// A life's end is not to be told.
+    pub(super) fn disown(&mut self, id: FileId) {
+        let slots = &self.loaded.tables.slots;
+        let mut files = (0..slots.count()).filter(|number| slots.flags(*number) & FILE != 0);
+        let named = files.find(|number| slots.slot(*number).file_id == id.0);
+        if let Some(number) = named.filter(|number| !self.owners.has(*number)) {
+            self.loaded.tables.leave_slot(number);
+        }
     }
 
     /// Forgets what truncations have taken away so far.

@@ -2,7 +2,10 @@
 //!
 //! Knows what is in each and in which order entries are made and taken away; knows no tokens.
 
-use std::{os::fd::BorrowedFd, sync::Arc};
+use std::{
+    os::fd::BorrowedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use aya::{
     Ebpf,
@@ -22,10 +25,28 @@ pub(super) struct Tables {
     pub(super) cells: Cells,
     known: HashMap<MapData, Key, u32>,
     free: Queue<MapData, u32>,
-    departed: HashMap<MapData, Key, Departed>,
+    departed: Departures,
     paths: HashMap<MapData, u32, Path>,
     born_names: HashMap<MapData, u32, Path>,
     events: RingBuf<MapData>,
+}
+
+/// What is known of departed files. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Departures(Arc<Mutex<HashMap<MapData, Key, Departed>>>);
+
+impl Departures {
+    /// Files are not to be told again.
+    pub(super) fn forget(&self, keys: &[Key]) {
+        let mut departed = self.lock();
+        for key in keys {
+            let _none = departed.remove(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<MapData, Key, Departed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The kernel's flag for an entry that must be new.
@@ -47,7 +68,7 @@ impl Tables {
             cells: cells.map_err(LoadError::Mapping)?,
             known: take(ebpf, "KNOWN")?,
             free: take(ebpf, "FREE")?,
-            departed: take(ebpf, "DEPARTED_FILES")?,
+            departed: Departures(Arc::new(Mutex::new(take(ebpf, "DEPARTED_FILES")?))),
             paths: take(ebpf, "PATHS")?,
             born_names: take(ebpf, "BORN_NAMES")?,
             events: take(ebpf, "EVENTS")?,
@@ -109,7 +130,7 @@ impl Tables {
             return;
         }
         self.cells.subtract(key.inode);
-        let _none = self.departed.remove(&key);
+        self.departed.forget(&[key]);
         let _none = self.paths.remove(&number);
         let _none = self.born_names.remove(&number);
         self.give_back(number);
@@ -163,12 +184,12 @@ impl Tables {
 
     /// What is known of departed files.
     pub(super) fn departed(&self) -> Vec<(Key, Departed)> {
-        self.departed.iter().filter_map(Result::ok).collect()
+        self.departed.lock().iter().filter_map(Result::ok).collect()
     }
 
-    /// A departed file was told, and is not to be told again.
-    pub(super) fn forget_departed(&mut self, key: &Key) {
-        let _gone = self.departed.remove(key);
+    /// What is known of departed files, for whoever forgets it.
+    pub(super) fn departures(&self) -> Departures {
+        self.departed.clone()
     }
 
     /// What there was no room for was told.
@@ -183,7 +204,7 @@ impl Tables {
 
     /// Whether this file's last name is gone and somebody holds it open: its end is still to be told.
     pub(super) fn is_departing(&self, key: &Key) -> bool {
-        self.departed.get(key, 0).is_ok()
+        self.departed.lock().get(key, 0).is_ok()
     }
 
     /// Files and directories that a program entered and that nobody has claimed.
