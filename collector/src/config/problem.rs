@@ -2,7 +2,9 @@
 //!
 //! Only says; finding is the business of `tree` (YAML), `typed` (shape) and `check` (meaning).
 
-use std::{fmt, io, path::PathBuf};
+use std::{fmt, io, path::PathBuf, sync::LazyLock};
+
+use regex::Regex;
 
 /// A place in the configuration's text, counted from 1, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,6 +89,8 @@ impl fmt::Display for Report {
                 writeln!(f)?;
             }
             let Problem { at, what, todo } = problem;
+            // It may quote a value.
+            let what = masked(what);
             match at {
                 None => write!(f, "{}: {what}; {todo}", self.name)?,
                 Some(at) => {
@@ -99,12 +103,40 @@ impl fmt::Display for Report {
     }
 }
 
+/// A line in which what may be a secret is covered, character by character: the user and password of a URL,
+/// and what follows a key that is called like one. Errors end up in logs.
+fn masked(line: &str) -> String {
+    static SECRETS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let word =
+            "passw|secret|token|authorization|cookie|api[-_]?key|access[-_]?key|credential|bearer";
+        let pattern = format!(
+            r#"(?i)://(?P<user>[^\s/@]*@)|(?P<key>[\w-]*(?:{word})[\w-]*)["']?\s*[:=]\s*(?P<value>[^,}}\]&`]+)"#
+        );
+        Regex::new(&pattern).ok()
+    });
+    let Some(secrets) = &*SECRETS else { return String::new() };
+    let mut shown = String::with_capacity(line.len());
+    let mut end = 0;
+    for found in secrets.captures_iter(line) {
+        let names_a_file = found.name("key").is_some_and(|key| key.as_str().ends_with("_file"));
+        let secret = found.name("user").or_else(|| found.name("value").filter(|_| !names_a_file));
+        if let Some(secret) = secret {
+            shown.push_str(&line[end..secret.start()]);
+            shown.extend(secret.as_str().chars().map(|_| '*'));
+            end = secret.end();
+        }
+    }
+    shown.push_str(&line[end..]);
+    shown
+}
+
 /// The longest part of a line that a snippet shows, characters.
 const SNIPPET_WIDTH: usize = 120;
 
 fn write_snippet(f: &mut fmt::Formatter<'_>, text: &str, at: At) -> fmt::Result {
     let source = text.lines().nth(at.line - 1).unwrap_or_default();
     // The text may come from anywhere: what it holds must not steer the terminal.
+    let source = masked(source);
     let shown: String =
         source.chars().take(SNIPPET_WIDTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let gutter = " ".repeat(at.line.to_string().len());

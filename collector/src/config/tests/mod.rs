@@ -233,6 +233,35 @@ fn passwords_in_a_url_are_not_repeated() {
 }
 
 #[test]
+fn an_error_shows_no_secret_of_the_line_that_it_is_about() {
+    for text in [
+        "sinks: {a: {type: http, url: 'http://h/', headers: {Authorization: Bearer hunter2}}}\n",
+        "sinks: {a: {type: http, url: 'http://h/', headers: {X-Api-Key: hunter2, x: y}, levell: 1}}\n",
+        "sinks:\n  a:\n    type: http\n    url: http://me:hunter2@h/\n",
+        "sinks: {a: {type: http, url: 'http://h:0/?token=hunter2&x=y'}}\n",
+        "sinks: {a: {type: http, url: 'http://h/', proxy: 'socks5://me:hunter2@h'}}\n",
+        "sinks: {a: {type: http, url: 'http://h/', auth: {basic_password: hunter2}}}\n",
+        "sinks: {a: {type: http, url: 'http://h/', auth: {\"bearer_token\": \"hunter2\"}}}\n",
+        "sinks: {a: {type: http, url: 'http://h/', auth: {basic_user: me, password: hunter2 hunter2\n",
+        "token = hunter2\n",
+        "client-secret: 'hunter2\n",
+    ] {
+        let said = Config::parse(text, "t").unwrap_err().to_string();
+        assert!(!said.contains("hunter2"), "{said}");
+        assert!(said.contains('^') || !said.contains(" | "), "{said}");
+    }
+    // Which file a secret is in may be seen.
+    let text = "sinks: {a: {type: http, url: 'http://h/', auth: {bearer_token_file: rel/token}}}\n";
+    let said = Config::parse(text, "t").unwrap_err().to_string();
+    assert!(
+        said.contains(
+            "1 | sinks: {a: {type: http, url: 'http://h/', auth: {bearer_token_file: rel/token}}}"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_file_that_is_missing_is_an_error_that_says_so() {
     let error = Config::load(Some(Path::new("/nonexistent/everyline.yaml"))).unwrap_err();
     assert!(matches!(error, ConfigError::Read { .. }));
