@@ -193,6 +193,22 @@ fn pod_may_do_no_more_than_it_needs() {
 }
 
 #[test]
+fn kube_system_is_left_out_by_a_line_that_says_so() {
+    assert_eq!(config().sources.kubernetes.exclude.namespaces, ["kube-system"]);
+    let lines: Vec<&str> = MANIFEST.lines().collect();
+    let at = lines.iter().position(|line| line.contains("[kube-system]")).unwrap();
+    assert!(lines[at - 1].trim().starts_with('#') && lines[at - 1].contains("left out"));
+    // Without that line it is still a configuration, which collects everything.
+    let without = MANIFEST.replace(&format!("{}\n", lines[at]), "");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&without).unwrap();
+    let map = documents.iter().find(|it| it["kind"] == "ConfigMap").unwrap();
+    let all = Config::parse(map["data"]["everyline.yaml"].as_str().unwrap(), "ConfigMap").unwrap();
+    assert!(all.sources.kubernetes.exclude.namespaces.is_empty());
+    let image = lines.iter().position(|line| line.trim().starts_with("image:")).unwrap();
+    assert!(lines[image - 1].contains("to be edited"));
+}
+
+#[test]
 fn documents_name_the_capabilities_that_the_manifest_gives() {
     let container = container();
     let given = container["securityContext"]["capabilities"]["add"].as_array().unwrap();

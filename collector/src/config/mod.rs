@@ -15,6 +15,7 @@ mod headers;
 mod listen;
 mod problem;
 pub mod schema;
+mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -33,6 +34,7 @@ pub use headers::{BATCH_ID, Headers};
 pub use listen::Listen;
 pub use problem::{At, ConfigError, Problem, Report};
 pub use schema::*;
+pub use template::{Field, Part, Template};
 pub use units::{ByteSize, Span};
 
 /// Every key with its default and what it means, as `everyline config default` prints it.

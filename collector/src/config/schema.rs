@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Auth, ByteSize, Charset, Headers, Listen, Proxy, Span, Tls, Url};
+use super::{Auth, ByteSize, Charset, Headers, Listen, Proxy, Span, Template, Tls, Url};
 use crate::batch::Compression;
 
 const MIB: u64 = 1 << 20;
@@ -325,6 +325,8 @@ pub struct Console {
     pub format: ConsoleFormat,
     /// Whether to colour.
     pub color: Color,
+    /// Lines of one's own making in place of `human`. Empty: none.
+    pub template: Template,
 }
 
 /// How the console shows records.

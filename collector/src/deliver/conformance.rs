@@ -90,13 +90,13 @@ async fn file_conforms() {
 
 #[tokio::test]
 async fn console_conforms() {
-    for format in ["human", "json"] {
-        let config = parse(json!({"type": "console", "format": format}));
+    for (format, template) in [("human", ""), ("json", ""), ("human", "{container}: {body}")] {
+        let config = parse(json!({"type": "console", "format": format, "template": template}));
         let config::Sink::Console(console) = &config else { unreachable!("it is a console") };
         let out = Buffer::default();
         conforms(&config, |context| {
             let runtime = runtime::Handle::current();
-            console::start_on(out.clone(), console.format, false, context, &runtime).unwrap()
+            console::start_on(out.clone(), console, false, context, &runtime).unwrap()
         })
         .await;
         let shown = out.0.lock().unwrap();

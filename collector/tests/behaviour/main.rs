@@ -28,6 +28,7 @@ mod renewal;
 mod rotation;
 mod rules;
 mod runtimes;
+mod screen;
 mod search;
 mod seccomp;
 mod state;

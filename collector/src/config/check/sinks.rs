@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Checker, DAY, HOUR, MILLISECOND, steps};
 use crate::{
     batch::Compression,
-    config::{Archive, Config, FileSink, Http, Sink, Tls},
+    config::{Archive, Config, Console, ConsoleFormat, FileSink, Http, Sink, Tls},
 };
 
 /// Bytes of an output's name: with a number and an ending it must still be one.
@@ -23,11 +23,20 @@ impl Checker<'_> {
                 self.refuse_key(steps!["sinks", name], what, todo);
             }
             match sink {
-                Sink::Console(_) | Sink::Null(_) => {}
+                Sink::Console(sink) => self.console(name, sink),
+                Sink::Null(_) => {}
                 Sink::File(sink) => self.file(name, sink),
                 Sink::Http(sink) => self.http(name, sink),
                 Sink::Archive(sink) => self.archive(name, sink),
             }
+        }
+    }
+
+    fn console(&mut self, name: &str, sink: &Console) {
+        if sink.format == ConsoleFormat::Json && !sink.template.is_empty() {
+            let what =
+                "`template` says how lines look, and `format: json` says otherwise".to_owned();
+            self.refuse(steps!["sinks", name, "template"], what, "leave out one of them");
         }
     }
 

@@ -16,6 +16,7 @@ use super::{Context, Handle, StartError, payload, thread};
 use crate::{batch::Batch, config, terminal};
 
 mod show;
+mod template;
 
 /// A destination that cannot take more right now (a non-blocking pipe) is asked again after this.
 const BUSY: Duration = Duration::from_millis(10);
@@ -39,26 +40,28 @@ pub(super) fn start(
         what: format!("standard output cannot be used: {error}"),
         advice: "Run the agent with an open standard output, or use another sink.".into(),
     })?;
-    start_on(File::from(out), config.format, color, context, runtime)
+    start_on(File::from(out), config, color, context, runtime)
 }
 
 /// The same on any writer.
 pub(super) fn start_on(
     out: impl Write + Send + 'static,
-    format: config::ConsoleFormat,
+    config: &config::Console,
     color: bool,
     context: Context,
     runtime: &runtime::Handle,
 ) -> Result<Handle, StartError> {
     let name = context.name.clone();
+    let (format, template) = (config.format, config.template.clone());
     thread::spawn(&name, runtime, move |inbox| {
-        Console { out, format, color, context }.run(&inbox);
+        Console { out, format, template, color, context }.run(&inbox);
     })
 }
 
 struct Console<W> {
     out: W,
     format: config::ConsoleFormat,
+    template: config::Template,
     color: bool,
     context: Context,
 }
@@ -95,6 +98,9 @@ impl<W: Write> Console<W> {
         };
         match self.format {
             config::ConsoleFormat::Json => show::json(&raw, batch.framing),
+            config::ConsoleFormat::Human if !self.template.is_empty() => {
+                template::lines(&raw, batch.framing, &self.template)
+            }
             config::ConsoleFormat::Human => show::human(&raw, batch.framing, self.color),
         }
     }
@@ -194,6 +200,10 @@ mod tests {
         }
     }
 
+    fn console(format: config::ConsoleFormat) -> config::Console {
+        config::Console { format, ..config::Console::default() }
+    }
+
     struct Closed;
 
     impl Write for Closed {
@@ -210,9 +220,14 @@ mod tests {
         let out = Arc::new(Mutex::new(Vec::new()));
         let flaky = Flaky { out: out.clone(), calls: 0 };
         let runtime = runtime::Handle::current();
-        let sink =
-            start_on(flaky, config::ConsoleFormat::Json, false, context("c", None), &runtime)
-                .unwrap();
+        let sink = start_on(
+            flaky,
+            &console(config::ConsoleFormat::Json),
+            false,
+            context("c", None),
+            &runtime,
+        )
+        .unwrap();
         let receipts = Receipts::new();
         let mut file = receipts.file(0);
         let batch = file.batch(50);
@@ -227,9 +242,14 @@ mod tests {
     #[tokio::test]
     async fn a_broken_pipe_settles_nothing_and_ends_with_the_queue() {
         let runtime = runtime::Handle::current();
-        let sink =
-            start_on(Closed, config::ConsoleFormat::Human, false, context("c", None), &runtime)
-                .unwrap();
+        let sink = start_on(
+            Closed,
+            &console(config::ConsoleFormat::Human),
+            false,
+            context("c", None),
+            &runtime,
+        )
+        .unwrap();
         let receipts = Receipts::new();
         let mut file = receipts.file(0);
         for _ in 0..3 {
