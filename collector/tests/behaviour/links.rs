@@ -28,6 +28,8 @@ in_every_mode!(
     a_target_behind_a_later_mount_is_collected,
     a_log_directory_that_a_later_mount_brings_is_collected,
     a_mount_that_goes_shows_what_was_under_it,
+    a_disk_that_is_mounted_after_the_start_goes_on_where_it_was,
+    a_disk_that_is_mounted_anew_goes_on_where_it_was,
 );
 
 /// A world with links in `plain`, in which nothing is found by a sweep.
@@ -269,4 +271,80 @@ fn a_mount_that_goes_shows_what_was_under_it(world: World) {
     drop(mount);
     write(world.path("plain/a.log"), "two");
     expect(&world, agent, &["one", "two"]);
+}
+
+/// A filesystem of its own in a file, with a log directory in it that is collected.
+struct Disk {
+    image: PathBuf,
+    at: PathBuf,
+}
+
+impl Disk {
+    fn new(world: &mut World) -> Option<Self> {
+        let (image, at) = (world.path("image"), world.path("disk"));
+        world.files = format!("    - paths: ['{}/logs/*.log']\n", at.display());
+        fs::create_dir(&at).unwrap();
+        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-I", "256"]).arg(&image).status();
+        if !made.is_ok_and(|status| status.success()) {
+            println!("skipped: no mkfs.ext4");
+            return None;
+        }
+        Some(Self { image, at })
+    }
+
+    fn mount(&self) -> Option<Mount> {
+        Mount::new(&["-o", "loop", self.image.to_str().unwrap()], self.at.clone())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.at.join("logs/app.log")
+    }
+}
+
+fn a_disk_that_is_mounted_after_the_start_goes_on_where_it_was(mut world: World) {
+    let Some(disk) = Disk::new(&mut world) else { return };
+    let Some(mount) = disk.mount() else { return };
+    write(disk.log(), "one");
+    fs::rename(disk.log(), disk.at.join("logs/app.log.1")).unwrap();
+    write(disk.log(), "two");
+    let (world, agent) = prepare(world);
+    world.wait_for(1);
+    write(disk.log(), "three");
+    world.wait_for(2);
+    assert_eq!(agent.stop(), Some(0));
+    drop(mount);
+    let (world, agent) = prepare(world);
+    // Longer than what is not found is looked for.
+    std::thread::sleep(std::time::Duration::from_secs(8));
+    let Some(_mount) = disk.mount() else { return };
+    write(disk.log(), "four");
+    world.wait_for(3);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    expect(&world, agent, &["two", "three", "four"]);
+    let (code, audit) = world.audit();
+    assert_eq!(code, 0, "{audit}");
+}
+
+fn a_disk_that_is_mounted_anew_goes_on_where_it_was(mut world: World) {
+    let Some(disk) = Disk::new(&mut world) else { return };
+    let Some(mount) = disk.mount() else { return };
+    write(disk.log(), "one");
+    let (world, agent) = prepare(world);
+    world.wait_for(1);
+    drop(mount);
+    // Longer than what is gone is remembered.
+    std::thread::sleep(std::time::Duration::from_secs(30));
+    let Some(mount) = disk.mount() else { return };
+    write(disk.log(), "two");
+    world.wait_for(2);
+    drop(mount);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let Some(_mount) = disk.mount() else { return };
+    write(disk.log(), "three");
+    world.wait_for(3);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    expect(&world, agent, &["one", "two", "three"]);
+    let (code, audit) = world.audit();
+    assert_eq!(code, 0, "{audit}");
 }

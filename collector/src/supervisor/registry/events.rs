@@ -81,10 +81,14 @@ impl Registry {
             self.setup.watcher.unwatch_file(token);
         }
         let (done, open): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| {
-            self.setup.accounts.get(*id).is_none_or(|account| account.is_done(self.slots()))
+            self.setup.accounts.get(*id).is_none_or(|account| {
+                let device = account.identity.key.device;
+                account.is_done(self.slots()) && !self.is_away(*id, device, &account.path())
+            })
         });
         self.tell(Command::Forget(done));
-        // Handed over while the reader was closing, or never taken: looked for again, else lost.
+        // Handed over while the reader was closing, or never taken: looked for again, else lost. Or away
+        // with its filesystem.
         for id in open {
             if let Some(account) = self.setup.accounts.remove(id) {
                 self.look_for(account.entry(&self.setup.sinks));

@@ -29,6 +29,7 @@ impl Registry {
     pub(super) fn forget_vanished(&mut self) {
         let now = Instant::now();
         self.forget_unfinished();
+        self.away.tidy();
         let held: HashSet<FileId> = self.held.values().map(|held| held.account.id).collect();
         let (mut present, mut absent, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for (source, state) in &self.sources {
@@ -85,7 +86,8 @@ impl Registry {
     fn may_lie_there(&self, account: &FileAccount) -> bool {
         let path = account.path();
         let directory = path.parent().unwrap_or(&path);
-        if self.has_unfinished(&account.source.path) {
+        let device = account.identity.key.device;
+        if self.has_unfinished(&account.source.path) || self.is_away(account.id, device, &path) {
             return true;
         }
         let mut entries = match std::fs::read_dir(directory) {
@@ -105,10 +107,12 @@ impl Registry {
     }
 
     /// Whether it is too early to say that an entry's file is gone: a file is there that may be its
-    /// copy, or its directory cannot be looked into.
+    /// copy, its directory cannot be looked into, or its filesystem is not mounted.
     pub(super) fn may_turn_up(&self, entry: &FileEntry) -> bool {
         let directory: PathBuf = entry.source.parent().unwrap_or(&entry.source).to_owned();
-        self.has_unfinished(&entry.source) || !is_listable(&directory)
+        self.has_unfinished(&entry.source)
+            || !is_listable(&directory)
+            || self.is_away(entry.id, entry.device, &entry.source)
     }
 }
 

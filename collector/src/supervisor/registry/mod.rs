@@ -4,6 +4,7 @@
 //! files in the order they were written. It opens files and looks at names and sizes; it reads no
 //! log bytes but the first few, to recognise a file.
 
+mod away;
 mod copies;
 mod cut_off;
 mod departed;
@@ -132,6 +133,7 @@ pub struct Registry {
     shortage: shortage::Shortage,
     ways: ways::Ways,
     names: names::Names,
+    away: away::Away,
 }
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -244,6 +246,7 @@ impl Registry {
             shortage: shortage::Shortage::default(),
             ways: ways::Ways::default(),
             names: names::Names::default(),
+            away: away::Away::default(),
         };
         for entry in former {
             // The inode was truncated and lives on: what this life had is not to be read any more.
