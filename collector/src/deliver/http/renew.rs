@@ -119,11 +119,9 @@ impl Sink {
     /// others. True: secrets or certificates are others.
     fn renew(&self, due: bool) -> bool {
         let secret = self.auth.reload();
-        let certificates =
-            self.client.reread(due, Fault { sink: &self.name }).unwrap_or_else(|error| {
-                self.report.unusable(&error.to_string());
-                false
-            });
+        let read = self.client.reread(due, Fault { sink: &self.name });
+        self.report.unusable(&read.as_ref().err().map(ToString::to_string).unwrap_or_default());
+        let certificates = read.unwrap_or(false);
         if due || certificates {
             self.client.reconnect();
         }

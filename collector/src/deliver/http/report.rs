@@ -70,7 +70,6 @@ impl Report {
         }
         let mut state = self.lock();
         state.renewing = false;
-        state.unusable.clear();
         if std::mem::take(&mut state.failing) {
             tracing::info!(sink = self.sink, "Deliveries go through again.");
         }
@@ -93,10 +92,12 @@ impl Report {
         tracing::info!(sink = self.sink, "Certificates or secrets were renewed; using them.");
     }
 
-    /// They are others, and cannot be used. `error` holds no secret.
+    /// They are others, and cannot be used: said once. `error` holds no secret; empty: they can.
     pub(super) fn unusable(&self, error: &str) {
         let mut state = self.lock();
-        if state.unusable != error {
+        if error.is_empty() {
+            state.unusable.clear();
+        } else if state.unusable != error {
             error.clone_into(&mut state.unusable);
             tracing::warn!(
                 sink = self.sink,
@@ -157,6 +158,16 @@ mod tests {
         }
         assert_eq!(report.admit(start + INTERVAL), Some(1_000));
     }
+    #[test]
+    fn a_file_that_cannot_be_used_is_said_once_until_it_can() {
+        let report = Report::new("h".into(), Troubles::default());
+        report.unusable("no PEM");
+        report.delivered();
+        assert_eq!(report.lock().unusable, "no PEM", "deliveries do not mend it");
+        report.unusable("");
+        assert!(report.lock().unusable.is_empty());
+    }
+
     #[test]
     fn it_works_again_only_when_no_batch_is_stuck() {
         let report = Report::new("h".into(), Troubles::default());
