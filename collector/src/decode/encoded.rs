@@ -4,17 +4,12 @@
 
 use encoding_rs::Encoding;
 
-use super::{
-    Body, Limits, Record, Step, Stream,
-    join::{End, Joiner, Line, Opening, Part},
-    nuls,
-};
-use crate::{config::Charset, decode::Origin, read::identity::FileId};
+use super::{Body, Record, Step, join::End};
+use crate::config::Charset;
 
-/// Decodes a plain file in one encoding.
+/// Makes UTF-8 of records' bodies.
 #[derive(Debug)]
-pub(super) struct Encoded {
-    pub(super) joiner: Joiner,
+pub(super) struct Conversion {
     /// What files are in that do not say otherwise.
     pub(super) setting: Charset,
     /// What this file is in.
@@ -23,58 +18,66 @@ pub(super) struct Encoded {
     text: String,
 }
 
-impl Encoded {
-    pub(super) fn new(limits: Limits, setting: Charset) -> Self {
-        Self { joiner: Joiner::of(limits, setting), setting, charset: setting, text: String::new() }
+impl Conversion {
+    pub(super) fn new(setting: Charset, charset: Charset) -> Self {
+        Self { setting, charset, text: String::new() }
     }
 
-    /// The same for a file in `charset`.
-    pub(super) fn within(limits: Limits, setting: Charset, charset: Charset) -> Self {
-        Self { joiner: Joiner::of(limits, charset), charset, ..Self::new(limits, setting) }
-    }
-
-    pub(super) fn next<'a>(&'a mut self, file: FileId, offset: u64, input: &'a [u8]) -> Step<'a> {
-        self.step(file, offset, input, End::Open)
-    }
-
-    pub(super) fn step<'a>(
-        &'a mut self,
-        file: FileId,
-        offset: u64,
-        input: &'a [u8],
-        end: End,
-    ) -> Step<'a> {
-        let Self { joiner, charset, text, .. } = self;
-        joiner.settle();
-        if joiner.inside().is_none()
-            && let Some(step) = nuls::skip(input, nuls::PLAIN, end)
-        {
-            return whole_units(step, (*charset, offset), input, end);
-        }
-        let origin = Origin { file, offset };
-        let whole = Part {
-            stream: Stream::None,
-            last: true,
-            opening: Opening { origin, timestamp: None, unparsed: false },
-        };
-        let part = joiner.inside().unwrap_or(whole);
-        match joiner.take(part, Line { file, offset, header: 0, rest: input, end }) {
+    /// The step with its record's body in UTF-8.
+    pub(super) fn of_step<'a>(&'a mut self, step: Step<'a>) -> Step<'a> {
+        match step {
             Step::Record { record, consumed } => {
-                Step::Record { record: converted(record, *charset, text), consumed }
+                Step::Record { record: self.of_record(record), consumed }
             }
             step => step,
         }
     }
 
-    /// The oldest unfinished message, ended by force.
-    pub(super) fn flush(&mut self) -> Option<Record<'_>> {
-        let Self { joiner, charset, text, .. } = self;
-        Some(converted(joiner.flush()?, *charset, text))
+    /// The record with its body in UTF-8.
+    pub(super) fn of_record<'a>(&'a mut self, record: Record<'a>) -> Record<'a> {
+        let Body::Raw(bytes) = record.body else { return record };
+        let (charset, text) = (self.charset, &mut self.text);
+        if charset == Charset::UTF_8
+            || !charset.is_wide() && Encoding::ascii_valid_up_to(bytes) == bytes.len()
+        {
+            return record;
+        }
+        text.clear();
+        text.shrink_to(KEPT);
+        // What begins in the middle of a code unit: its other half was in what came before.
+        let half = usize::from(charset.is_wide() && record.origin.offset % 2 == 1);
+        let (half, bytes) = bytes.split_at(half.min(bytes.len()));
+        if !half.is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+        let mut decoder = charset.encoding().new_decoder_without_bom_handling();
+        // Three bytes for each of the file's are enough in any encoding.
+        let most = decoder.max_utf8_buffer_length(bytes.len());
+        text.reserve(most.unwrap_or(bytes.len().saturating_mul(3)));
+        let (_complete, _read, _replaced) = decoder.decode_to_string(bytes, text, true);
+        Record { body: Body::Raw(text.as_bytes()), ..record }
+    }
+
+    /// NULs are skipped as far as they are whole code units: the first half of a character may be one.
+    pub(super) fn of_nuls<'a>(
+        &self,
+        step: Step<'a>,
+        offset: u64,
+        input: &[u8],
+        end: End,
+    ) -> Step<'a> {
+        match step {
+            Step::Skipped(len)
+                if self.charset.is_wide() && !(end == End::File && len == input.len()) =>
+            {
+                Step::Skipped(len - ((offset + len as u64) % 2) as usize)
+            }
+            step => step,
+        }
     }
 
     /// Gives back memory that only later messages would use.
     pub(super) fn give_back(&mut self) {
-        self.joiner.give_back();
         self.text = String::new();
     }
 
@@ -82,46 +85,6 @@ impl Encoded {
     pub(super) fn pending(&self) -> usize {
         self.text.capacity()
     }
-}
-
-/// NULs are skipped as far as they are whole code units: the first half of a character may be one.
-fn whole_units<'a>(
-    step: Step<'a>,
-    (charset, offset): (Charset, u64),
-    input: &[u8],
-    end: End,
-) -> Step<'a> {
-    match step {
-        Step::Skipped(len) if charset.is_wide() && !(end == End::File && len == input.len()) => {
-            Step::Skipped(len - ((offset + len as u64) % 2) as usize)
-        }
-        step => step,
-    }
-}
-
-/// The record with its body in UTF-8, which is written into `text`.
-fn converted<'a>(record: Record<'a>, charset: Charset, text: &'a mut String) -> Record<'a> {
-    let Body::Raw(bytes) = record.body else { return record };
-    let encoding = charset.encoding();
-    if charset == Charset::UTF_8
-        || !charset.is_wide() && Encoding::ascii_valid_up_to(bytes) == bytes.len()
-    {
-        return record;
-    }
-    text.clear();
-    text.shrink_to(KEPT);
-    // What begins in the middle of a code unit: its other half was in what came before.
-    let half = usize::from(charset.is_wide() && record.origin.offset % 2 == 1);
-    let (half, bytes) = bytes.split_at(half.min(bytes.len()));
-    if !half.is_empty() {
-        text.push(char::REPLACEMENT_CHARACTER);
-    }
-    let mut decoder = encoding.new_decoder_without_bom_handling();
-    // Three bytes for each of the file's are enough in any encoding.
-    let most = decoder.max_utf8_buffer_length(bytes.len());
-    text.reserve(most.unwrap_or(bytes.len().saturating_mul(3)));
-    let (_complete, _read, _replaced) = decoder.decode_to_string(bytes, text, true);
-    Record { body: Body::Raw(text.as_bytes()), ..record }
 }
 
 /// A buffer up to this size is kept for the next message.

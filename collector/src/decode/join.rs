@@ -31,7 +31,7 @@ pub(super) struct Joiner {
     inside: Option<Inside>,
     /// The message whose text the last record borrows; cleared before anything else happens.
     lent: Option<Lane>,
-    /// How many messages are open.
+    /// How many messages are open, beside [`CONVERTED`].
     open: u8,
 }
 
@@ -129,8 +129,12 @@ impl Joiner {
         Self::of(limits, Charset::UTF_8)
     }
 
-    /// An empty one, of messages in `charset`.
-    pub(super) fn of(limits: Limits, charset: Charset) -> Self {
+    /// An empty one of messages that are converted; never idle.
+    pub(super) fn encoded(limits: Limits, charset: Charset) -> Self {
+        Self { open: CONVERTED, ..Self::of(limits, charset) }
+    }
+
+    fn of(limits: Limits, charset: Charset) -> Self {
         let Limits { max_line_bytes, long_lines } = limits;
         let bound = max_line_bytes.max(1);
         Self { bound, long_lines, charset, making: None, inside: None, lent: None, open: 0 }
@@ -171,7 +175,7 @@ impl Joiner {
     /// not between lines.
     pub(super) fn give_back(&mut self) {
         self.settle();
-        if self.open == 0 {
+        if self.open & !CONVERTED == 0 {
             self.making = None;
         } else if let Some(making) = &mut self.making {
             for message in making.messages.iter_mut().filter(|message| !message.open) {
@@ -466,6 +470,10 @@ impl Lane {
         }
     }
 }
+
+/// Counted as an open message that is in no lane, where every message is converted: so a decoder's quick
+/// way needs no look at the encoding.
+const CONVERTED: u8 = 1 << 7;
 
 /// All lanes, in the order of their messages.
 const LANES: [Lane; MESSAGES] = [Lane::Stdout, Lane::Stderr, Lane::Streamless, Lane::Unparsed];

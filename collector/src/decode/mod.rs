@@ -16,7 +16,7 @@ mod plain;
 pub mod timestamp;
 mod units;
 
-use self::{cri::Cri, docker::Docker, encoded::Encoded, join::End, marks::Mark, plain::Plain};
+use self::{cri::Cri, docker::Docker, join::End, marks::Mark, plain::Plain};
 use crate::{
     config::{Charset, schema::LongLines},
     discover::Format,
@@ -128,13 +128,12 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Decoder(Inner);
 
-// One a source, and sources are many: the rarely used ones keep their buffers to themselves.
+// One a source, and sources are many: the rarely used Docker decoder keeps its buffers to itself.
 #[derive(Debug)]
 enum Inner {
     Cri(Cri),
     Docker(Box<Docker>),
     Plain(Plain),
-    Encoded(Box<Encoded>),
 }
 
 impl Decoder {
@@ -144,7 +143,7 @@ impl Decoder {
             Format::Cri => Inner::Cri(Cri::new(limits)),
             Format::DockerJson => Inner::Docker(Box::new(Docker::new(limits))),
             Format::Plain => Inner::Plain(Plain::new(limits)),
-            Format::Encoded(charset) => Inner::plain(limits, charset, charset),
+            Format::Encoded(charset) => Inner::Plain(Plain::within(limits, charset, charset)),
         })
     }
 
@@ -154,33 +153,32 @@ impl Decoder {
         Self(match &self.0 {
             Inner::Cri(_) => Inner::Cri(Cri::new(limits)),
             Inner::Docker(_) => Inner::Docker(Box::new(Docker::new(limits))),
-            Inner::Plain(_) => Inner::Plain(Plain::new(limits)),
-            Inner::Encoded(encoded) => Inner::plain(limits, encoded.setting, encoded.setting),
+            Inner::Plain(plain) => {
+                let (setting, _) = plain.charsets();
+                Inner::Plain(Plain::within(limits, setting, setting))
+            }
         })
     }
 
     /// Whether a file's first bytes may say how it is encoded.
     #[inline]
     pub fn heeds_marks(&self) -> bool {
-        matches!(self.0, Inner::Plain(_) | Inner::Encoded(_))
+        matches!(self.0, Inner::Plain(_))
     }
 
     /// What follows is in the file that begins with `beginning`, at least [`Decoder::MARK`] bytes of it
     /// if it has them. To be called at a clean point, wherever in the file that is. How many bytes at the
     /// file's beginning are a mark and no text; None: more are needed to tell.
     pub fn begin_file(&mut self, beginning: &[u8]) -> Option<usize> {
-        let (setting, charset) = match &self.0 {
-            Inner::Plain(_) => (Charset::UTF_8, Charset::UTF_8),
-            Inner::Encoded(encoded) => (encoded.setting, encoded.charset),
-            Inner::Cri(_) | Inner::Docker(_) => return Some(0),
-        };
+        let Inner::Plain(plain) = &mut self.0 else { return Some(0) };
+        let (setting, charset) = plain.charsets();
         let (now, bytes) = match marks::read(beginning) {
             Mark::Says(charset, bytes) => (charset, Some(bytes)),
             Mark::None => (setting, Some(0)),
             Mark::Open => (setting, None),
         };
         if now != charset {
-            self.0 = Inner::plain(self.joiner().limits(), setting, now);
+            *plain = Plain::within(plain.joiner.limits(), setting, now);
         }
         bytes
     }
@@ -190,18 +188,22 @@ impl Decoder {
 
     /// Bytes of a code unit; they begin at multiples of it.
     pub fn unit(&self) -> usize {
-        match &self.0 {
-            Inner::Encoded(encoded) => units::unit(encoded.charset),
-            Inner::Cri(_) | Inner::Docker(_) | Inner::Plain(_) => 1,
-        }
+        units::unit(self.charset())
     }
 
     /// How much of `rest`, the beginning of a line at `offset`, is left without a character that is not
     /// whole at its end. For encodings other than UTF-8.
     pub fn whole(&self, offset: u64, rest: &[u8]) -> usize {
+        match self.charset() {
+            Charset::UTF_8 => rest.len(),
+            charset => units::whole(charset, rest, offset),
+        }
+    }
+
+    fn charset(&self) -> Charset {
         match &self.0 {
-            Inner::Encoded(encoded) => units::whole(encoded.charset, rest, offset),
-            Inner::Cri(_) | Inner::Docker(_) | Inner::Plain(_) => rest.len(),
+            Inner::Plain(plain) => plain.charsets().1,
+            Inner::Cri(_) | Inner::Docker(_) => Charset::UTF_8,
         }
     }
 
@@ -214,7 +216,6 @@ impl Decoder {
             Inner::Cri(cri) => cri.next(file, offset, input),
             Inner::Docker(docker) => docker.next(file, offset, input),
             Inner::Plain(plain) => plain.next(file, offset, input),
-            Inner::Encoded(encoded) => encoded.next(file, offset, input),
         }
     }
 
@@ -235,7 +236,6 @@ impl Decoder {
             Inner::Cri(cri) => cri.step(file, offset, rest, End::File),
             Inner::Docker(docker) => docker.step(file, offset, rest, End::File),
             Inner::Plain(plain) => plain.step(file, offset, rest, End::File),
-            Inner::Encoded(encoded) => encoded.step(file, offset, rest, End::File),
         })
     }
 
@@ -250,8 +250,7 @@ impl Decoder {
         let record = match &mut self.0 {
             Inner::Cri(cri) => cri.joiner.flush(),
             Inner::Docker(docker) => docker.joiner.flush(),
-            Inner::Plain(plain) => plain.joiner.flush(),
-            Inner::Encoded(encoded) => encoded.flush(),
+            Inner::Plain(plain) => plain.flush(),
         }?;
         Some(Step::Record { record, consumed: 0 })
     }
@@ -272,8 +271,8 @@ impl Decoder {
     pub fn give_back(&mut self) {
         match &mut self.0 {
             Inner::Docker(docker) => docker.give_back(),
-            Inner::Encoded(encoded) => encoded.give_back(),
-            Inner::Cri(_) | Inner::Plain(_) => self.joiner_mut().give_back(),
+            Inner::Cri(cri) => cri.joiner.give_back(),
+            Inner::Plain(plain) => plain.give_back(),
         }
     }
 
@@ -286,7 +285,7 @@ impl Decoder {
     pub fn is_inside_line(&self) -> bool {
         match &self.0 {
             Inner::Docker(docker) => docker.is_inside_line(),
-            Inner::Cri(_) | Inner::Plain(_) | Inner::Encoded(_) => self.joiner().inside().is_some(),
+            Inner::Cri(_) | Inner::Plain(_) => self.joiner().inside().is_some(),
         }
     }
 
@@ -295,27 +294,7 @@ impl Decoder {
             Inner::Cri(cri) => &cri.joiner,
             Inner::Docker(docker) => &docker.joiner,
             Inner::Plain(plain) => &plain.joiner,
-            Inner::Encoded(encoded) => &encoded.joiner,
         }
-    }
-
-    fn joiner_mut(&mut self) -> &mut join::Joiner {
-        match &mut self.0 {
-            Inner::Cri(cri) => &mut cri.joiner,
-            Inner::Docker(docker) => &mut docker.joiner,
-            Inner::Plain(plain) => &mut plain.joiner,
-            Inner::Encoded(encoded) => &mut encoded.joiner,
-        }
-    }
-}
-
-impl Inner {
-    /// Of plain files that are in `setting` where they do not say otherwise, in one that is in `charset`.
-    fn plain(limits: Limits, setting: Charset, charset: Charset) -> Self {
-        if setting == Charset::UTF_8 && charset == Charset::UTF_8 {
-            return Self::Plain(Plain::new(limits));
-        }
-        Self::Encoded(Box::new(Encoded::within(limits, setting, charset)))
     }
 }
 

@@ -110,7 +110,9 @@ pub(super) fn pump(
 }
 
 /// Looks whether a file begins with a byte-order mark, which is no part of its text. Its length; None:
-/// there may come one.
+/// there may come one. Out of line, so that what is rare takes no register from the loop.
+#[cold]
+#[inline(never)]
 fn begin_file(
     target: &mut Target<'_>,
     cursor: &mut Cursor,

@@ -170,6 +170,6 @@ fn memory_for_a_long_line_is_given_back() {
     let line = encode(Charset::UTF_16LE, &("\u{4f60}".repeat(100_000) + "\n"));
     assert!(matches!(decoder.next(FileId(0), 0, &line), Step::Record { .. }));
     decoder.give_back();
-    let Inner::Encoded(encoded) = &decoder.0 else { panic!() };
-    assert_eq!((encoded.pending(), decoder.pending_bytes()), (0, 0));
+    let Inner::Plain(plain) = &decoder.0 else { panic!() };
+    assert_eq!((plain.conversion.as_ref().unwrap().pending(), decoder.pending_bytes()), (0, 0));
 }
