@@ -11,6 +11,9 @@ use crate::config::{
 const TODO: &str = "write the value itself, or have the file filled in before (envsubst, Helm); \
                     node_name is taken from the environment's NODE_NAME where it is left out";
 
+/// The key under which the console's lines are described, with names in braces.
+const TEMPLATE: &str = "template";
+
 /// Adds every such key and value below `node` to `problems`.
 pub(super) fn refuse(node: &Node, problems: &mut Vec<Problem>) {
     match &node.value {
@@ -25,7 +28,10 @@ pub(super) fn refuse(node: &Node, problems: &mut Vec<Problem>) {
                 if let Some(variable) = find(&key.name) {
                     problems.push(Problem { at: Some(key.at), ..problem(variable) });
                 }
-                refuse(node, problems);
+                // There braces have a meaning of their own, and what has none is refused by it.
+                if key.name != TEMPLATE {
+                    refuse(node, problems);
+                }
             }
         }
     }
