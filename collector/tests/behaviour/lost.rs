@@ -226,3 +226,31 @@ fn what_was_written_and_deleted_shortly_before_a_kill_is_stated_to_the_byte() {
         assert_eq!(agent.stop(), Some(0));
     }
 }
+
+/// What was read to its end and deleted under one agent is nothing that the next one did not see.
+#[test]
+fn what_went_under_the_agent_before_is_not_unseen() {
+    for (wait_ms, killed) in [(0, true), (1_500, true), (13_000, false)] {
+        let Some((world, _pins)) = world() else { return };
+        let mut container = world.container("a");
+        let agent = world.start();
+        for round in 1..=3 {
+            container.write(50);
+            world.wait_for(50 * round);
+            fs::remove_file(container.rotate()).unwrap();
+        }
+        container.write(50);
+        world.wait_for(200);
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        if killed {
+            agent.kill();
+        } else {
+            assert_eq!(agent.stop(), Some(0));
+        }
+        let agent = restart(&world);
+        let audit = settled_audit(&world);
+        assert_eq!(audit["at_least"], false, "{wait_ms} ms: {audit}\n{}", world.log());
+        assert_eq!(audit["lost_bytes"], 0, "{wait_ms} ms: {audit}\n{}", world.log());
+        assert_eq!(agent.stop(), Some(0));
+    }
+}

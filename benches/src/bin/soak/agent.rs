@@ -77,7 +77,8 @@ impl Agent {
         while self.running()?.is_some() && Instant::now() < end {
             // An audit would be answered by the checkpoint as long as no agent answers.
             let log = fs::read_to_string(&self.log).unwrap_or_default();
-            if log.contains("The first look for logs is done") {
+            // It says this of an empty node at its first look.
+            if log.contains("No log was found") {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(100));

@@ -161,14 +161,6 @@ impl Registry {
         let generation = super::departed::generation(identity);
         self.setup.watcher.truncated(id, (identity.key.inode, generation))
     }
-
-    /// How long the file of an entry was when it was truncated while no agent ran, if the kernel
-    /// counted; and the count.
-    pub(super) fn size_at_truncation(&self, entry: &FileEntry) -> Option<(u64, u32)> {
-        let now = self.taken_away(entry.id, &recovery::identity_of(entry))?;
-        let size = truncation::size_at_end(entry.size, entry.truncated, now)?;
-        Some((size, now))
-    }
 }
 
 impl Registry {
@@ -181,8 +173,10 @@ impl Registry {
         copied: Option<u64>,
     ) -> u32 {
         let mut entry = entry.clone();
-        let counted = self.size_at_truncation(&entry);
-        let size = counted.map_or(entry.size, |(size, _)| size);
+        let taken = self.taken_away(entry.id, &recovery::identity_of(&entry));
+        let counted =
+            taken.and_then(|now| truncation::size_at_end(entry.size, entry.truncated, now));
+        let size = counted.unwrap_or(entry.size);
         let settled = entry.sinks.values().map(|offset| offset.settled).min().unwrap_or(0);
         entry.size = match copied {
             None => size,
@@ -193,7 +187,8 @@ impl Registry {
             self.note_unseen_truncation(&found.path);
         }
         self.tell(Command::Lose(Box::new(entry), Reason::Truncated));
-        counted.map_or(0, |(_, taken)| taken)
+        // Of what was taken away by now nothing is the next life's, whatever it says of this one.
+        taken.unwrap_or(0)
     }
 }
 

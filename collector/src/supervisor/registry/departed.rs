@@ -59,6 +59,11 @@ impl End {
         Self { size: gone.size, truncated: gone.truncated, ended: gone.ended }
     }
 
+    /// Whether nobody holds it open any more.
+    pub(super) fn ended(self) -> bool {
+        self.ended
+    }
+
     /// How long a life was, and those that followed, of which `seen` bytes were seen and at whose beginning
     /// truncations had taken away so much.
     pub(super) fn length(self, seen: u64, truncated: u32) -> u64 {
@@ -158,8 +163,18 @@ impl Registry {
         }
     }
 
+    /// Whether the end of a file was told to the agent before this one, if it is not told now: the kernel
+    /// counts in its directory, or in the next one above that is there.
+    pub(super) fn was_told(&self, entry: &FileEntry) -> bool {
+        let mut above = entry.source.ancestors().skip(1);
+        let near = above.find_map(|path| self.directories.find(path));
+        near.is_some_and(|token| self.setup.watcher.tallied_while_down(token))
+    }
+
     /// A file is gone and how long it was nobody saw: more may be lost than is said.
-    pub(super) fn note_unseen_end(&mut self) {
+    pub(super) fn note_unseen_end(&mut self, entry: &FileEntry) {
+        let source = entry.source.display();
+        tracing::debug!(%source, name = &*entry.name, id = %entry.id, "Nobody saw a file's end.");
         self.while_down.unknown = true;
     }
 
@@ -234,7 +249,10 @@ impl Registry {
         let untallied = self.directories.all().filter(|(token, path)| {
             holds_logs(path) && !self.setup.watcher.tallied_while_down(*token)
         });
-        self.while_down.unknown |= untallied.map(|(_, path)| path).any(changed);
+        for (_, path) in untallied.filter(|(_, path)| changed(path)) {
+            tracing::debug!(path = %path.display(), "Nobody counted what went from a directory that changed.");
+            self.while_down.unknown = true;
+        }
     }
 
     /// Files are gone that nobody had claimed: born and deleted between two looks.
@@ -325,11 +343,22 @@ impl Registry {
         let copied = gone.size > 0 && self.lives_on_compressed(path, gone.size, copies);
         let lost = if copied { taken } else { gone.size + taken };
         let is_log = !found.only_if_known || gone.id.is_some() || renamed(&found.source.path);
+        if !is_log && !unsure && self.is_all_counted(&found.source.path) {
+            // No more than a copy of it (`copytruncate`).
+            return Stranger::Nothing;
+        }
         match (lost, is_log && !unsure) {
             (0, _) if !unsure => Stranger::Nothing,
             (_, true) => Stranger::Lost(lost, path.clone()),
             (_, false) => Stranger::Unsure,
         }
+    }
+
+    /// Whether a source's live file is the one that it was, and whatever was written to it is counted, also
+    /// what truncations took away: then nothing that was ever in the source went another way.
+    fn is_all_counted(&self, source: &Path) -> bool {
+        let token = identity::look_at(source).ok().and_then(|look| self.held.find(&look.key));
+        token.is_some_and(|token| self.setup.watcher.is_tallied(token))
     }
 
     /// Whether a compressed copy of the file is there, or was a moment ago. Logs are compressed under

@@ -185,8 +185,11 @@ impl Registry {
         let size = end.length(seen, account.truncated.load(Ordering::Acquire));
         let key = account.identity.key;
         if let Some(token) = self.held.find(&key) {
-            if self.held.get(token).is_some_and(|held| held.dormant && held.account.id == id) {
-                self.bury(token, size);
+            match self.held.get(token).filter(|held| held.account.id == id) {
+                Some(held) if held.dormant => self.bury(token, size),
+                // Nobody holds it open, for want of descriptors: this is all that will be known.
+                Some(held) if end.ended() => held.account.see(size),
+                _ => {}
             }
             return;
         }

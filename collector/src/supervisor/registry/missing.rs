@@ -129,7 +129,12 @@ impl Registry {
         // What was written after the last look at it, the kernel may know.
         match self.final_size(&entry) {
             Some(size) => entry.size = entry.size.max(size),
-            None if !entry.ended && reason == Reason::DeletedWhileDown => self.note_unseen_end(),
+            None if !entry.ended
+                && reason == Reason::DeletedWhileDown
+                && !self.was_told(&entry) =>
+            {
+                self.note_unseen_end(&entry);
+            }
             None => {}
         }
         self.disown_departing(&entry);

@@ -223,6 +223,11 @@ impl Mapped<State> {
         }
     }
 
+    /// A file found no slot.
+    pub(super) fn note_full(&self) {
+        field!(AtomicU64, self, 0, slots_full).fetch_add(1, Ordering::AcqRel);
+    }
+
     /// What there was no room for is booked: from now on it is counted anew.
     pub(super) fn forget_full(&self) {
         field!(AtomicU64, self, 0, slots_full).store(0, Ordering::Release);

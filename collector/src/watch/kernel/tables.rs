@@ -103,7 +103,10 @@ impl Tables {
         if let Some(number) = self.own(key, flags) {
             return Some((number, false));
         }
-        let number = self.free.pop(0).ok()?;
+        let Ok(number) = self.free.pop(0) else {
+            self.state.note_full();
+            return None;
+        };
         self.slots.set(number, key, flags);
         if self.cells.add(key.inode).is_err() {
             self.give_back(number);
