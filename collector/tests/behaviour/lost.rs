@@ -40,13 +40,19 @@ impl Away {
 
 /// Starts an agent after another one, and waits until it answers instead of what that left.
 fn restart(world: &World) -> Agent {
+    let agent = look(world);
+    std::thread::sleep(Duration::from_secs(5));
+    agent
+}
+
+/// Starts an agent and waits for its first look.
+fn look(world: &World) -> Agent {
     let looks = || world.log().matches("first look for logs is done").count();
     let before = looks();
     let agent = world.start();
     while looks() == before {
         std::thread::sleep(Duration::from_millis(20));
     }
-    std::thread::sleep(Duration::from_secs(5));
     agent
 }
 
@@ -253,4 +259,35 @@ fn what_went_under_the_agent_before_is_not_unseen() {
         assert_eq!(audit["lost_bytes"], 0, "{wait_ms} ms: {audit}\n{}", world.log());
         assert_eq!(agent.stop(), Some(0));
     }
+}
+
+/// An agent that ends as soon as it has found a truncation leaves the next one no doubt of where the
+/// life behind it began.
+#[test]
+fn what_truncations_took_is_stated_once_over_agents_that_end_at_once() {
+    let Some((world, _pins)) = world() else { return };
+    let path = world.path("plain/app.log");
+    append(&path, &lines("read", 50));
+    let agent = world.start();
+    world.wait_for(50);
+    std::thread::sleep(Duration::from_secs(1));
+    let mut lost = 0;
+    let mut agent = Some(agent);
+    for round in 0..4 {
+        if let Some(agent) = agent.take() {
+            assert!(agent.stop().is_some());
+        }
+        let text = lines(&format!("lost {round}"), 30);
+        append(&path, &text);
+        truncate(&path);
+        lost += text.len();
+        agent = Some(look(&world));
+    }
+    append(&path, "after\n");
+    world.wait_for(51);
+    std::thread::sleep(Duration::from_secs(5));
+    let audit = settled_audit(&world);
+    assert_eq!(audit["lost_bytes"], lost, "{audit}\n{}", world.log());
+    assert_eq!(audit["at_least"], false, "{audit}\n{}", world.log());
+    assert!(agent.unwrap().stop().is_some());
 }

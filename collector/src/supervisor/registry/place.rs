@@ -245,7 +245,10 @@ impl Registry {
         let epoch = self.setup.accounts.free_epoch(identity, entry.epoch + 1);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
         account.truncated.store(taken, Ordering::Release);
-        Arc::new(account)
+        // The former life is forgotten: that this one began is not to go with an agent that ends soon.
+        let account = Arc::new(account);
+        self.tell(Command::Keep(Arc::clone(&account)));
+        account
     }
 
     /// The account of a file that nobody knows.
