@@ -46,7 +46,7 @@ pub enum Command {
     /// This file is gone, and what is open of it is lost.
     Lose(Box<FileEntry>, Reason),
     /// A truncation ended this life, and what was read of it is settled. What was not is lost, but for
-    /// what copies hold: up to `copied`, and so much more.
+    /// what copies hold: up to `copied`, or all together so much.
     CutOff {
         /// Whose.
         account: Arc<FileAccount>,
