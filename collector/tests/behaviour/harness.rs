@@ -222,6 +222,16 @@ impl World {
         }
     }
 
+    /// Waits until an agent has looked at everything once.
+    pub fn wait_for_first_look(&self) {
+        let deadline = Instant::now() + patience();
+        let said = ["The first look for logs is done.", "No log was found."];
+        while !said.iter().any(|text| self.log().contains(text)) {
+            assert!(Instant::now() < deadline, "no first look in\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The audit while no agent runs: its exit status and its JSON.
     pub fn audit(&self) -> (i32, Value) {
         let output = self.everyline(&["audit", "-o", "json"]);

@@ -36,7 +36,7 @@ in_every_mode!(
 fn prepare(mut world: World) -> (World, Agent) {
     world.sweep_interval = "1h";
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done.");
+    world.wait_for_first_look();
     (world, agent)
 }
 

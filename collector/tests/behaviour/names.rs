@@ -52,7 +52,7 @@ fn expect_id(records: &[Value], container: &Container, name: &str) {
 fn the_first_lines_wait_for_the_link_that_tells_the_id(world: World) {
     let world = prepare(world, "60s");
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done.");
+    world.wait_for_first_look();
     let mut web = world.container("web");
     web.write(3);
     std::thread::sleep(Duration::from_millis(700));
@@ -81,7 +81,7 @@ fn the_first_lines_wait_for_the_link_that_tells_the_id(world: World) {
 fn what_waits_for_its_link_is_delivered_when_the_pod_is_gone(world: World) {
     let world = prepare(world, "3s");
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done.");
+    world.wait_for_first_look();
     let mut short = world.container("short");
     short.write(3);
     // Long enough for polling to see it.
@@ -99,7 +99,7 @@ fn what_waits_for_its_link_is_delivered_when_the_pod_is_gone(world: World) {
 fn what_waits_for_its_link_is_delivered_at_a_stop(world: World) {
     let world = prepare(world, "60s");
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done.");
+    world.wait_for_first_look();
     let mut web = world.container("web");
     web.write(3);
     // Long enough for polling to see it.
@@ -113,7 +113,7 @@ fn a_link_that_comes_too_late_holds_for_what_is_written_after_it(world: World) {
     let mut world = prepare(world, "1s");
     world.admin = Some(free_port());
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done.");
+    world.wait_for_first_look();
     let mut web = world.container("web");
     web.write(1);
     assert!(world.wait_for(1)[0]["container.id"].is_null());
@@ -183,7 +183,7 @@ fn a_node_without_links_is_waited_for_a_few_times_only(world: World) {
     let mut world = prepare(world, "2s");
     world.admin = Some(free_port());
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done.");
+    world.wait_for_first_look();
     for (at, name) in ["a", "b", "c", "d", "e", "f"].into_iter().enumerate() {
         world.container(name).write(1);
         world.wait_for(at + 1);
