@@ -36,6 +36,11 @@
 //! ([`Store::commit`] adds it where the caller did not, and every record of a snapshot has all of
 //! them): the two survive together or are lost together, and a position only grows.
 //!
+//! # A full disk
+//! Room for some minutes of records (4 MiB, at most a 256th of the filesystem) is allocated behind the
+//! journal's end, which does not change its length. While others fill the disk, files are registered and
+//! offsets committed in that room; once it is used up, commits fail whole and are tried again.
+//!
 //! # A directory that goes away
 //! Somebody may remove the state directory, or a file in it, under the running agent. [`Store::keep_place`]
 //! notices that the names no longer lead to what is held open, makes the directory again, takes its lock
@@ -52,6 +57,7 @@ mod keep;
 mod lock;
 mod offsets;
 mod place;
+mod reserve;
 mod salvage;
 mod state;
 mod store;

@@ -11,7 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Change, FileEntry, State, journal, keep::Names, lock::create_private_dir, salvage};
+use super::{
+    Change, FileEntry, State, journal, keep::Names, lock::create_private_dir, reserve::Reserve,
+    salvage,
+};
 use crate::read::identity::FileId;
 
 /// A journal below this is never rewritten for its size.
@@ -66,6 +69,7 @@ pub struct Store {
     tail: bool,
     /// The name `checkpoint` may not durably be that of `file`.
     unnamed: bool,
+    reserve: Reserve,
     state: State,
     buffer: Vec<u8>,
 }
@@ -165,6 +169,7 @@ impl Store {
             self.compact_beyond = self.len.saturating_add(self.len / 2);
             tracing::warn!(%error, "Cannot rewrite the checkpoint; it goes on growing.");
         }
+        self.reserve.keep(&self.file, self.len);
         Ok(())
     }
 
@@ -183,10 +188,12 @@ impl Store {
             compact_beyond: compact_beyond(len),
             tail: false,
             unnamed: true,
+            reserve: Reserve::default(),
             state,
             buffer: Vec::new(),
         };
         store.mend().map_err(failed("make durable", dir))?;
+        store.reserve.keep(&store.file, store.len);
         Ok(store)
     }
 
@@ -204,10 +211,12 @@ impl Store {
             tail: torn_len > 0,
             // The agent before may have ended between rename and fsync of the directory.
             unnamed: true,
+            reserve: Reserve::default(),
             state,
             buffer: Vec::new(),
         };
         store.mend().map_err(failed("mend the checkpoint", &store.path()))?;
+        store.reserve.keep(&store.file, store.len);
         Ok(store)
     }
 
@@ -245,6 +254,7 @@ impl Store {
         if self.tail {
             self.file.set_len(self.len)?;
             self.tail = false;
+            self.reserve.is_gone();
         }
         if self.unnamed {
             File::open(&self.dir)?.sync_all()?;
@@ -279,6 +289,7 @@ impl Store {
         self.file = file;
         self.len = len;
         self.compact_beyond = compact_beyond(len);
+        self.reserve.is_gone();
         self.unnamed = true;
         self.mend().map_err(failed("make durable", &self.dir))
     }

@@ -1,7 +1,7 @@
 //! Disks that are full or read-only, and directories that are not there. Small filesystems are
 //! mounted for it, which takes root; elsewhere those tests say that they were skipped.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, io, path::Path, process::Command};
 
 use super::world::{POSITIONED, entry, moved};
 use crate::checkpoint::{Change, State, Store};
@@ -93,6 +93,37 @@ fn full_disk_costs_no_offset_and_commits_go_on_when_there_is_space() {
     let (store, recovered) = Store::open(disk.path()).unwrap();
     assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
     assert_eq!(store.state().entries[&entry(1).id].sinks[POSITIONED].settled, round);
+}
+
+#[test]
+fn on_a_disk_that_others_filled_commits_go_on_for_a_while() {
+    let Some(disk) = Mount::new("room_kept", "size=64m,mode=0700") else { return };
+    let commits_on_the_full_disk = |store: &mut Store, files: std::ops::Range<u64>| {
+        let mut ballast = fs::File::create(disk.path().join("ballast")).unwrap();
+        while io::Write::write_all(&mut ballast, &[1; 4096]).is_ok() {}
+        for id in files {
+            store.commit(vec![Change::File(Box::new(entry(id)))]).unwrap();
+        }
+        fs::remove_file(disk.path().join("ballast")).unwrap();
+    };
+    let (mut store, _) = Store::open(disk.path()).unwrap();
+    commits_on_the_full_disk(&mut store, 0..200);
+    // After a restart, and after a rewrite, there is room again.
+    drop(store);
+    let (mut store, _) = Store::open(disk.path()).unwrap();
+    commits_on_the_full_disk(&mut store, 200..400);
+    store.compact().unwrap();
+    store.commit(vec![Change::File(Box::new(entry(400)))]).unwrap();
+    commits_on_the_full_disk(&mut store, 401..600);
+    // Room that was used up is kept again.
+    for round in 0..100 {
+        store.commit((0..50).map(|id| moved(id, POSITIONED, round)).collect()).unwrap();
+    }
+    commits_on_the_full_disk(&mut store, 600..800);
+    drop(store);
+    let recovered = Store::read(disk.path()).unwrap();
+    assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+    assert_eq!(recovered.entries.len(), 800);
 }
 
 #[test]
