@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender};
 use self::{
     ahead::{Ahead, LookedThrough},
     described::Undescribed,
+    known::begins_as_known,
     parked::Parked,
     set_back::Unfinished,
     unfinished::Waiting,
@@ -480,7 +481,9 @@ impl Reader {
                 }
             }
             let cursor = &tail.cursors[sink];
-            if !cursor.is_continued_by(&self.buffer[..piece.bytes]) {
+            if !cursor.is_continued_by(&self.buffer[..piece.bytes])
+                || cursor.offset == 0 && !begins_as_known(&file, &self.buffer[..piece.bytes])
+            {
                 if !self.truncated(id, tail, sink, &file) {
                     return Turn::Stalled;
                 }
@@ -489,7 +492,8 @@ impl Reader {
             let fresh = piece.bytes - cursor.guard_len();
             let new = &self.buffer[cursor.guard_len()..piece.bytes];
             file.account.see(zeros::certain(new, cursor.offset, cursor.decoder.unit()));
-            if fresh > 0 && !self.is_known(&file, cursor.offset) {
+            let read = &self.buffer[cursor.guard_len()..piece.bytes];
+            if fresh > 0 && !self.is_known(&file, cursor.offset, read) {
                 return Turn::Unregistered(file.account);
             }
             let (piece, at_cut) = self.up_to_cut(&tail.cursors[sink], &file, piece);

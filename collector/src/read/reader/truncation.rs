@@ -3,7 +3,10 @@
 //! What the life held that was not read is not given up here: a copy may hold it (`copytruncate`). The
 //! registry decides that once all that was read is settled.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{Feedback, Reader, TailId, lane_of};
 use crate::{
@@ -13,6 +16,9 @@ use crate::{
         tail::{LogFile, Tail},
     },
 };
+
+/// How often the count is looked at, some microseconds apart, before it is taken to stay as it is.
+const COUNTED_AFTER: u32 = 100;
 
 impl Reader {
     /// The file is not the one that was read before: its inode was truncated. The inode's next life
@@ -54,7 +60,7 @@ impl Reader {
             self.sinks.len(),
         ));
         // What is taken away after this is the next life's.
-        if let Some(taken) = file.bell.as_ref().and_then(|bell| bell.truncated()) {
+        if let Some(taken) = count_of_end(file) {
             old.end_at(taken);
             account.truncated.store(taken, Ordering::Release);
         }
@@ -70,6 +76,21 @@ impl Reader {
         self.tell(Feedback::Truncated(file.token, next, former));
         LogFile { account, ..file.clone() }
     }
+}
+
+/// What truncations had taken away of a file when its life ended, as the kernel counts. The new size can
+/// be seen a moment before it is counted.
+fn count_of_end(file: &LogFile) -> Option<u32> {
+    let before = file.account.truncated.load(Ordering::Acquire);
+    for _ in 0..COUNTED_AFTER {
+        let taken = file.bell.as_ref()?.truncated()?;
+        if taken != before {
+            return Some(taken);
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    // It was written over.
+    Some(before)
 }
 
 /// Whether a life ended of which nothing was read: no guard can tell, and the kernel's count does.
