@@ -114,3 +114,31 @@ fn a_tail_has_one_timer_however_often_it_is_visited() {
     }
     assert_eq!(reader.timers.len(), 1);
 }
+
+#[test]
+fn what_is_written_anew_before_it_is_registered_is_another_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.log");
+    let budget = Budget::new(1 << 30, 1 << 30, Box::new(|_| {}));
+    let mut reader = reader(dir.path(), &budget);
+    let account =
+        |reader: &Reader| Arc::clone(&reader.tails[&TailId(1)].files().last().unwrap().account);
+    let first = account(&reader);
+    first.registered.store(false, Ordering::Release);
+    visit_all(&mut reader);
+    assert!(first.fingerprint().matches(&fs::read(&path).unwrap()) && first.fingerprint().len > 0);
+    // As long as before: only the bytes tell.
+    let text = fs::read_to_string(&path).unwrap().replace("a line", "b line");
+    fs::write(&path, &text).unwrap();
+    first.registered.store(true, Ordering::Release);
+    assert!(reader.handle(Message::Registered(vec![TailId(1)])));
+    visit_all(&mut reader);
+    let second = account(&reader);
+    assert_ne!(second.id, first.id, "its first bytes are another's");
+    second.registered.store(true, Ordering::Release);
+    assert!(reader.handle(Message::Registered(vec![TailId(1)])));
+    visit_all(&mut reader);
+    let read = |account: &FileAccount| account.sink(0).read.load(Ordering::Acquire);
+    assert_eq!((read(&first), read(&second)), (0, text.len() as u64));
+    assert!(second.fingerprint().matches(text.as_bytes()));
+}
