@@ -343,7 +343,7 @@ fn a_mark_is_heeded_wherever_reading_begins() {
     let path = world.path("plain/app.log");
     append(&path, &Big.marked(&lines("app", 0..30)));
     let agent = world.start();
-    world.wait_for_log("first look for logs is done");
+    world.wait_for_first_look();
     append(&path, &Big.of(&lines("app", 30..60)));
     world.wait_for(30);
     let second = world.path("out/second.ndjson");

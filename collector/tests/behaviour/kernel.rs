@@ -165,7 +165,7 @@ fn where_the_kernel_does_not_tell_what_went_the_loss_is_the_least() {
         }
         let agent = world.start();
         if !replaced {
-            world.wait_for_log("first look for logs is done");
+            world.wait_for_first_look();
             std::thread::sleep(Duration::from_secs(5));
             assert_eq!(agent.stop(), Some(0));
             let (_, audit) = world.audit();
@@ -178,7 +178,7 @@ fn where_the_kernel_does_not_tell_what_went_the_loss_is_the_least() {
         assert_eq!(audit["at_least"], true, "{audit}");
         // It is said of that time, and not of every one that follows.
         let agent = world.start();
-        world.wait_for_log("first look for logs is done");
+        world.wait_for_first_look();
         std::thread::sleep(Duration::from_secs(1));
         assert_eq!(agent.stop(), Some(0));
         assert_eq!(world.log().matches("does not tell whether they were logs").count(), 1);
@@ -266,7 +266,7 @@ fn without_a_tally_a_loss_while_no_agent_runs_is_the_least() {
         world.wait_for(100);
         assert_eq!(agent.stop(), Some(0));
         let agent = world.start();
-        world.wait_for_log("first look for logs is done");
+        world.wait_for_first_look();
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(agent.stop(), Some(0));
         assert_eq!(world.audit().1["at_least"], false, "nothing happened meanwhile");
@@ -379,7 +379,7 @@ fn a_filesystem_without_hooks_is_left_to_inotify() {
         return;
     }
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done");
+    world.wait_for_first_look();
     fs::write(world.path("plain/x.log"), "a line\n").unwrap();
     world.wait_for(1);
     world.wait_for_log("does not reach this directory's filesystem");
@@ -459,7 +459,7 @@ fn falls_back(world: &World, command: Command) {
 fn collects(world: &World, command: Command, says: &str) {
     let agent = world.start_by(command);
     world.wait_for_log(says);
-    world.wait_for_log("The first look for logs is done");
+    world.wait_for_first_look();
     fs::write(world.path("plain/x.log"), "a line\n").unwrap();
     world.wait_for(1);
     assert_eq!(agent.stop(), Some(0), "{}", world.log());

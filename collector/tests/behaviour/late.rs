@@ -103,7 +103,7 @@ fn a_file_that_is_written_to_after_a_restart_is_read_on(mut world: World) {
     let (agent, mut writer) = let_go(&mut world);
     assert_eq!(agent.stop(), Some(0));
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done");
+    world.wait_for_first_look();
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(agent.open_files("app.log.1"), 0, "nothing new is in it");
     writer.write_all(b"late\n").unwrap();

@@ -175,7 +175,7 @@ fn what_was_there_before_the_first_start_is_booked_for_every_sink() {
     world.sinks += &format!("  other:\n    type: file\n    path: {}\n", other.display());
     append(&world, "before\nbefore\n");
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done");
+    world.wait_for_first_look();
     append(&world, "after\n");
     world.wait_for(1);
     let (code, audit) = audit_when(&world, "both are done", |audit| {
@@ -227,7 +227,7 @@ fn what_was_seen_is_not_unseen_when_pods_are_deleted_while_no_agent_runs() {
     }
     let agent = world.start();
     // Deleted, delivered before, and counted once: while it is looked for, and afterwards.
-    world.wait_for_log("The first look for logs is done");
+    world.wait_for_first_look();
     let more = deliver(&world, &mut pods[2], 10) - sizes[2];
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(agent.stop(), Some(0));

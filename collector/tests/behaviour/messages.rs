@@ -162,8 +162,15 @@ fn no_command_says_a_cause_twice() {
 #[test]
 fn outputs_that_cannot_be_written_say_so_once() {
     let mut world = World::new("auto");
-    // A device that is always full.
-    world.sinks = "  out:\n    type: file\n    path: /dev/full\n  gone:\n    type: file\n    path: /proc/none/out.ndjson\n  web:\n    type: http\n    url: http://127.0.0.1:1/\n".into();
+    // A device that is always full, and a file where a directory should be.
+    let (full, file) = (world.path("full.ndjson"), world.path("file"));
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    std::fs::write(&file, "").unwrap();
+    let (full, file) = (full.display(), file.display());
+    world.sinks = format!(
+        "  out:\n    type: file\n    path: {full}\n  gone:\n    type: file\n    path: {file}/out.ndjson\n  \
+         web:\n    type: http\n    url: http://127.0.0.1:1/\n"
+    );
     world.container("a").write(10);
     let agent = world.start();
     world.wait_for_log("Everyline runs.");

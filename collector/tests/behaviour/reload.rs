@@ -307,7 +307,7 @@ fn a_sink_that_a_reload_adds_begins_where_read_start_says() {
         let mut world = World::new("auto");
         world.extra = format!("read:\n  start: {start}\n");
         let agent = world.start();
-        world.wait_for_log("first look for logs is done");
+        world.wait_for_first_look();
         let mut container = world.container("a");
         container.write(100);
         world.wait_for(100);
@@ -492,7 +492,7 @@ fn a_log_that_goes_away_while_sources_change_is_read_to_its_end(mut world: World
     receiver.always(Some(Fault::Unavailable));
     world.sinks += &web(&receiver);
     let agent = world.start();
-    world.wait_for_log("first look for logs is done");
+    world.wait_for_first_look();
     // Enough for a look at all of them to take a while.
     let mut pods: Vec<Container> =
         (0..300).map(|number| world.container(&format!("pod-{number}"))).collect();
@@ -539,7 +539,7 @@ fn a_log_that_goes_away_while_sources_change_is_read_to_its_end(mut world: World
 fn pods_that_live_200_ms_beside_a_busy_one_are_collected(mut world: World) {
     world.max_age = "1s";
     let agent = world.start();
-    world.wait_for_log("first look for logs is done");
+    world.wait_for_first_look();
     let mut busy = world.container("busy");
     let done = AtomicBool::new(false);
     let mut gone = Vec::new();

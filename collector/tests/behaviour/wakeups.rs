@@ -23,7 +23,7 @@ fn every_line_wakes(watch: &'static str) {
     let path = world.path("plain/0.log");
     let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
     let agent = world.start();
-    world.wait_for_log("The first look for logs is done");
+    world.wait_for_first_look();
     if watch == "kernel" && !world.log().contains("The kernel tells which file was written") {
         println!("skipped: there is no kernel watch here\n{}", world.log());
         return;

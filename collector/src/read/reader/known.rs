@@ -30,11 +30,13 @@ impl Reader {
                 0 => Ok(read[..read.len().min(FINGERPRINT_BYTES)].to_vec()),
                 _ => identity::head(plain),
             };
-            if let Ok(head) = head
-                && head.len() > known.len as usize
-                && known.matches(&head)
-            {
-                file.account.set_fingerprint(Fingerprint::of(&head));
+            if let Ok(head) = head {
+                // Zeros at the end may be room that is filled later.
+                let text = head.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                let head = &head[..text];
+                if head.len() > known.len as usize && known.matches(head) {
+                    file.account.set_fingerprint(Fingerprint::of(head));
+                }
             }
         }
         file.account.registered.load(Ordering::Acquire)
