@@ -165,7 +165,7 @@ fn outputs_that_cannot_be_written_say_so_once() {
     // A device that is always full, and a file where a directory should be.
     let (full, file) = (world.path("full.ndjson"), world.path("file"));
     std::os::unix::fs::symlink("/dev/full", &full).unwrap();
-    std::fs::write(&file, "").unwrap();
+    fs::write(&file, "").unwrap();
     let (full, file) = (full.display(), file.display());
     world.sinks = format!(
         "  out:\n    type: file\n    path: {full}\n  gone:\n    type: file\n    path: {file}/out.ndjson\n  \
