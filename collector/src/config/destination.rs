@@ -25,15 +25,15 @@ struct Given {
     auth: Option<HeaderValue>,
 }
 
-const URL_TODO: &str = "write it like https://logs.example.com:8080/ingest";
-const PROXY_TODO: &str = "write it like http://proxy.example.com:3128";
+const URL_ADVICE: &str = "write it like https://logs.example.com:8080/ingest";
+const PROXY_ADVICE: &str = "write it like http://proxy.example.com:3128";
 
 impl Url {
     /// Parses what somebody wrote; an error says what is wrong and, after a semicolon, what to do. It holds
     /// no password and no query.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |what: String| {
-            format!("`{}` is not a URL to POST to: {what}; {URL_TODO}", harmless(text))
+            format!("`{}` is not a URL to POST to: {what}; {URL_ADVICE}", harmless(text))
         };
         let uri = parse(text, &["http", "https"]).map_err(wrong)?;
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
@@ -59,7 +59,7 @@ impl Proxy {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        let wrong = |what: &str| format!("this is not a proxy's URL: {what}; {PROXY_TODO}");
+        let wrong = |what: &str| format!("this is not a proxy's URL: {what}; {PROXY_ADVICE}");
         let uri = parse(text, &["http"]).map_err(|what| wrong(&what))?;
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(wrong("a proxy has no path"));
@@ -218,7 +218,7 @@ mod tests {
             ("", ""),
         ] {
             let said = Url::parse(text).unwrap_err();
-            assert!(said.contains(what) && said.ends_with(URL_TODO), "{text}: {said}");
+            assert!(said.contains(what) && said.ends_with(URL_ADVICE), "{text}: {said}");
             assert!(!said.contains("hunter2"), "{said}");
         }
     }
@@ -240,7 +240,7 @@ mod tests {
             "http://proxy/hunter2",
         ] {
             let said = Proxy::parse(text).unwrap_err();
-            assert!(said.ends_with(PROXY_TODO) && !said.contains("hunter2"), "{said}");
+            assert!(said.ends_with(PROXY_ADVICE) && !said.contains("hunter2"), "{said}");
         }
     }
 }

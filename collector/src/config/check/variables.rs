@@ -8,7 +8,7 @@ use crate::config::{
     tree::{Node, Value},
 };
 
-const TODO: &str = "write the value itself, or have the file filled in before (envsubst, Helm); \
+const ADVICE: &str = "write the value itself, or have the file filled in before (envsubst, Helm); \
                     node_name is taken from the environment's NODE_NAME where it is left out";
 
 /// The key under which the console's lines are described, with names in braces.
@@ -40,7 +40,7 @@ pub(super) fn refuse(node: &Node, problems: &mut Vec<Problem>) {
 fn problem(variable: &str) -> Problem {
     let shown: String = variable.chars().take(60).collect();
     let what = format!("`{}` is taken as it stands: nothing is substituted", shown.escape_debug());
-    Problem::new(what, TODO)
+    Problem::new(what, ADVICE)
 }
 
 /// The first variable in a text. A name without braces is one only where nothing else stands there: `$5`

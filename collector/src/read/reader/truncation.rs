@@ -17,8 +17,11 @@ use crate::{
     },
 };
 
-/// How often the count is looked at, some microseconds apart, before it is taken to stay as it is.
-const COUNTED_AFTER: u32 = 100;
+/// How often the count is looked at before it is taken to stay as it is. Other logs wait meanwhile, and a
+/// program can write over its file as often as it likes: some milliseconds in all.
+const LOOKS: u32 = 10;
+/// Between two of these looks.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
 
 impl Reader {
     /// The file is not the one that was read before: its inode was truncated. The inode's next life
@@ -82,12 +85,12 @@ impl Reader {
 /// be seen a moment before it is counted.
 fn count_of_end(file: &LogFile) -> Option<u32> {
     let before = file.account.truncated.load(Ordering::Acquire);
-    for _ in 0..COUNTED_AFTER {
+    for _ in 0..LOOKS {
         let taken = file.bell.as_ref()?.truncated()?;
         if taken != before {
             return Some(taken);
         }
-        std::thread::sleep(Duration::from_micros(200));
+        std::thread::sleep(BETWEEN_LOOKS);
     }
     // It was written over.
     Some(before)
