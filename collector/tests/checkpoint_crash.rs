@@ -33,6 +33,7 @@ fn file(number: u64) -> FileEntry {
         fingerprint_len: 0,
         crc: 0,
         size: 0,
+        truncated: 0,
         ended: false,
         sinks: Offsets::default(),
     }
