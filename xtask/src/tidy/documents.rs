@@ -7,6 +7,9 @@ const METRICS_DOCUMENT: &str = "deploy/METRICS.md";
 const SCHEMA: &str = "collector/src/config/schema.rs";
 const DEFAULT: &str = "collector/src/config/default.yaml";
 const GUARANTEES: &str = "GUARANTEES.md";
+const SECURITY: &str = "SECURITY.md";
+/// The part of `SECURITY.md` of which each item names its tests.
+const ATTACKS: &str = "## Attacks, and the tests that hold";
 
 const REQUIRED: [&str; 12] = [
     "README.md",
@@ -14,7 +17,7 @@ const REQUIRED: [&str; 12] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
-    "SECURITY.md",
+    SECURITY,
     GUARANTEES,
     METRICS,
     METRICS_DOCUMENT,
@@ -34,8 +37,23 @@ pub(super) fn check(files: &Files, breaches: &mut Vec<String>) {
         check_keys(schema, default, breaches);
     }
     if let Some(guarantees) = files.get(GUARANTEES) {
-        check_guarantees(guarantees, files, breaches);
+        check_guarantees(GUARANTEES, guarantees, files, breaches);
     }
+    if let Some(security) = files.get(SECURITY) {
+        check_guarantees(SECURITY, &section(security, ATTACKS), files, breaches);
+    }
+}
+
+/// The section of this heading down to the next one of its level, every line in its place.
+fn section(document: &str, heading: &str) -> String {
+    let mut inside = false;
+    let line = |line: &str| {
+        if line.starts_with("## ") {
+            inside = line == heading;
+        }
+        format!("{}\n", if inside { line } else { "" })
+    };
+    document.lines().map(line).collect()
 }
 
 /// Every metric is documented by its full name, and every documented one exists.
@@ -91,9 +109,9 @@ fn check_keys(schema: &str, default: &str, breaches: &mut Vec<String>) {
     }
 }
 
-/// Every guarantee (a list item or a table row) names a test, as `file::test`, and every test that
-/// it names exists in that file.
-fn check_guarantees(document: &str, files: &Files, breaches: &mut Vec<String>) {
+/// Every guarantee (a list item or a table row) of a text of the document `path` names a test, as
+/// `file::test`, and every test that it names exists in that file.
+fn check_guarantees(path: &str, document: &str, files: &Files, breaches: &mut Vec<String>) {
     let mut items = 0;
     for (line, item) in guarantees(document) {
         items += 1;
@@ -103,16 +121,16 @@ fn check_guarantees(document: &str, files: &Files, breaches: &mut Vec<String>) {
             .filter(|(file, _)| file.ends_with(".rs"))
             .collect();
         if named.is_empty() {
-            breaches.push(format!("{GUARANTEES}:{line}: names no test"));
+            breaches.push(format!("{path}:{line}: names no test"));
         }
         for (file, test) in named {
             if !files.get(file).is_some_and(|text| test_names(text).contains(&test)) {
-                breaches.push(format!("{GUARANTEES}:{line}: there is no test {file}::{test}"));
+                breaches.push(format!("{path}:{line}: there is no test {file}::{test}"));
             }
         }
     }
     if items == 0 {
-        breaches.push(format!("{GUARANTEES}: guarantees nothing"));
+        breaches.push(format!("{path}: guarantees nothing"));
     }
 }
 
@@ -247,5 +265,24 @@ pub struct Metrics {
         ];
         assert_eq!(found, expected);
         assert_eq!(breaches(&[(GUARANTEES, "# G\n")]), ["GUARANTEES.md: guarantees nothing"]);
+    }
+
+    #[test]
+    fn attacks_must_name_tests_and_the_rest_of_the_document_need_not() {
+        let code = "//! T.\n#[test]\nfn holds() {}\n";
+        let document = "# S\n- Trusted: the operator.\n\n## Attacks, and the tests that hold\n\n\
+                        ### 1. Paths\n- Links.\n  `a.rs::holds`\n- Races.\n  `a.rs::gone`\n\n\
+                        ### 2. More\n- Floods.\n\n## The code\n- No `unsafe`.\n";
+        let found = breaches(&[("a.rs", code), (SECURITY, document)]);
+        let expected =
+            ["SECURITY.md:13: names no test", "SECURITY.md:9: there is no test a.rs::gone"];
+        assert_eq!(sorted(found), expected);
+        let without = breaches(&[(SECURITY, "# S\n- Trusted.\n")]);
+        assert_eq!(without, ["SECURITY.md: guarantees nothing"]);
+    }
+
+    fn sorted(mut breaches: Vec<String>) -> Vec<String> {
+        breaches.sort();
+        breaches
     }
 }
