@@ -177,14 +177,20 @@ impl Agent {
     /// Writes its configuration: `yaml` (sources and sinks), with state, admin port and log of its
     /// own under `scratch`.
     pub fn new(binary: PathBuf, scratch: &Scratch, yaml: &str) -> Result<Self> {
-        let config = scratch.join("agent/everyline.yaml")?;
+        Self::beside(binary, scratch, "agent", yaml)
+    }
+
+    /// The same in a directory of this name, for several agents side by side.
+    pub fn beside(binary: PathBuf, scratch: &Scratch, name: &str, yaml: &str) -> Result<Self> {
+        let config = scratch.join(&format!("{name}/everyline.yaml"))?;
         let admin = http::free_address()?;
         let text = format!(
             "node_name: here\nstate_dir: \"{}\"\nadmin: {{listen: \"{admin}\"}}\n{yaml}",
-            scratch.join("agent/state")?.display(),
+            scratch.join(&format!("{name}/state"))?.display(),
         );
         fs::write(&config, text)?;
-        Ok(Self { binary, config, log: scratch.join("agent/everyline.log")?, admin })
+        let log = scratch.join(&format!("{name}/everyline.log"))?;
+        Ok(Self { binary, config, log, admin })
     }
 
     /// Starts it; it goes on where it stopped.

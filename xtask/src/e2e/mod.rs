@@ -5,6 +5,7 @@
 mod containerd;
 mod cri;
 mod files;
+mod hostile;
 mod image;
 mod kubernetes;
 mod node;
@@ -38,6 +39,8 @@ pub enum Scenario {
     Inside(kubernetes::Inside),
     /// 200 files, rotated and compressed, the agent down for three rotations
     Files,
+    /// What a tenant does on purpose: links swapped under the agent's hands, in every way of watching (root)
+    Hostile(hostile::Args),
     /// A million lines at random intervals, each of which has to arrive at once: no wake-up is lost
     Wakeups,
 }
@@ -52,6 +55,7 @@ pub fn run(scenario: &Scenario) -> Result<()> {
         Scenario::Kubernetes(args) => kubernetes::run(args),
         Scenario::Inside(args) => kubernetes::inside(args),
         Scenario::Files => files::run(),
+        Scenario::Hostile(args) => hostile::run(args),
         Scenario::Wakeups => wakeups::run(),
     }
 }
