@@ -52,12 +52,22 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+/// The label of metrics that count by resource.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResourceLabel {
+    /// One of a bounded set of words.
+    pub resource: &'static str,
+}
+
 /// The label of `watch_mode`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ModeLabel {
     /// `kernel`, `inotify` or `poll`.
     pub mode: &'static str,
 }
+
+/// What is bounded, and counted when its bound holds somebody back.
+pub const LIMITED: [&str; 3] = ["admin_connections", "admin_hosts", "admin_large_answers"];
 
 /// Every metric. Shared; counters are cheap to increment from anywhere.
 #[derive(Debug)]
@@ -123,6 +133,8 @@ pub struct Metrics {
     pub watch_fallbacks: Family<ReasonLabel, Counter>,
     /// What was told or seen of written files, by mode.
     pub watch_wakeups: Family<ModeLabel, Counter>,
+    /// How often somebody was held back at the bound of a shared resource.
+    pub limited: Family<ResourceLabel, Counter>,
     /// The memory budget of everything in flight.
     pub memory_budget_bytes: Gauge,
     /// 1 if the last reload of the configuration was accepted.
@@ -204,6 +216,11 @@ impl Metrics {
     /// Bytes of another file are lost.
     pub fn files_lost(&self, reason: Reason) {
         self.files_lost.get_or_create(&ReasonLabel { reason: reason.name() }).inc();
+    }
+
+    /// Somebody was held back at the bound of a resource, one of [`LIMITED`].
+    pub fn limited(&self, resource: &'static str) {
+        self.limited.get_or_create(&ResourceLabel { resource }).inc();
     }
 
     /// How many files are watched how.
@@ -367,6 +384,11 @@ impl Metrics {
                 "Written files that were noticed, by mode",
                 Family::default()
             ),
+            limited: metric!(
+                "limited",
+                "How often somebody was held back at the bound of a shared resource, by resource",
+                Family::default()
+            ),
             memory_budget_bytes: metric!(
                 "memory_budget",
                 "Bound on bytes in flight",
@@ -400,6 +422,9 @@ impl Metrics {
         create(&self.files_lost, &lost);
         create(&self.long_lines, &["split", "cut"]);
         create(&self.watch_fallbacks, &["overflow", "watch_limit"]);
+        for resource in LIMITED {
+            drop(self.limited.get_or_create(&ResourceLabel { resource }));
+        }
         for mode in ["kernel", "inotify", "poll"] {
             drop(self.watch_mode.get_or_create(&ModeLabel { mode }));
             drop(self.watch_wakeups.get_or_create(&ModeLabel { mode }));
@@ -484,6 +509,7 @@ mod tests {
         # TYPE everyline_file_descriptors gauge
         # TYPE everyline_files_lost counter
         # TYPE everyline_in_flight_bytes gauge
+        # TYPE everyline_limited counter
         # TYPE everyline_lines counter
         # TYPE everyline_long_lines counter
         # TYPE everyline_lost_bytes counter
@@ -559,6 +585,9 @@ mod tests {
         everyline_files_lost_total{reason="deleted_while_down"} 0
         everyline_files_lost_total{reason="truncated"} 0
         everyline_in_flight_bytes{sink="out"} 0
+        everyline_limited_total{resource="admin_connections"} 0
+        everyline_limited_total{resource="admin_hosts"} 0
+        everyline_limited_total{resource="admin_large_answers"} 0
         everyline_lines_total 0
         everyline_long_lines_total{reason="cut"} 0
         everyline_long_lines_total{reason="split"} 0

@@ -11,7 +11,7 @@ use std::{
 };
 
 use collector::{
-    admin::{Health, State, serve},
+    admin::{Health, Hosts, State, serve},
     checkpoint::{Change, FileEntry, Offset, Store},
     ledger::report::{FileReport, Report, SinkFileReport},
     metrics::Metrics,
@@ -133,13 +133,14 @@ fn agent(report: Report) -> Agent {
         health: Arc::new(Health::new()),
         report: Box::new(move || served.lock().unwrap().clone()),
         refresh: Box::new(|| ()),
+        hosts: Hosts::default(),
     };
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let listener = {
         let _inside = runtime.enter();
         tokio::net::TcpListener::from_std(listener).unwrap()
     };
-    runtime.spawn(serve(listener, Arc::new(state), stopped));
+    runtime.spawn(serve(listener, state, stopped));
     Agent { address, report, _runtime: runtime, _stop: stop }
 }
 

@@ -3,7 +3,7 @@
 //! A port that somebody else has does not stop collection, but it is an error: `status` and `audit` would ask
 //! the other one. So it is said who that is, and tried again.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, time};
 
@@ -15,7 +15,7 @@ const RETRY: Duration = Duration::from_secs(3);
 const ASK: Duration = Duration::from_secs(2);
 
 /// Serves at `address` until `shutdown` holds true.
-pub async fn listen(address: SocketAddr, state: Arc<State>, mut shutdown: watch::Receiver<bool>) {
+pub(super) async fn listen(address: SocketAddr, state: State, mut shutdown: watch::Receiver<bool>) {
     let listener = tokio::select! {
         listener = bind(address) => listener,
         _ = shutdown.wait_for(|stop| *stop) => return,

@@ -1,7 +1,9 @@
 //! The admin port: metrics, health and status over HTTP.
 //!
-//! GET only; it changes nothing and takes nothing in. Bounded in connections, header size and
-//! time, so that whoever can reach it cannot hold up collection.
+//! GET only; it changes nothing and takes nothing in. Whoever can reach it cannot hold up collection, for it
+//! has a thread of its own and is bounded in connections, header size, large answers and time; nor a probe,
+//! for a new connection is always taken and `/healthz` and `/readyz` wait for nothing (`connections`,
+//! `answer`). It answers under this machine's names only (`host`).
 
 use std::{
     convert::Infallible,
@@ -14,10 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    body::Incoming,
     header::{self, HeaderValue},
     server::conn::http1,
     service::service_fn,
@@ -25,21 +26,28 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    time,
+    sync::watch,
+    task, time,
 };
 
+use self::{
+    answer::{Answer, Place, Places, large, text},
+    connections::{Connection, Connections, Large},
+};
 use crate::{ledger::report::Report, metrics::Metrics};
 
+mod answer;
 pub mod ask;
+mod connections;
+mod host;
 mod listen;
 #[cfg(test)]
 mod tests;
+mod thread;
 
-pub use listen::listen;
+pub use host::Hosts;
+pub use thread::Port;
 
-/// Connections served at once; more wait.
-const MAX_CONNECTIONS: usize = 32;
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
 /// For a request's head to arrive.
@@ -52,7 +60,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// What the port serves.
@@ -65,6 +72,8 @@ pub struct State {
     pub report: Box<dyn Fn() -> Report + Send + Sync>,
     /// Brings the gauges up to date before `/metrics`.
     pub refresh: Box<dyn Fn() + Send + Sync>,
+    /// Under which names it is served.
+    pub hosts: Hosts,
 }
 
 /// Whether the agent works.
@@ -76,44 +85,58 @@ pub struct Health {
     ready: AtomicBool,
 }
 
+/// The port while it is open.
+struct Server {
+    state: State,
+    connections: Arc<Connections>,
+    metrics: Places,
+    status: Places,
+}
+
 /// Serves until `shutdown` holds true. A reply that is being sent then may be cut off.
-pub async fn serve(listener: TcpListener, state: Arc<State>, mut shutdown: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(listener: TcpListener, state: State, mut shutdown: watch::Receiver<bool>) {
+    let (metrics, status) = (Places::new(Large::Metrics), Places::new(Large::Status));
+    let server = Arc::new(Server { state, connections: Arc::default(), metrics, status });
     loop {
-        let accepted = async {
-            // Never closed, so never an error.
-            let slot = Arc::clone(&slots).acquire_owned().await.ok();
-            (listener.accept().await, slot)
-        };
-        let (accepted, slot) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             // Also when the sender is gone.
             _ = shutdown.wait_for(|stop| *stop) => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "A connection to the admin port was not accepted.");
                 time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let state = Arc::clone(&state);
-        let mut shutdown = shutdown.clone();
+        let (connection, gave_way) =
+            server.connections.admit(peer.ip().to_canonical(), Instant::now());
+        if gave_way {
+            server.state.metrics.limited("admin_connections");
+        }
+        let (server, mut shutdown) = (Arc::clone(&server), shutdown.clone());
         tokio::spawn(async move {
-            let _slot = slot;
+            let connection = Arc::new(connection);
             tokio::select! {
-                _ = time::timeout(CONNECTION_TIMEOUT, connection(stream, state)) => {}
+                _ = time::timeout(CONNECTION_TIMEOUT, attend(stream, &connection, server)) => {}
+                () = connection.closed() => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
             }
         });
+        // Whoever came is heard before the next one may take its place.
+        task::yield_now().await;
     }
 }
 
-async fn connection(stream: TcpStream, state: Arc<State>) {
+async fn attend(stream: TcpStream, connection: &Arc<Connection>, server: Arc<Server>) {
     let service = service_fn(move |request| {
-        let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(answer(request, state).await) }
+        let (server, connection) = (Arc::clone(&server), Arc::clone(connection));
+        async move {
+            connection.is_active();
+            Ok::<_, Infallible>(server.answer(request, connection).await)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -126,63 +149,78 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
     }
 }
 
-async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET {
-        let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET is served here.\n");
-        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
-        return reply;
+impl Server {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Arc<Connection>,
+    ) -> Response<Answer> {
+        if !self.state.hosts.admit(&request) {
+            self.state.metrics.limited("admin_hosts");
+            return text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "This name is not known to be this machine's. Ask by its IP address, or list the name under admin.hosts.\n",
+            );
+        }
+        if request.method() != Method::GET {
+            let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET is served here.\n");
+            reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+            return reply;
+        }
+        match request.uri().path() {
+            "/metrics" => self.in_place(connection, Large::Metrics).await,
+            "/status" => self.in_place(connection, Large::Status).await,
+            "/healthz" => match self.state.health.is_alive() {
+                true => text(StatusCode::OK, "ok\n"),
+                false => text(StatusCode::SERVICE_UNAVAILABLE, "The main loop is stuck.\n"),
+            },
+            "/readyz" => match self.state.health.is_ready() {
+                true => text(StatusCode::OK, "ok\n"),
+                false => text(StatusCode::SERVICE_UNAVAILABLE, "Starting or stopping.\n"),
+            },
+            "/" => text(StatusCode::OK, "/metrics\n/healthz\n/readyz\n/status\n"),
+            _ => {
+                text(StatusCode::NOT_FOUND, "There are /metrics, /healthz, /readyz and /status.\n")
+            }
+        }
     }
-    match request.uri().path() {
-        "/metrics" => off_loop(move || metrics(&state)).await,
-        "/status" => off_loop(move || status(&state)).await,
-        "/healthz" => match state.health.is_alive() {
-            true => text(StatusCode::OK, "ok\n"),
-            false => text(StatusCode::SERVICE_UNAVAILABLE, "The main loop is stuck.\n"),
-        },
-        "/readyz" => match state.health.is_ready() {
-            true => text(StatusCode::OK, "ok\n"),
-            false => text(StatusCode::SERVICE_UNAVAILABLE, "Starting or stopping.\n"),
-        },
-        "/" => text(StatusCode::OK, "/metrics\n/healthz\n/readyz\n/status\n"),
-        _ => text(StatusCode::NOT_FOUND, "There are /metrics, /healthz, /readyz and /status.\n"),
+
+    /// A large answer, once there is a place for it.
+    async fn in_place(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        kind: Large,
+    ) -> Response<Answer> {
+        let places = match kind {
+            Large::Metrics => &self.metrics,
+            Large::Status => &self.status,
+        };
+        let Some(place) = places.enter(&self.connections, &connection).await else {
+            self.state.metrics.limited("admin_large_answers");
+            let mut reply =
+                text(StatusCode::SERVICE_UNAVAILABLE, "Too many ask for this at once.\n");
+            reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            return reply;
+        };
+        // Ten thousand files take a moment: not on the thread that answers probes.
+        let server = Arc::clone(&self);
+        let done = task::spawn_blocking(move || server.make(kind, (connection, place))).await;
+        done.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "This failed.\n"))
     }
-}
 
-/// Ten thousand files take a moment: not on a thread that carries the network.
-async fn off_loop<F>(work: F) -> Response<Full<Bytes>>
-where
-    F: FnOnce() -> Response<Full<Bytes>> + Send + 'static,
-{
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "This failed.\n"))
-}
-
-fn metrics(state: &State) -> Response<Full<Bytes>> {
-    (state.refresh)();
-    match state.metrics.render() {
-        Ok(body) => reply(StatusCode::OK, OPENMETRICS, body),
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "Rendering failed.\n"),
+    fn make(&self, kind: Large, whose: (Arc<Connection>, Place)) -> Response<Answer> {
+        let (media, body) = match kind {
+            Large::Metrics => {
+                (self.state.refresh)();
+                (OPENMETRICS, self.state.metrics.render().ok())
+            }
+            Large::Status => (JSON, serde_json::to_string(&(self.state.report)()).ok()),
+        };
+        match body {
+            Some(body) => large(kind, media, body, whose),
+            None => text(StatusCode::INTERNAL_SERVER_ERROR, "Rendering failed.\n"),
+        }
     }
-}
-
-fn status(state: &State) -> Response<Full<Bytes>> {
-    match serde_json::to_string(&(state.report)()) {
-        Ok(body) => reply(StatusCode::OK, JSON, body),
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "Rendering failed.\n"),
-    }
-}
-
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    reply(status, TEXT, body)
-}
-
-fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut reply = Response::new(Full::new(body.into()));
-    *reply.status_mut() = status;
-    let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    reply
 }
 
 /// Where something that listens at `address` is reached from this machine.

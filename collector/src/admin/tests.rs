@@ -5,15 +5,24 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::{
+    admin::{answer::PER_ADDRESS, connections::MOST},
+    ledger::report::FileReport,
+};
 
 struct Port {
     address: SocketAddr,
     health: Arc<Health>,
     stop: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
+    task: task::JoinHandle<()>,
 }
 
 async fn port() -> Port {
+    port_with(Vec::new()).await
+}
+
+/// A port whose report has these files.
+async fn port_with(files: Vec<FileReport>) -> Port {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let health = Arc::new(Health::new());
@@ -22,11 +31,15 @@ async fn port() -> Port {
     let state = State {
         metrics,
         health: Arc::clone(&health),
-        report: Box::new(|| Report { node: "n1".to_owned(), ..Report::default() }),
+        report: Box::new(move || {
+            let (node, files) = ("n1".to_owned(), files.clone());
+            Report { node, files, ..Report::default() }
+        }),
         refresh: Box::new(move || _ = gauge.open_files.set(42)),
+        hosts: Hosts::default(),
     };
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(serve(listener, Arc::new(state), stopped));
+    let task = tokio::spawn(serve(listener, state, stopped));
     Port { address, health, stop, task }
 }
 
@@ -42,7 +55,8 @@ impl Port {
     }
 
     async fn get(&self, path: &str) -> String {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+            .await
     }
 }
 
@@ -70,7 +84,8 @@ async fn every_path_is_served() {
 async fn nothing_but_get_is_served() {
     let port = port().await;
     for method in ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "PATCH"] {
-        let head = format!("{method} /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let head =
+            format!("{method} /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let reply = port.send(&head).await;
         assert!(reply.starts_with("HTTP/1.1 405") && reply.contains("allow: GET"), "{reply}");
     }
@@ -88,15 +103,108 @@ async fn large_heads_and_garbage_are_refused() {
 }
 
 #[tokio::test]
-async fn silent_connections_wait_for_nobody() {
+async fn silent_connections_keep_nobody_waiting() {
     let port = port().await;
     let mut silent = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
+    for _ in 0..MOST * 3 {
         silent.push(TcpStream::connect(port.address).await.unwrap());
     }
-    // Each slot is free again when its head did not arrive in time.
+    let began = Instant::now();
     assert!(port.get("/healthz").await.contains(" 200 "));
+    assert!(began.elapsed() < HEAD_TIMEOUT / 2, "{:?}", began.elapsed());
     drop(silent);
+}
+
+#[tokio::test]
+async fn heads_that_come_byte_by_byte_keep_nobody_waiting() {
+    let port = port().await;
+    for _ in 0..MOST * 2 {
+        let mut slow = TcpStream::connect(port.address).await.unwrap();
+        tokio::spawn(async move {
+            for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n".iter().cycle() {
+                if slow.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+    for _ in 0..20 {
+        let began = Instant::now();
+        assert!(port.get("/healthz").await.contains(" 200 "));
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+}
+
+/// They send requests without end and read no answer.
+#[tokio::test]
+async fn pipelined_requests_keep_nobody_waiting() {
+    let port = port().await;
+    for _ in 0..MOST * 2 {
+        let mut stream = TcpStream::connect(port.address).await.unwrap();
+        tokio::spawn(async move {
+            let requests = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+            while stream.write_all(&requests).await.is_ok() {}
+        });
+    }
+    for _ in 0..20 {
+        let began = Instant::now();
+        assert!(port.get("/readyz").await.contains(" 503 "));
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+}
+
+/// Files enough that the answer does not fit into any socket's buffers.
+fn many_files() -> Vec<FileReport> {
+    let file = FileReport { path: "x".repeat(2_000), ..FileReport::default() };
+    vec![file; 10_000]
+}
+
+#[tokio::test]
+async fn who_reads_a_large_answer_slowly_gives_way() {
+    let port = port_with(many_files()).await;
+    let mut slow = Vec::new();
+    for _ in 0..PER_ADDRESS {
+        let mut stream = TcpStream::connect(port.address).await.unwrap();
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        // The answer has begun, and is read no further.
+        slow.push(stream);
+    }
+    time::sleep(Duration::from_secs(2)).await;
+    let began = Instant::now();
+    assert!(port.get("/healthz").await.contains(" 200 "));
+    assert!(began.elapsed() < Duration::from_secs(1), "a probe needs no place");
+    let status = loop {
+        let status = port.get("/status").await;
+        if status.starts_with("HTTP/1.1 200") {
+            break status;
+        }
+        // As many of this address as may wait do so.
+        assert!(
+            status.starts_with("HTTP/1.1 503") && status.contains("retry-after: 1"),
+            "{status}"
+        );
+        assert!(began.elapsed() < Duration::from_secs(20));
+        time::sleep(Duration::from_millis(200)).await;
+    };
+    let body = status.split("\r\n\r\n").nth(1).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(body).unwrap().files.len(), 10_000, "whole");
+}
+
+#[tokio::test]
+async fn names_of_others_are_refused() {
+    let port = port().await;
+    for path in ["/status", "/metrics", "/healthz", "/"] {
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+        let reply = port.send(&head).await;
+        assert!(reply.starts_with("HTTP/1.1 421 ") && reply.contains("admin.hosts"), "{reply}");
+        assert!(!reply.contains("evil"), "{reply}");
+    }
+    let both =
+        "GET http://evil.example/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert!(port.send(both).await.starts_with("HTTP/1.1 421 "));
+    assert!(port.send("GET /status HTTP/1.0\r\n\r\n").await.contains(" 200 "));
 }
 
 #[tokio::test]

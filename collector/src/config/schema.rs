@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Auth, ByteSize, Charset, Headers, Listen, Proxy, Span, Template, Tls, Url};
+use super::{Auth, ByteSize, Charset, Headers, HostName, Listen, Proxy, Span, Template, Tls, Url};
 use crate::batch::Compression;
 
 const MIB: u64 = 1 << 20;
@@ -483,6 +483,8 @@ pub struct Admin {
     pub enabled: bool,
     /// Address and port.
     pub listen: Listen,
+    /// Names that it is asked under, besides addresses and this machine's own names.
+    pub hosts: Vec<HostName>,
 }
 
 /// The agent's own log.
@@ -633,7 +635,7 @@ impl Default for Archive {
 impl Default for Admin {
     fn default() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9477));
-        Self { enabled: true, listen: Listen(listen) }
+        Self { enabled: true, listen: Listen(listen), hosts: Vec::new() }
     }
 }
 

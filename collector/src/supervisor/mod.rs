@@ -106,7 +106,7 @@ pub fn run(config: Config, path: Option<PathBuf>) -> Result<ExitCode, RunError> 
     metrics.config_last_reload_success.set(1);
     let health = Arc::new(admin::Health::new());
     let pipeline = pipeline::Pipeline::start(&config, &runtime, &metrics)?;
-    let admin = AdminPort::open(&config, &runtime, &metrics, &pipeline, &health);
+    let admin = open_admin(&config, &metrics, &pipeline, &health);
     let sinks = sinks::described(&config);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), sinks, "Everyline runs.");
     let file = ConfigFile::new(path.as_deref());
@@ -126,7 +126,7 @@ struct Agent {
     metrics: Arc<Metrics>,
     health: Arc<admin::Health>,
     pipeline: pipeline::Pipeline,
-    admin: AdminPort,
+    admin: Option<admin::Port>,
 }
 
 impl Agent {
@@ -182,14 +182,8 @@ impl Agent {
         self.pipeline.reload(&next, changed.then_some(discovery));
         let config = std::mem::replace(&mut self.config, next);
         if config.admin != self.config.admin {
-            self.admin.close(&self.runtime);
-            self.admin = AdminPort::open(
-                &self.config,
-                &self.runtime,
-                &self.metrics,
-                &self.pipeline,
-                &self.health,
-            );
+            self.admin.take().into_iter().for_each(admin::Port::close);
+            self.admin = open_admin(&self.config, &self.metrics, &self.pipeline, &self.health);
         }
         self.metrics.config_last_reload_success.set(1);
         tracing::info!("The configuration was reloaded.");
@@ -199,41 +193,26 @@ impl Agent {
     fn stop(mut self) -> ExitCode {
         self.health.set_ready(false);
         let drained = self.pipeline.stop(&self.runtime, self.config.drain_timeout.0);
-        self.admin.close(&self.runtime);
+        self.admin.take().into_iter().for_each(admin::Port::close);
         self.runtime.shutdown_timeout(Duration::from_millis(200));
         tracing::info!(drained, "Everyline has stopped.");
         if drained { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
-/// The admin port, if it is open.
-struct AdminPort(Option<(tokio::sync::watch::Sender<bool>, tokio::task::JoinHandle<()>)>);
-
-impl AdminPort {
-    /// Listens as configured; a busy port is said, tried again, and does not stop collection.
-    fn open(
-        config: &Config,
-        runtime: &Runtime,
-        metrics: &Arc<Metrics>,
-        running: &pipeline::Pipeline,
-        health: &Arc<admin::Health>,
-    ) -> Self {
-        if !config.admin.enabled {
-            return Self(None);
-        }
-        let (shutdown, stopped) = tokio::sync::watch::channel(false);
-        let state = Arc::new(report::admin_state(config, metrics, running, health));
-        let task = runtime.spawn(admin::listen(config.admin.listen.0, state, stopped));
-        Self(Some((shutdown, task)))
+/// Has the admin port opened, if there is to be one; without it collection goes on.
+fn open_admin(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    running: &pipeline::Pipeline,
+    health: &Arc<admin::Health>,
+) -> Option<admin::Port> {
+    let state = config.admin.enabled.then(|| report::admin_state(config, metrics, running, health));
+    let port = admin::Port::open(config.admin.listen.0, state?);
+    if let Err(error) = &port {
+        tracing::error!(%error, "The admin port has no thread: there are no metrics, health and status.");
     }
-
-    fn close(&mut self, runtime: &Runtime) {
-        if let Some((shutdown, task)) = self.0.take() {
-            let _gone = shutdown.send(true);
-            task.abort();
-            let _aborted = runtime.block_on(task);
-        }
-    }
+    port.ok()
 }
 
 /// Says which logs are the agent's own, and remembers it for the agents to come.

@@ -15,7 +15,7 @@ use super::{
     slots::{RunningSink, SinkTable},
 };
 use crate::{
-    admin::{Health, State},
+    admin::{Health, Hosts, State},
     config::Config,
     ledger::{
         self, Accounts, FileAccount, SinkSlot,
@@ -48,6 +48,7 @@ pub fn admin_state(
         health: Arc::clone(health),
         report: Box::new(move || reporter.report()),
         refresh: Box::new(move || refresher.refresh()),
+        hosts: Hosts::new(config),
     }
 }
 

@@ -2,6 +2,7 @@
 //! starved. One test binary; a module per kind of trouble.
 #![expect(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod admin;
 mod copies;
 mod crash;
 mod descriptors;
