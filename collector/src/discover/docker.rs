@@ -6,8 +6,11 @@ use std::{
 };
 
 mod about;
+mod compose;
+mod kubelet;
 
 use about::{About, Trouble};
+use kubelet::Member;
 
 use super::{
     DiscoverError, Format, Known, Listing, Look, Schema, Source,
@@ -39,6 +42,15 @@ pub(super) fn id_of(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
     let directory = path.parent()?.file_name()?.to_str()?;
     name.strip_suffix("-json.log").filter(|id| directory == *id)
+}
+
+/// Whether the log in Docker's directory of a container may be that of a container of the pod, as far as Docker
+/// tells.
+pub(super) fn may_be_of_pod(directory: &Path, namespace: &str, pod: &str) -> bool {
+    match about::Facts::read(&directory.join("config.v2.json")) {
+        Ok(facts) => facts.name.is_none_or(|name| kubelet::is_named_for(&name, namespace, pod)),
+        Err(trouble) => matches!(trouble, Trouble::Missing),
+    }
 }
 
 impl Docker {
@@ -76,12 +88,12 @@ impl Docker {
 
     fn list_logs(&self, look: &Look<'_>, id: &str, listing: &mut Listing) {
         let live = format!("{id}-json.log");
-        let (mut problem, mut shortage) = (None, None);
+        let (mut problem, mut shortage, mut pretends) = (None, None, false);
         family::collect(look.directory, look.entries, listing, |name| {
             if name != live {
                 return None;
             }
-            let (about, trouble) = About::read(&look.directory.join("config.v2.json"));
+            let (about, trouble) = About::read(look.directory, id);
             let known = if trouble.is_none() { Known::All } else { Known::Part };
             match trouble {
                 Some(Trouble::Shortage(error)) => shortage = Some(error),
@@ -90,6 +102,7 @@ impl Docker {
                 }
                 Some(Trouble::Missing) | None => {}
             }
+            pretends = about.pretends;
             self.source(look, id, (about, known), &self.containers.join(id).join(name))
         });
         listing.shortage = shortage.or(listing.shortage.take());
@@ -97,6 +110,15 @@ impl Docker {
             format!(
                 "What Docker says of a container in {path:?} cannot be used, so its log carries \
                  the container's id and no name: {trouble}."
+            )
+        }));
+        // Of none in particular: whoever starts containers could fill memory and log.
+        listing.problems.extend(pretends.then(|| {
+            format!(
+                "A container in {:?} says by its labels that it belongs to a pod, but kubelet did not make it: \
+                 its name or its sandbox says otherwise. The labels are not believed, and its log is \
+                 collected as that of any container; there may be more like it.",
+                self.containers
             )
         }));
     }
@@ -108,28 +130,28 @@ impl Docker {
         (about, known): (About, Known),
         path: &Path,
     ) -> Option<Arc<Source>> {
-        let About { name, namespace, pod, container, .. } = &about;
-        let subject = Subject {
-            namespace: namespace.as_deref(),
-            pod: pod.as_deref(),
-            container: [container.as_deref().or(name.as_deref()), Some(id)],
-            path,
-        };
-        let own = look.own.is_container(id)
-            || namespace.as_deref().zip(pod.as_deref()).is_some_and(|(namespace, pod)| {
-                look.own.is_pod(namespace, pod, about.uid.as_deref())
-            });
-        if own || !self.selection.admits(subject) {
+        let About { name, member, .. } = &about;
+        let member = member.as_ref();
+        let (namespace, pod) = (member.map(|it| &*it.namespace), member.map(|it| &*it.pod));
+        let container = member.map(|it| &*it.container);
+        let called = [container.or(name.as_deref()), Some(id)];
+        let subject = Subject { namespace, pod, container: called, path };
+        if is_own(look, id, member) {
+            look.left_out.container(left_out(id));
+            return None;
+        }
+        if !self.selection.admits(subject) {
             return None;
         }
         let schema = if pod.is_some() { &self.in_pods } else { &self.standalone };
+        let restarts = member.map(|it| it.restarts.to_string());
         let file = look.directory.join(format!("{id}-json.log"));
         let values = [
-            namespace.as_deref(),
-            pod.as_deref(),
-            about.uid.as_deref().filter(|uid| kubernetes::is_uid(uid)),
-            container.as_deref(),
-            about.restarts.as_deref(),
+            namespace,
+            pod,
+            member.map(|it| &*it.uid).filter(|uid| kubernetes::is_uid(uid)),
+            container,
+            restarts.as_deref(),
             name.as_deref(),
             Some(id),
             about.image.as_deref(),
@@ -141,6 +163,21 @@ impl Docker {
         let (path, format) = (file.into(), Format::DockerJson);
         Some(Arc::new(Source { path, format, attributes, known }))
     }
+}
+
+/// Whether the agent runs in the container, or ran there, or in another one of the pod. What the container says
+/// of itself counts only where kubelet said it.
+fn is_own(look: &Look<'_>, id: &str, member: Option<&Member>) -> bool {
+    look.own.is_container(id)
+        || member.is_some_and(|member| {
+            let Member { namespace, pod, uid, sandbox, .. } = member;
+            look.own.is_container(sandbox) || look.own.is_pod(namespace, pod, Some(uid))
+        })
+}
+
+/// What it is called among what is left out.
+fn left_out(id: &str) -> String {
+    format!("container {id}")
 }
 
 fn schema((node_key, node): (&str, &str)) -> Schema {
@@ -164,8 +201,11 @@ fn list_containers(look: &Look<'_>, listing: &mut Listing) {
     let (mut refused, mut own) = (None, Vec::new());
     for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
         match entry.name.to_str().filter(|id| kubernetes::is_id(id)) {
-            Some(id) if look.own.is_container(id) => own.push(format!("container {id}")),
-            Some(id) => listing.directories.push(look.directory.join(id)),
+            Some(id) if look.own.is_container(id) => own.push(left_out(id)),
+            Some(id) => {
+                listing.directories.push(look.directory.join(id));
+                own.extend(Some(left_out(id)).filter(|id| look.left_out.has_container(id)));
+            }
             None => {
                 refused.get_or_insert(&entry.name);
             }

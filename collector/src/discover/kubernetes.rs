@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -26,6 +27,9 @@ use super::{
     filter::{Selection, Subject},
 };
 use crate::config;
+
+/// Root's number.
+const ROOT: u32 = 0;
 
 /// Kubernetes' logs as configured.
 #[derive(Debug)]
@@ -110,7 +114,12 @@ impl Kubernetes {
             let parts: Vec<_> = below.iter().map(|part| part.to_str()).collect();
             match parts[..] {
                 [] => self.list_pods(look, listing),
+                [Some(pod)] if !self.is_kubelets(look, look.directory) => {
+                    listing.problems.extend(PodDirectory::parse(pod).map(|_| self.not_kubelets()));
+                }
                 [Some(pod)] => list_containers(look, pod, listing),
+                [Some(_), Some(_)]
+                    if look.directory.parent().is_some_and(|pod| !self.is_kubelets(look, pod)) => {}
                 [Some(pod), Some(container)] => {
                     self.list_logs(look, pod, container, docker, listing);
                 }
@@ -145,6 +154,23 @@ impl Kubernetes {
             let form = "NAMESPACE_POD_UID";
             refusal(&look.here.join(name), form)
         }));
+    }
+
+    /// Whether a pod's directory may be kubelet's: its owner is root, or whoever owns what it lies in. Others' say
+    /// nothing of whose the logs in them are.
+    fn is_kubelets(&self, look: &Look<'_>, directory: &Path) -> bool {
+        let owner = |path: &Path| path.metadata().map(|about| about.uid()).ok();
+        let Some(found) = owner(directory).filter(|found| *found != ROOT) else { return true };
+        look.real(&self.pods).is_some_and(|pods| owner(&look.host.inside(&pods)) == Some(found))
+    }
+
+    fn not_kubelets(&self) -> String {
+        format!(
+            "A directory in {:?} is named like a pod's, but kubelet did not make it: it belongs to neither root \
+             nor the owner of the directory it lies in. Its logs are not collected; there may be more \
+             like it. If they are wanted, name them under sources.files.",
+            self.pods
+        )
     }
 
     fn list_logs(

@@ -118,6 +118,18 @@ impl LeftOut {
         self.put(&self.containers, found);
     }
 
+    /// One container more.
+    fn container(&self, found: String) {
+        if !self.has_container(&found) {
+            self.containers.borrow_mut().push(found);
+            self.changed.set(true);
+        }
+    }
+
+    fn has_container(&self, one: &str) -> bool {
+        self.containers.borrow().iter().any(|known| known == one)
+    }
+
     fn put(&self, known: &RefCell<Vec<String>>, found: Vec<String>) {
         if *known.borrow() != found {
             known.replace(found);

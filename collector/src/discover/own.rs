@@ -2,6 +2,7 @@
 //! itself for ever.
 
 mod selves;
+mod whereabouts;
 mod workload;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 
 use rustix::fs::FileType;
 
-use self::{selves::Selves, workload::Workload};
+use self::{selves::Selves, whereabouts::Whereabouts, workload::Workload};
 use crate::{
     batch::Compression,
     config::{Config, Sink},
@@ -29,8 +30,10 @@ pub struct OwnOutputs {
     pub pod: Option<(String, String)>,
     /// That pod's uid.
     pub pod_uid: Option<String>,
-    /// The id of the Docker container that the agent runs in.
+    /// The id of the container that the agent runs in.
     pub container: Option<String>,
+    /// The id of its pod's sandbox, if Docker runs it.
+    pub sandbox: Option<String>,
     /// Pods and containers that ran it before.
     pub(super) former: Selves,
 }
@@ -38,8 +41,9 @@ pub struct OwnOutputs {
 impl OwnOutputs {
     /// Finds out from the configuration and from what this process is told about itself.
     pub fn detect(config: &Config) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let (pod_uid, container) = from_mounts(&mounts);
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let (cgroup, mounts) = (read("/proc/self/cgroup"), read("/proc/self/mountinfo"));
+        let Whereabouts { pod_uid, container, sandbox } = Whereabouts::of(&cgroup, &mounts);
         Self {
             paths: written_paths(config),
             streams: streams(),
@@ -53,6 +57,7 @@ impl OwnOutputs {
             pod_uid: pod_uid
                 .or_else(|| std::env::var("POD_UID").ok().filter(|uid| !uid.is_empty())),
             container,
+            sandbox,
             former: Selves::read(&config.state_dir),
         }
     }
@@ -115,9 +120,10 @@ impl OwnOutputs {
         })
     }
 
-    /// Whether this is the agent's own container, or a former one.
+    /// Whether this is the agent's own container or its sandbox, or a former one.
     pub(super) fn is_container(&self, id: &str) -> bool {
-        self.container.as_deref() == Some(id) || self.former.containers.contains(id)
+        [&self.container, &self.sandbox].into_iter().any(|own| own.as_deref() == Some(id))
+            || self.former.containers.contains(id)
     }
 }
 
@@ -193,26 +199,6 @@ fn own_pod(
     Some((namespace.trim().to_owned(), pod))
 }
 
-/// A pod's `/etc/hosts` is mounted from kubelet's `pods/UID/etc-hosts`, a Docker container's from
-/// `containers/ID/hosts`: so both are known without being told.
-fn from_mounts(mounts: &str) -> (Option<String>, Option<String>) {
-    let hosts = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        (point == "/etc/hosts").then_some(root)
-    });
-    let (mut pod, mut container) = (None, None);
-    for root in hosts {
-        let mut parts = root.rsplit('/');
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some("etc-hosts"), Some(uid), Some("pods")) => pod = Some(uid.to_owned()),
-            (Some("hosts"), Some(id), Some("containers")) => container = Some(id.to_owned()),
-            _ => {}
-        }
-    }
-    (pod, container)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,15 +244,5 @@ mod tests {
         assert_eq!(own_pod(in_pod, account), pod("logging", "a-1"));
         assert_eq!(own_pod(env(&[("HOSTNAME", "a-1")]), account), None, "not in a pod");
         assert_eq!(own_pod(env(&[("POD_NAME", "a-1")]), || None), None, "no namespace: no guess");
-    }
-
-    #[test]
-    fn the_own_pod_and_container_from_the_mounts() {
-        let pod =
-            "600 590 8:1 /var/lib/kubelet/pods/0ab-1/etc-hosts /etc/hosts rw - ext4 /dev/x rw";
-        assert_eq!(from_mounts(pod), (Some("0ab-1".into()), None));
-        let docker = "1 2 8:1 /lib/docker/containers/f00d/hosts /etc/hosts rw - ext4 /dev/x rw";
-        assert_eq!(from_mounts(docker), (None, Some("f00d".into())));
-        assert_eq!(from_mounts("1 2 8:1 / / rw\n\ngarbage"), (None, None));
     }
 }

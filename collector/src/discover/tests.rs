@@ -316,9 +316,12 @@ fn a_static_pods_hash_is_not_taken_for_its_uid() {
     let log = format!("{PODS}/kube-system_etcd-node1_{hash}/etcd/0.log");
     host.write(&log, "");
     let labels = format!(
-        r#"{{"Name":"/k8s_etcd","Config":{{"Labels":{{"io.kubernetes.pod.namespace":"kube-system",
-        "io.kubernetes.pod.name":"etcd-node1","io.kubernetes.pod.uid":"{hash}"}}}}}}"#
+        r#"{{"Name":"/k8s_etcd_etcd-node1_kube-system_{hash}_0","Config":{{"Labels":{{
+        "io.kubernetes.pod.namespace":"kube-system","io.kubernetes.pod.name":"etcd-node1",
+        "io.kubernetes.pod.uid":"{hash}","io.kubernetes.sandbox.id":"5afe"}}}}}}"#
     );
+    let sandbox = format!(r#"{{"Name":"/k8s_POD_etcd-node1_kube-system_{hash}_0"}}"#);
+    host.write(&format!("{DOCKER}/5afe/config.v2.json"), &sandbox);
     let docked = host.docker(&"ab".repeat(32), &labels);
     let all = host.discover();
     for log in [&log, &docked] {
@@ -542,18 +545,23 @@ fn dockers_logs_and_what_its_configuration_says() {
     let log = host.docker(
         &id,
         r#"{"Name":"/web","Config":{"Image":"nginx:1.25","Labels":
-            {"com.docker.compose.project":"shop","com.docker.compose.service":"web"}}}"#,
+            {"com.docker.compose.project":"shop","com.docker.compose.service":"web"}},
+            "NetworkSettings":{"Networks":{"shop_default":{}}}}"#,
     );
     host.write(&format!("{log}.1"), "");
     host.write(&format!("{log}.2.gz"), "");
     host.write(&format!("{DOCKER}/{id}/hostname"), "");
     let pod = host.docker(
         &other,
-        r#"{"Name":"/k8s_app_cart","Config":{"Image":"cart","Labels":
+        r#"{"Name":"/k8s_app_cart_shop_1-2_2","Config":{"Image":"cart","Labels":
             {"io.kubernetes.pod.namespace":"shop","io.kubernetes.pod.name":"cart",
              "io.kubernetes.pod.uid":"1-2","io.kubernetes.container.name":"app",
-             "annotation.io.kubernetes.container.restartCount":"2"}}}"#,
+             "io.kubernetes.sandbox.id":"5afe",
+             "annotation.io.kubernetes.container.restartCount":"7"}}}"#,
     );
+    let sandbox = r#"{"Name":"/k8s_POD_cart_shop_1-2_0","Config":{"Image":"pause","Labels":
+        {"io.kubernetes.pod.namespace":"shop","io.kubernetes.pod.name":"cart"}}}"#;
+    host.write(&format!("{DOCKER}/5afe/config.v2.json"), sandbox);
     let all = host.discover();
     all.only(&[&log, &format!("{log}.1"), &format!("{log}.2.gz"), &pod]);
     assert_eq!(all.found(&log).source.format, Format::DockerJson);

@@ -60,6 +60,8 @@ pub struct World {
     pub wait_for_id: &'static str,
     /// Names of pods that are excluded, separated by commas.
     pub exclude: &'static str,
+    /// More keys of `sources.docker`, each behind a comma.
+    pub docker: &'static str,
     /// Appended to the configuration, top level.
     pub extra: String,
     /// The `sinks:` section; the default is one exactly-once file.
@@ -78,7 +80,7 @@ impl World {
         let (sweep_interval, max_age) = ("5s", "50ms");
         let files = format!("    - paths: [\"{}/plain/*.log\"]\n", dir.path().display());
         let (admin, extra) = (None, String::new());
-        let (exclude, wait_for_id) = ("", "2s");
+        let (exclude, docker, wait_for_id) = ("", "", "2s");
         Self {
             dir,
             watch,
@@ -86,6 +88,7 @@ impl World {
             files,
             wait_for_id,
             exclude,
+            docker,
             sweep_interval,
             max_age,
             admin,
@@ -106,13 +109,13 @@ impl World {
     pub fn write_config(&self) {
         let dir = self.dir.path().display();
         let Self { watch, slots, files, exclude, sweep_interval, max_age, extra, sinks, .. } = self;
-        let wait_for_id = self.wait_for_id;
+        let (wait_for_id, docker) = (self.wait_for_id, self.docker);
         let admin = match self.admin {
             Some(port) => format!("listen: 127.0.0.1:{port}"),
             None => "enabled: false".to_owned(),
         };
         let text = format!(
-            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n    wait_for_id: {wait_for_id}\n    exclude: {{pods: [{exclude}]}}\n  docker:\n    containers_dir: {dir}/docker\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  {admin}\n{extra}sinks:\n{sinks}"
+            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n    wait_for_id: {wait_for_id}\n    exclude: {{pods: [{exclude}]}}\n  docker: {{containers_dir: {dir}/docker{docker}}}\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  {admin}\n{extra}sinks:\n{sinks}"
         );
         // In one step: an agent may be reading it at this moment.
         let temporary = self.path("everyline.yaml.new");

@@ -1,16 +1,17 @@
-//! What Docker's `config.v2.json` says of a container.
+//! What Docker's `config.v2.json` and `hostconfig.json` say of a container.
 //!
 //! Names, labels and image are chosen by whoever starts the container: each is checked and, if
-//! strange, left out by itself.
+//! strange, left out by itself. Which of the labels are true is told by `kubelet` and `compose`.
 
 use std::{collections::HashMap, fs, io, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
-use crate::{
-    discover::kubernetes::{is_container, is_namespace, is_pod},
-    read::descriptors,
+use super::{
+    compose,
+    kubelet::{Claim, Member},
 };
+use crate::read::descriptors;
 
 /// Docker's are a few KiB; large environments make them larger.
 const LARGEST: u64 = 4 << 20;
@@ -23,28 +24,43 @@ const LONGEST: usize = 512;
 pub(super) struct About {
     pub(super) name: Option<String>,
     pub(super) image: Option<String>,
-    pub(super) namespace: Option<String>,
-    pub(super) pod: Option<String>,
-    pub(super) uid: Option<String>,
-    /// The name Kubernetes has for it.
-    pub(super) container: Option<String>,
-    pub(super) restarts: Option<String>,
+    /// Of which pod it is, if kubelet made it.
+    pub(super) member: Option<Member>,
     pub(super) compose_project: Option<String>,
     pub(super) compose_service: Option<String>,
+    /// It says that it is of a pod, and that is not so.
+    pub(super) pretends: bool,
 }
 
-#[derive(Deserialize, Default)]
+/// What Docker's file says, as it stands there.
+#[derive(Debug, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
-struct ConfigV2 {
-    name: Option<String>,
+pub(super) struct Facts {
+    /// Without the slash.
+    pub(super) name: Option<String>,
+    #[serde(rename = "ID")]
+    id: Option<String>,
     config: Option<Inner>,
+    network_settings: Option<NetworkSettings>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 struct Inner {
     image: Option<String>,
     labels: Option<HashMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct NetworkSettings {
+    networks: Option<HashMap<String, IgnoredAny>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct HostConfig {
+    network_mode: Option<String>,
 }
 
 /// Why something is missing.
@@ -59,50 +75,84 @@ pub(super) enum Trouble {
 }
 
 impl About {
-    /// Reads the file. Beside what could be learnt: why that is not all.
-    pub(super) fn read(path: &Path) -> (Self, Option<Trouble>) {
-        match slurp(path) {
-            Ok(text) => match serde_json::from_slice(&text) {
-                Ok(config) => (Self::of(config), None),
-                Err(error) => {
-                    // Not the parser's words: they quote what may be hostile and long.
-                    let (line, column) = (error.line(), error.column());
-                    let place = format!("unexpected at line {line}, column {column}");
-                    (Self::default(), Some(Trouble::Unusable(place)))
-                }
-            },
-            Err(error) => {
-                let trouble = match error.kind() {
-                    io::ErrorKind::NotFound => Trouble::Missing,
-                    _ if descriptors::is_shortage(&error) => Trouble::Shortage(error),
-                    _ => Trouble::Unusable(error.to_string()),
-                };
-                (Self::default(), Some(trouble))
+    /// What is told of the container `id`, whose directory this is. Beside what could be learnt: why
+    /// that is not all.
+    pub(super) fn read(directory: &Path, id: &str) -> (Self, Option<Trouble>) {
+        match Facts::read(&directory.join("config.v2.json")) {
+            Ok(facts) if facts.id.as_ref().is_some_and(|other| other != id) => {
+                let other = "it is another container's".to_owned();
+                (Self::default(), Some(Trouble::Unusable(other)))
             }
+            Ok(facts) => Self::of(directory, id, facts),
+            Err(trouble) => (Self::default(), Some(trouble)),
         }
     }
 
-    fn of(config: ConfigV2) -> Self {
-        let inner = config.config.unwrap_or_default();
-        let mut labels = inner.labels.unwrap_or_default();
-        let mut label = |name: &str| labels.remove(name);
-        let name = config.name.map(|name| name.trim_start_matches('/').to_owned());
-        Self {
-            name: name.filter(|name| is_plain(name)),
-            image: inner.image.filter(|image| is_plain(image)),
-            namespace: label("io.kubernetes.pod.namespace").filter(|name| is_namespace(name)),
-            pod: label("io.kubernetes.pod.name").filter(|name| is_pod(name)),
-            uid: label("io.kubernetes.pod.uid").filter(|uid| is_pod(uid)),
-            container: label("io.kubernetes.container.name").filter(|name| is_container(name)),
-            restarts: label("annotation.io.kubernetes.container.restartCount")
-                .filter(|count| count.parse::<u32>().is_ok()),
-            compose_project: label("com.docker.compose.project").filter(|name| is_plain(name)),
-            compose_service: label("com.docker.compose.service").filter(|name| is_plain(name)),
-        }
+    fn of(directory: &Path, id: &str, facts: Facts) -> (Self, Option<Trouble>) {
+        let service = compose::service(&facts);
+        let service = service.map(|(project, service)| (project.to_owned(), service.to_owned()));
+        let (compose_project, compose_service) = service.unzip();
+        let (member, pretends, trouble) = match Claim::of(directory, id, &facts) {
+            Claim::None => (None, false, None),
+            Claim::True(member) => (Some(member), false, None),
+            Claim::Unproved => (None, true, None),
+            // Perhaps Docker is just removing both. What was known before still holds.
+            Claim::Unknown(trouble) => (None, true, Some(trouble.unwrap_or(Trouble::Missing))),
+        };
+        let image = facts.config.and_then(|inner| inner.image).filter(|image| is_plain(image));
+        let name = facts.name.filter(|name| is_plain(name));
+        (Self { name, image, member, compose_project, compose_service, pretends }, trouble)
     }
 }
 
-fn is_plain(text: &str) -> bool {
+impl Facts {
+    /// Reads a container's `config.v2.json`.
+    ///
+    /// # Errors
+    /// Why it says nothing.
+    pub(super) fn read(path: &Path) -> Result<Self, Trouble> {
+        let mut facts: Self = parse(path)?;
+        if let Some(name) = facts.name.as_mut().filter(|name| name.starts_with('/')) {
+            name.remove(0);
+        }
+        Ok(facts)
+    }
+
+    /// A label's value.
+    pub(super) fn label(&self, name: &str) -> Option<&str> {
+        self.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// The names of the networks that it is in.
+    pub(super) fn networks(&self) -> impl Iterator<Item = &String> {
+        let networks = self.network_settings.iter().flat_map(|settings| &settings.networks);
+        networks.flat_map(HashMap::keys)
+    }
+}
+
+/// Whose network a container has, as its `hostconfig.json` says.
+///
+/// # Errors
+/// Why it says nothing.
+pub(super) fn network_mode(path: &Path) -> Result<Option<String>, Trouble> {
+    parse(path).map(|config: HostConfig| config.network_mode)
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Trouble> {
+    let text = slurp(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Trouble::Missing,
+        _ if descriptors::is_shortage(&error) => Trouble::Shortage(error),
+        _ => Trouble::Unusable(error.to_string()),
+    })?;
+    serde_json::from_slice(&text).map_err(|error| {
+        // Not the parser's words: they quote what may be hostile and long.
+        let (line, column) = (error.line(), error.column());
+        Trouble::Unusable(format!("unexpected at line {line}, column {column}"))
+    })
+}
+
+/// Whether a text can be shown as it is.
+pub(super) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.len() <= LONGEST && !text.contains(char::is_control)
 }
 
@@ -126,20 +176,40 @@ mod tests {
 
     fn read(text: &str) -> (About, Option<Trouble>) {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("c"), text).unwrap();
-        About::read(&dir.path().join("c"))
+        fs::write(dir.path().join("config.v2.json"), text).unwrap();
+        About::read(dir.path(), "c0")
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
     }
 
     #[test]
     fn names_image_and_labels() {
         let (about, trouble) = read(
-            r#"{"StreamConfig":{},"Name":"/web_1","Image":"sha256:1","Config":{"Image":"nginx:1.25",
+            r#"{"StreamConfig":{},"ID":"c0","Name":"/shop-web-1","Image":"sha256:1","Config":{"Image":"nginx:1.25",
             "Labels":{"com.docker.compose.project":"shop","com.docker.compose.service":"web"}}}"#,
         );
         assert!(trouble.is_none());
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!((about.name, about.image), (some("web_1"), some("nginx:1.25")));
+        assert_eq!((about.name, about.image), (some("shop-web-1"), some("nginx:1.25")));
         assert_eq!((about.compose_project, about.compose_service), (some("shop"), some("web")));
+    }
+
+    #[test]
+    fn an_image_cannot_put_its_container_into_a_project() {
+        let labels =
+            r#""Labels":{"com.docker.compose.project":"shop","com.docker.compose.service":"web"}"#;
+        let networks =
+            |name: &str| format!(r#""NetworkSettings":{{"Networks":{{"{name}":{{}}}}}}"#);
+        let of = |name: &str, network: &str| {
+            let networks = networks(network);
+            let text = format!(r#"{{"Name":"/{name}","Config":{{{labels}}},{networks}}}"#);
+            read(&text).0.compose_project
+        };
+        assert_eq!(of("evil", "bridge"), None);
+        assert_eq!(of("shop", "shopping_default"), None);
+        assert_eq!(of("named-by-its-owner", "shop_default"), some("shop"));
+        assert_eq!(of("shop-web-2", "bridge"), some("shop"));
     }
 
     #[test]
@@ -148,18 +218,20 @@ mod tests {
             "{\"Name\":\"/a\\u001b[31m\",\"Config\":{\"Image\":\"ok\",\"Labels\":{\
              \"io.kubernetes.pod.namespace\":\"../x\",\"io.kubernetes.pod.name\":\"fine\"}}}",
         );
-        assert_eq!((about.name, about.namespace), (None, None));
-        assert_eq!((about.image.as_deref(), about.pod.as_deref()), (Some("ok"), Some("fine")));
+        assert_eq!((about.name, about.member), (None, None));
+        assert!(about.pretends && about.image == some("ok"));
     }
 
     #[test]
     fn a_broken_file_is_trouble_and_a_missing_one_is_not() {
-        for text in ["", "{", "7", "{\"Name\":7}", "{\"Config\":{\"Labels\":[]}}", "\u{0}"] {
+        let other = "{\"ID\":\"c1\",\"Name\":\"/web\"}";
+        let broken = ["", "{", "7", "{\"Name\":7}", "{\"Config\":{\"Labels\":[]}}", "\u{0}"];
+        for text in broken.into_iter().chain([other]) {
             let (about, trouble) = read(text);
             assert!(matches!(trouble, Some(Trouble::Unusable(_))), "{text}");
             assert_eq!(about, About::default());
         }
-        let (about, trouble) = About::read(Path::new("/nonexistent/c"));
+        let (about, trouble) = About::read(Path::new("/nonexistent"), "c0");
         assert!(matches!(trouble, Some(Trouble::Missing)));
         assert_eq!(about, About::default());
         let (about, trouble) = read("{\"Config\":null}");
@@ -174,7 +246,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR).unwrap();
         fs::File::create(path("giant")).unwrap().set_len(LARGEST + 1).unwrap();
         for name in ["link", "pipe", "giant"] {
-            assert!(matches!(About::read(&path(name)).1, Some(Trouble::Unusable(_))), "{name}");
+            assert!(matches!(Facts::read(&path(name)), Err(Trouble::Unusable(_))), "{name}");
         }
     }
 }

@@ -55,7 +55,7 @@ impl Kubernetes {
         docker: Option<&Docker>,
         listing: &mut Listing,
     ) {
-        match self.target(look, link, docker) {
+        match self.target(look, link, &owner, docker) {
             Target::Log(target) => self.collect_target(look, &target, &owner, listing),
             Target::Nothing => {}
             Target::Strange(target) => listing.problems.push(format!(
@@ -73,7 +73,7 @@ impl Kubernetes {
         listing: &mut Listing,
     ) {
         for (link, owner) in self.all_links(look) {
-            let Target::Log(target) = self.target(look, &link, docker) else { continue };
+            let Target::Log(target) = self.target(look, &link, &owner, docker) else { continue };
             if target.parent() == Some(look.here) {
                 self.collect_target(look, &target, &owner, listing);
             }
@@ -97,7 +97,13 @@ impl Kubernetes {
         listing.directories.push(directory);
     }
 
-    fn target(&self, look: &Look<'_>, link: &Path, docker: Option<&Docker>) -> Target {
+    fn target(
+        &self,
+        look: &Look<'_>,
+        link: &Path,
+        owner: &Owner,
+        docker: Option<&Docker>,
+    ) -> Target {
         let listed = |path: &Path| {
             self.holds(look, path) || docker.is_some_and(|docker| docker.holds(look, path))
         };
@@ -111,8 +117,14 @@ impl Kubernetes {
         if elsewhere || in_pods(&target) || docker.is_some_and(|it| it.holds(look, &target)) {
             return Target::Nothing;
         }
-        let regular = look.host.inside(&target).symlink_metadata().is_ok_and(|it| it.is_file());
-        if regular && target.extension().is_some_and(|extension| extension == "log") {
+        let inside = look.host.inside(&target);
+        let regular = inside.symlink_metadata().is_ok_and(|it| it.is_file());
+        // Whoever can make a link beside his own logs could have another pod's collected as his.
+        let others = docker::is_log(&target)
+            && inside.parent().is_some_and(|directory| {
+                !docker::may_be_of_pod(directory, &owner.namespace, &owner.pod)
+            });
+        if regular && !others && target.extension().is_some_and(|extension| extension == "log") {
             Target::Log(target)
         } else {
             Target::Strange(target)
