@@ -17,7 +17,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::reason::{Kind, Reason};
+use crate::{
+    held_back::{self, Resource},
+    reason::{Kind, Reason},
+};
 
 /// A gauge of fractional seconds.
 pub type SecondsGauge = Gauge<f64, AtomicU64>;
@@ -65,9 +68,6 @@ pub struct ModeLabel {
     /// `kernel`, `inotify` or `poll`.
     pub mode: &'static str,
 }
-
-/// What is bounded, and counted when its bound holds somebody back.
-pub const LIMITED: [&str; 3] = ["admin_connections", "admin_hosts", "admin_large_answers"];
 
 /// Every metric. Shared; counters are cheap to increment from anywhere.
 #[derive(Debug)]
@@ -218,9 +218,13 @@ impl Metrics {
         self.files_lost.get_or_create(&ReasonLabel { reason: reason.name() }).inc();
     }
 
-    /// Somebody was held back at the bound of a resource, one of [`LIMITED`].
-    pub fn limited(&self, resource: &'static str) {
-        self.limited.get_or_create(&ResourceLabel { resource }).inc();
+    /// Brings up to date how often somebody was held back.
+    pub fn count_held_back(&self) {
+        for resource in Resource::ALL {
+            let label = ResourceLabel { resource: resource.name() };
+            let counter = self.limited.get_or_create(&label);
+            counter.inc_by(held_back::count(resource).saturating_sub(counter.get()));
+        }
     }
 
     /// How many files are watched how.
@@ -422,7 +426,7 @@ impl Metrics {
         create(&self.files_lost, &lost);
         create(&self.long_lines, &["split", "cut"]);
         create(&self.watch_fallbacks, &["overflow", "watch_limit"]);
-        for resource in LIMITED {
+        for resource in Resource::ALL.map(Resource::name) {
             drop(self.limited.get_or_create(&ResourceLabel { resource }));
         }
         for mode in ["kernel", "inotify", "poll"] {
@@ -588,6 +592,7 @@ mod tests {
         everyline_limited_total{resource="admin_connections"} 0
         everyline_limited_total{resource="admin_hosts"} 0
         everyline_limited_total{resource="admin_large_answers"} 0
+        everyline_limited_total{resource="messages"} 0
         everyline_lines_total 0
         everyline_long_lines_total{reason="cut"} 0
         everyline_long_lines_total{reason="split"} 0

@@ -57,19 +57,23 @@ pub(super) struct Connection {
 }
 
 impl Connections {
-    /// Takes a connection, and closes another one if there are too many. The number of those closed is
-    /// what `closed` is told.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, now: Instant) -> (Connection, bool) {
+    /// Takes a connection, and closes another one if there are too many: the address of that.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        now: Instant,
+    ) -> (Connection, Option<IpAddr>) {
         let mut table = self.table();
         let victim = if table.all.len() >= MOST { table.victim(now) } else { None };
-        if let Some(entry) = victim.and_then(|id| table.all.remove(&id)) {
+        let gave_way = victim.and_then(|id| table.all.remove(&id)).map(|entry| {
             entry.closed.notify_one();
-        }
+            entry.peer
+        });
         table.next += 1;
         let (id, closed) = (table.next, Arc::new(Notify::new()));
         let entry = Entry { peer, active: now, sending: None, closed: Arc::clone(&closed) };
         table.all.insert(id, entry);
-        (Connection { all: Arc::clone(self), id, peer, closed }, victim.is_some())
+        (Connection { all: Arc::clone(self), id, peer, closed }, gave_way)
     }
 
     /// Closes those that take a large answer of this kind and did not take a piece of it for a while.
@@ -164,12 +168,12 @@ mod tests {
         let many: Vec<_> = (1..MOST as u64).map(|n| all.admit(peer(2), at(n)).0).collect();
         // None is slow: of the address with most, the one that was quiet for longest.
         let (probe, closed) = all.admit(peer(3), at(100));
-        assert!(closed && is_there(&probe) && is_there(&lone));
+        assert!(closed == Some(peer(2)) && is_there(&probe) && is_there(&lone));
         assert!(!is_there(&many[0]) && is_there(&many[1]));
         // All but the last are slow.
         many[1].change(|entry| entry.active = at(1_500));
         let (_other, closed) = all.admit(peer(3), at(1_500));
-        assert!(closed && is_there(&many[1]) && !is_there(&many[2]));
+        assert!(closed == Some(peer(2)) && is_there(&many[1]) && !is_there(&many[2]));
         assert!(is_there(&lone));
         drop(many);
         // Alone on its address, but the only one that does nothing.

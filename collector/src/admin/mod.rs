@@ -34,7 +34,11 @@ use self::{
     answer::{Answer, Place, Places, large, text},
     connections::{Connection, Connections, Large},
 };
-use crate::{ledger::report::Report, metrics::Metrics};
+use crate::{
+    held_back::{self, Resource},
+    ledger::report::Report,
+    metrics::Metrics,
+};
 
 mod answer;
 pub mod ask;
@@ -113,8 +117,8 @@ pub async fn serve(listener: TcpListener, state: State, mut shutdown: watch::Rec
         };
         let (connection, gave_way) =
             server.connections.admit(peer.ip().to_canonical(), Instant::now());
-        if gave_way {
-            server.state.metrics.limited("admin_connections");
+        if let Some(gave_way) = gave_way {
+            held_back::note(Resource::AdminConnections, &gave_way.to_string());
         }
         let (server, mut shutdown) = (Arc::clone(&server), shutdown.clone());
         tokio::spawn(async move {
@@ -156,7 +160,7 @@ impl Server {
         connection: Arc<Connection>,
     ) -> Response<Answer> {
         if !self.state.hosts.admit(&request) {
-            self.state.metrics.limited("admin_hosts");
+            held_back::note(Resource::AdminHosts, &connection.peer.to_string());
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "This name is not known to be this machine's. Ask by its IP address, or list the name under admin.hosts.\n",
@@ -195,8 +199,9 @@ impl Server {
             Large::Metrics => &self.metrics,
             Large::Status => &self.status,
         };
+        let peer = connection.peer;
         let Some(place) = places.enter(&self.connections, &connection).await else {
-            self.state.metrics.limited("admin_large_answers");
+            held_back::note(Resource::AdminLargeAnswers, &peer.to_string());
             let mut reply =
                 text(StatusCode::SERVICE_UNAVAILABLE, "Too many ask for this at once.\n");
             reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

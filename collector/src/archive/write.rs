@@ -29,6 +29,7 @@ use super::{
 use crate::{
     checkpoint::{OwnDirectory, Place},
     config,
+    messages::{self, Kind},
 };
 
 /// A place in an archive: everything before it is committed.
@@ -219,15 +220,23 @@ impl Writer {
         for closed in self.closed.drain(..count) {
             match std::fs::remove_file(&closed.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    let path = closed.path.display();
-                    tracing::warn!(%path, %error, "Could not remove an archive segment that is due.");
+                    if let Some(unsaid) = messages::admit(Kind::Removed, &closed.path) {
+                        let path = closed.path.display();
+                        tracing::warn!(%path, %error, "Could not remove an archive segment that is due.{unsaid}");
+                    }
                 }
                 _ => removed += 1,
             }
         }
         if removed > 0 {
             let left = self.closed.len();
-            tracing::info!(removed, left, "Removed archive segments beyond the limits.");
+            if let Some(unsaid) = messages::admit(Kind::Removed, &self.dir) {
+                tracing::info!(
+                    removed,
+                    left,
+                    "Removed archive segments beyond the limits.{unsaid}"
+                );
+            }
         }
         removed
     }

@@ -12,12 +12,14 @@ use super::{
 use crate::{
     causes,
     config::Config,
-    ledger::report::{Descriptors, FileReport, Report, SinkReport},
+    ledger::report::{Descriptors, FileReport, HeldBack, Report, SinkReport},
     terminal,
     zone::Zone,
 };
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// How many are named that were held back.
+const HELD_BACK: usize = 10;
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -115,6 +117,7 @@ fn show(report: &Report, zone: Zone, width: Option<usize>) -> String {
                 "Descriptors: {limit}, of which log files may have {for_files}; {waiting_files} files found none and take turns"
             );
         }
+        text += &held_back(&report.held_back, zone);
         text.push('\n');
         let rows: Vec<_> = report
             .sinks
@@ -142,6 +145,21 @@ fn show(report: &Report, zone: Zone, width: Option<usize>) -> String {
     let rows: Vec<_> = files.iter().map(|file| row(file, report)).collect();
     let head = ["FILE", "CONTAINER", "RATE", "UNREAD", "OLDEST"];
     text + &table(Layout { head: &head, right: &head[2..], width }, &rows)
+}
+
+/// Who wanted more than his share lately; the rest of many is a number.
+fn held_back(all: &[HeldBack], zone: Zone) -> String {
+    let mut text = String::new();
+    for HeldBack { resource, who, times, since } in all.iter().take(HELD_BACK) {
+        let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
+        let (who, since) = (escaped(who), escaped(&zone.shown(since)));
+        let resource = escaped(resource);
+        let _infallible = writeln!(text, "Held back: {who} at {resource}, {times} since {since}");
+    }
+    if let Some(more) = all.len().checked_sub(HELD_BACK + 1) {
+        let _infallible = writeln!(text, "Held back: {} others (status -o json)", more + 1);
+    }
+    text
 }
 
 /// The last error, how often and since when; how many logs wait for it to be mended.
@@ -218,12 +236,31 @@ mod tests {
                 parked_sources: 1,
             }],
             files: vec![file("/a.log", 10, 10), file("/b.log", 5000, 1)],
+            held_back: (0..12)
+                .map(|n| HeldBack {
+                    resource: "messages".into(),
+                    who: format!("/pods/\u{1b}{n}"),
+                    times: 12 - n,
+                    since: "2026-01-31T10:12:00Z".into(),
+                })
+                .collect(),
             ..Default::default()
         };
         insta::assert_snapshot!(show(&report, Zone::UTC, None), @r"
         everyline 0.1.0 on node-1, since 2026-01-31T10:11:12.000Z
         Files watched: 0 by inotify, 2 by kernel, 0 by poll
         Descriptors: 200, of which log files may have 120; 3 files found none and take turns
+        Held back: /pods/\u{1b}0 at messages, 12 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\u{1b}1 at messages, 11 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\u{1b}2 at messages, 10 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\u{1b}3 at messages, 9 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\u{1b}4 at messages, 8 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\u{1b}5 at messages, 7 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\u{1b}6 at messages, 6 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\u{1b}7 at messages, 5 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\u{1b}8 at messages, 4 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\u{1b}9 at messages, 3 times since 2026-01-31T10:12:00.000Z
+        Held back: 2 others (status -o json)
 
         SINK  TYPE  IN FLIGHT  OLDEST  LOST  ERROR
         out   http    4.0 KiB     12s   0 B  503 Service\u{1b} Unavailable (1 log waits, 3 times since 2026-01-31T10:12:00.000Z)

@@ -49,6 +49,9 @@ pub struct Report {
     /// True while the agent still looks for what its checkpoint knows: files and losses are missing.
     #[serde(default)]
     pub looking: bool,
+    /// Who reached a bound of something that all share, lately.
+    #[serde(default)]
+    pub held_back: Vec<HeldBack>,
     /// The latest losses since the agent's start, file by file.
     #[serde(default)]
     pub lost_files: Vec<LostFile>,
@@ -76,6 +79,19 @@ pub struct Descriptors {
     pub for_files: u64,
     /// Log files that found none and are opened in turn.
     pub waiting_files: u64,
+}
+
+/// Somebody who reached a bound of something that all share.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// What that is.
+    pub resource: String,
+    /// Who: a path, an address.
+    pub who: String,
+    /// How often.
+    pub times: u64,
+    /// Since when, RFC 3339.
+    pub since: String,
 }
 
 /// One sink.

@@ -43,7 +43,6 @@ use crate::{
     discover::Source,
     ledger::{Accounts, FileAccount},
     metrics::Metrics,
-    reason::Reason,
     watch::{FileToken, Heard},
 };
 
@@ -195,7 +194,6 @@ pub struct Reader {
     idle: Vec<TailId>,
     /// When none of them was found idle.
     none_idle: Option<Instant>,
-    complained: HashMap<TailId, Instant, foldhash::fast::RandomState>,
     looked_through: LookedThrough,
     waiting: Waiting,
     parked: Parked,
@@ -236,7 +234,6 @@ impl Reader {
             registering: 0,
             idle: Vec::new(),
             none_idle: None,
-            complained: HashMap::default(),
             looked_through: HashMap::default(),
             waiting: HashMap::default(),
             parked: Parked::default(),
@@ -403,7 +400,6 @@ impl Reader {
         self.close_the_rest(&mut tail);
         self.let_go(id, &mut tail);
         if tail.closed && tail.is_empty() {
-            self.complained.remove(&id);
             self.forget_parked(&tail);
             self.looked_through.retain(|(tail, _), _| *tail != id);
             self.waiting.remove(&id);
@@ -447,7 +443,7 @@ impl Reader {
             };
             let same = match entered {
                 Ok(same) => same,
-                Err(error) => return self.unreadable(id, &file, &error),
+                Err(error) => return Self::unreadable(&file, &error),
             };
             if truncated || !same || truncation::is_overlooked(&tail.cursors[sink], &file) {
                 if !self.truncated(id, tail, sink, &file) {
@@ -465,7 +461,7 @@ impl Reader {
             }
             let piece = match self.read(&tail.cursors[sink], &file) {
                 Ok(piece) => piece,
-                Err(error) => return self.unreadable(id, &file, &error),
+                Err(error) => return Self::unreadable(&file, &error),
             };
             if piece.bytes < tail.cursors[sink].guard_len() {
                 if !piece.at_end {
@@ -521,7 +517,7 @@ impl Reader {
                         Ok(Ahead::Skipped) => continue,
                         Ok(Ahead::Nothing(end)) => (size, at_end) = (end, true),
                         Ok(Ahead::Over(turn)) => return turn,
-                        Err(error) => return self.unreadable(id, &file, &error),
+                        Err(error) => return Self::unreadable(&file, &error),
                     }
                 }
             }
@@ -640,14 +636,6 @@ impl Reader {
             .iter()
             .flat_map(|sink| sink.lanes.iter().filter_map(|lane| lane.deadline(&sink.outlet)));
         lanes.chain(timer).min()
-    }
-}
-
-/// Says a loss at once; it is booked when it is settled.
-fn say_lost(file: &LogFile, reason: Reason, bytes: u64) {
-    if bytes > 0 {
-        let path = file.account.path();
-        tracing::error!(path = %path.display(), bytes, %reason, "Bytes of a log file were lost before they could be read.");
     }
 }
 

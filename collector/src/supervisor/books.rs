@@ -17,6 +17,7 @@ use crate::{
         Accounts, FileAccount, SinkAccount, SinkSlot,
         report::{Finished, LostFile, Totals},
     },
+    messages,
     metrics::Metrics,
     reason::{ByReason, Kind, Reason},
 };
@@ -183,7 +184,7 @@ impl Books {
     fn say_lost(&self, path: &Path, reason: Reason, bytes: u64) {
         if bytes > 0 && reason.kind() == Kind::Lost {
             self.metrics.files_lost(reason);
-            tracing::error!(path = %path.display(), bytes, %reason, "Bytes of a log file were lost before they could be read.");
+            messages::say_lost(path, reason, bytes);
         }
     }
 }

@@ -17,9 +17,12 @@ use super::{
 use crate::{
     admin::{Health, Hosts, State},
     config::Config,
+    held_back,
     ledger::{
         self, Accounts, FileAccount, SinkSlot,
-        report::{AgentIdentity, Descriptors, FileReport, Report, SinkFileReport, SinkReport},
+        report::{
+            AgentIdentity, Descriptors, FileReport, HeldBack, Report, SinkFileReport, SinkReport,
+        },
     },
     metrics::{Metrics, SinkLabel},
     read::{descriptors, identity::FileId},
@@ -127,6 +130,7 @@ impl Reporter {
             totals,
             lost_files: self.accounts.lost_files(),
             looking: !self.accounts.is_complete(),
+            held_back: held_back(),
         }
     }
 
@@ -156,8 +160,20 @@ impl Reporter {
             self.metrics.parked_sources.get_or_create(&label).set(parked);
         }
         let age = ledger::now_ms().saturating_sub(self.last_commit_ms.load(Ordering::Acquire));
+        self.metrics.count_held_back();
         self.metrics.checkpoint_age_seconds.set(age as f64 / 1000.0);
     }
+}
+
+/// Who reached a bound lately.
+fn held_back() -> Vec<HeldBack> {
+    let told = |it: held_back::HeldBack| HeldBack {
+        resource: it.resource.name().to_owned(),
+        who: it.who,
+        times: it.times,
+        since: it.since.strftime("%FT%TZ").to_string(),
+    };
+    held_back::lately().into_iter().map(told).collect()
 }
 
 fn sink_report(sink: &RunningSink) -> SinkReport {

@@ -236,14 +236,22 @@ fn what_is_deleted_before_its_turn_is_stated() {
     let held = receiver.wait_until("what was held", |records| records.len() >= 60);
     world.wait_for_log("deleted_unseen");
     let deadline = Instant::now() + patience();
-    // The sum of both is what there was.
-    while receiver.count() + world.log().matches("deleted_unseen").count() < FILES + 1 {
+    let open = |audit: &Value| {
+        let sink = &audit["sinks"]["web"];
+        sink["unread"] != 0 || sink["in_flight"] != 0
+    };
+    while open(&world.audit().1) {
         assert!(Instant::now() < deadline, "{} arrived", held.len());
         std::thread::sleep(Duration::from_millis(100));
     }
     agent.stop();
     let (code, audit) = world.audit();
     assert_eq!(code, 1, "{audit}");
+    // The sum of both is what there was.
+    let sent: usize = receiver.records().iter().map(|record| body(record).len() + 1).sum();
+    let lost = audit["sinks"]["web"]["lost"].as_u64().unwrap() as usize;
+    let written = (0..FILES).map(|n| format!("{n} {}\n", noise(n)).len()).sum::<usize>() + 4;
+    assert_eq!(sent + lost, written, "{audit}");
 }
 
 /// One source's hundreds of files leave others their share.

@@ -35,6 +35,7 @@ mod search;
 mod seccomp;
 mod state;
 mod stop;
+mod storms;
 mod terminal;
 mod times;
 mod truncation;

@@ -10,10 +10,13 @@ use std::{
 
 use crate::{
     deliver::troubles::{Trouble, Troubles},
+    messages::Limit,
     reason::Reason,
 };
 
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Records that are given up and said in that time: who writes them may write any number.
+const DROPS: u32 = 3;
 
 pub(super) struct Report {
     sink: String,
@@ -23,10 +26,10 @@ pub(super) struct Report {
 
 #[derive(Default)]
 struct State {
-    /// When a failure was last said.
-    said: Option<Instant>,
-    /// Failures since, not said.
-    unsaid: u64,
+    /// Of failures.
+    limit: Limit,
+    /// Of what was given up.
+    drops: Limit,
     /// A failure was said, the recovery was not.
     failing: bool,
     /// That connections are renewed was said, the recovery was not.
@@ -117,26 +120,29 @@ impl Report {
         self.delivered();
     }
 
-    /// Data is given up: never held back.
+    /// Data is given up. The ledger has all of it, also what is not said.
     pub(super) fn dropped(&self, lines: u32, reason: Reason, text: &str) {
+        let Some(unsaid) = self.lock().drops.admit(Instant::now(), (DROPS, INTERVAL)) else {
+            return;
+        };
+        let more = match unsaid {
+            0 => String::new(),
+            more => format!(" {more} more times since this was last said."),
+        };
         tracing::error!(
             sink = self.sink,
             lines,
             %reason,
-            "Dropped, as `on_reject: drop` says: {text}"
+            "Dropped, as `on_reject: drop` says: {text}{more}"
         );
     }
 
     /// Some: say it, with how many were not said before.
     fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.lock();
-        if state.said.is_some_and(|said| now.saturating_duration_since(said) < INTERVAL) {
-            state.unsaid += 1;
-            return None;
-        }
-        state.said = Some(now);
+        let unsaid = state.limit.admit(now, (1, INTERVAL))?;
         state.failing = true;
-        Some(std::mem::take(&mut state.unsaid))
+        Some(unsaid)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{Reader, TailId};
-use crate::discover::Source;
+use crate::{
+    discover::Source,
+    messages::{self, Kind},
+};
 
 /// The tails of whose sources more is told soon.
 #[derive(Default)]
@@ -30,11 +33,13 @@ impl Reader {
             if tail.source.format != source.format {
                 for cursor in &mut tail.cursors {
                     let decoder = (self.setup.cursor)(cursor.sink(), &source).decoder;
-                    if !cursor.decode_by(decoder) {
+                    if !cursor.decode_by(decoder)
+                        && let Some(unsaid) = messages::admit(Kind::Format, &source.path)
+                    {
                         tracing::warn!(
                             path = %source.path.display(),
                             "Another format or encoding was configured in the middle of a message: \
-                             this log is read as before until the agent is restarted."
+                             this log is read as before until the agent is restarted.{unsaid}"
                         );
                     }
                 }

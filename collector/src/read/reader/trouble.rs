@@ -7,7 +7,11 @@ use std::{
 };
 
 use super::{LogFile, Reader, Tail, TailId, Turn, lane_of};
-use crate::{read::guard::Guard, reason::Reason};
+use crate::{
+    messages::{self, Kind},
+    read::guard::Guard,
+    reason::Reason,
+};
 
 impl Reader {
     /// A compressed file could not be unpacked to its end: what was seen of it before it was
@@ -39,18 +43,17 @@ impl Reader {
             self.setup.metrics.files_lost(Reason::DamagedGzip);
         }
         let path = file.account.path();
-        tracing::error!(path = %path.display(), why, lost, "A compressed log file is damaged; everything before the damage was collected.");
+        if let Some(unsaid) = messages::admit(Kind::Damaged, &path) {
+            tracing::error!(path = %path.display(), why, lost, "A compressed log file is damaged; everything before the damage was collected.{unsaid}");
+        }
     }
 
-    /// A read failed: say so (once a minute and source) and try again in a second.
-    pub(super) fn unreadable(&mut self, id: TailId, file: &LogFile, error: &io::Error) -> Turn {
-        let now = Instant::now();
-        let said = self.complained.get(&id).copied();
-        if said.is_none_or(|said| now.saturating_duration_since(said) > Duration::from_secs(60)) {
-            self.complained.insert(id, now);
-            let path = file.account.path();
-            tracing::error!(path = %path.display(), %error, "Reading a log file failed; it is tried again every second.");
+    /// A read failed: say so and try again in a second.
+    pub(super) fn unreadable(file: &LogFile, error: &io::Error) -> Turn {
+        let path = file.account.path();
+        if let Some(unsaid) = messages::admit(Kind::Unreadable, &path) {
+            tracing::error!(path = %path.display(), %error, "Reading a log file failed; it is tried again every second.{unsaid}");
         }
-        Turn::Later(now + Duration::from_secs(1))
+        Turn::Later(Instant::now() + Duration::from_secs(1))
     }
 }

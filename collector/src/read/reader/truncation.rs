@@ -11,6 +11,7 @@ use std::{
 use super::{Feedback, Reader, TailId, lane_of};
 use crate::{
     ledger::FileAccount,
+    messages::{self, Kind},
     read::{
         cursor::Cursor,
         tail::{LogFile, Tail},
@@ -73,7 +74,9 @@ impl Reader {
         if let Some(plain) = file.content.plain() {
             account.hold(plain);
         }
-        tracing::warn!(path = %path.display(), "A log file was truncated; it is read anew from its beginning.");
+        if let Some(unsaid) = messages::admit(Kind::Truncated, &path) {
+            tracing::warn!(path = %path.display(), "A log file was truncated; it is read anew from its beginning.{unsaid}");
+        }
         self.setup.accounts.insert(Arc::clone(&account));
         let (next, former) = (Arc::clone(&account), Arc::clone(old));
         self.tell(Feedback::Truncated(file.token, next, former));

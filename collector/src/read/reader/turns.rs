@@ -11,6 +11,7 @@ use std::{
 
 use super::{LogFile, Reader, Tail, TailId, Turn};
 use crate::{
+    messages,
     read::{content::Content, descriptors, guard::Guard, identity, tail::Slot},
     reason::Reason,
 };
@@ -64,7 +65,7 @@ impl Reader {
             Err(error) => {
                 let Some(slot) = tail.slot(index) else { return Ok(()) };
                 let file = slot.file.clone();
-                Err(self.unreadable(id, &file, &error))
+                Err(Self::unreadable(&file, &error))
             }
         }
     }
@@ -94,7 +95,7 @@ impl Reader {
             let lane = (&lanes.outlet, &mut lanes.lanes[lane]);
             // Also where it was read to its end before, and a message without its end was to be read again.
             cursor.end_life(lane, &file.account, (seen, Guard::NONE));
-            super::say_lost(&file, Reason::DeletedUnseen, lost);
+            messages::say_lost(&file.account.path(), Reason::DeletedUnseen, lost);
         }
         self.next_file(id, tail, sink, &file);
         true

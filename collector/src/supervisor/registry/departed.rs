@@ -16,6 +16,7 @@ use super::{Inode, Registry};
 use crate::{
     checkpoint::FileEntry,
     ledger::truncation,
+    messages::{self, Kind},
     read::{
         gzip,
         identity::{self, FileId, Identity, InodeKey},
@@ -186,11 +187,13 @@ impl Registry {
     /// A file was truncated while no agent ran, and no copy holds what it was before. What was written to
     /// it until then nobody saw.
     pub(super) fn note_unseen_truncation(&self, path: &Path) {
-        tracing::warn!(
-            path = %path.display(),
-            "The file was truncated while no agent ran. What was written to it until then is not \
-             known: what is said to be lost is the least that was lost."
-        );
+        if let Some(unsaid) = messages::admit(Kind::Truncated, path) {
+            tracing::warn!(
+                path = %path.display(),
+                "The file was truncated while no agent ran. What was written to it until then is not \
+                 known: what is said to be lost is the least that was lost.{unsaid}"
+            );
+        }
         self.tell(Command::Unknown(TRUNCATED));
     }
 

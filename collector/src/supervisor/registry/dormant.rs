@@ -133,7 +133,7 @@ impl Registry {
             Err(error) => {
                 let directory = path.parent().unwrap_or(&path).to_owned();
                 self.retries.insert(directory, Instant::now() + RETRY);
-                self.complain(format!(
+                self.complain(&path, format!(
                     "The log file {} was written to after its rotation and cannot be opened: {error}. It is tried again.",
                     path.display()
                 ));

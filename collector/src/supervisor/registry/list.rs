@@ -43,7 +43,8 @@ impl Registry {
     pub(super) fn list(&mut self, path: &Path) -> Listing {
         let mut listing = self.setup.discovery.list(path);
         for problem in std::mem::take(&mut listing.problems) {
-            self.complain(problem);
+            // It is about something in it.
+            self.complain(&path.join("."), problem);
         }
         if let Some(error) = &listing.shortage {
             self.say_shortage(path, error);
@@ -64,7 +65,7 @@ impl Registry {
         if let Err(error) = self.setup.watcher.watch_directory(token, path) {
             self.directories.remove(token);
             if error.kind() != io::ErrorKind::NotFound {
-                self.complain(format!(
+                self.complain(path, format!(
                     "The directory {} cannot be watched: {error}. Logs in it are not collected; check its permissions.",
                     path.display()
                 ));

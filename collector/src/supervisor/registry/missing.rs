@@ -14,6 +14,7 @@ use crate::{
     checkpoint::FileEntry,
     discover::Source,
     ledger::FileAccount,
+    messages::{self, Kind},
     read::{
         content::Content,
         identity::{self, InodeKey},
@@ -52,7 +53,9 @@ impl Registry {
         let (source, id) = (Arc::clone(&account.source.path), account.id);
         self.setup.accounts.insert(Arc::clone(&account));
         self.present(&source, id);
-        tracing::info!(path = %path.display(), "A log file that was moved meanwhile was found again by its handle.");
+        if let Some(unsaid) = messages::admit(Kind::Found, &path) {
+            tracing::info!(path = %path.display(), "A log file that was moved meanwhile was found again by its handle.{unsaid}");
+        }
         let content = Content::Plain(file);
         if let Some(token) = self.hold(identity.key, content, account, (false, None)) {
             self.mark_gone(token);

@@ -30,6 +30,7 @@ mod ways;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::File,
+    hash::BuildHasher,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -43,6 +44,7 @@ use crate::{
     config::Start,
     discover::{Discovery, Found},
     ledger::{Accounts, SinkSlot},
+    messages::{self, Kind},
     metrics::Metrics,
     read::{
         checksum::Finished,
@@ -63,6 +65,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 const KEPT: usize = 1_024;
 /// A directory whose files could not be opened is listed again after this.
 const RETRY: Duration = Duration::from_secs(2);
+/// Problems that are remembered as said.
+const PROBLEMS: usize = 10_000;
 /// Files that the checkpoint knows and nobody finds are given up for lost this long after the first
 /// look: one that is being compressed meanwhile is found under its new name first.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
@@ -114,7 +118,7 @@ pub struct Registry {
     held: HeldFiles,
     /// Those that nobody holds.
     inodes: Map<InodeKey, Inode>,
-    problems: HashSet<String>,
+    problems: HashSet<u64, foldhash::fast::RandomState>,
     /// Sources that were collected before a reload, and are no more.
     excluded: HashSet<Arc<Path>>,
     /// How logs were looked for before a reload, if what that excludes could not be told yet.
@@ -231,7 +235,7 @@ impl Registry {
             sources: Map::default(),
             held: HeldFiles::default(),
             inodes: Map::default(),
-            problems: HashSet::new(),
+            problems: HashSet::default(),
             excluded: HashSet::new(),
             former: None,
             retries: BTreeMap::new(),
@@ -289,12 +293,14 @@ impl Registry {
                 self.forget_vanished();
                 self.count_names(Instant::now());
                 self.exclude_later();
+                messages::tell_unsaid(false);
             }
             self.share_descriptors();
             self.publish();
         }
         self.heed_readers();
         self.cut_off_all();
+        messages::tell_unsaid(true);
     }
 
     /// The first look at everything.
@@ -345,11 +351,16 @@ impl Registry {
         self.publish();
     }
 
-    /// Says a problem, once.
-    fn complain(&mut self, problem: String) {
-        if self.problems.len() < 10_000 && !self.problems.contains(&problem) {
-            tracing::warn!("{problem}");
-            self.problems.insert(problem);
+    /// Says a problem with a file or directory, once; after very many it may be said again.
+    fn complain(&mut self, path: &Path, problem: String) {
+        if self.problems.len() >= PROBLEMS {
+            self.problems.clear();
+        }
+        // Of its text only the hash: whoever makes up names would fill memory with it.
+        if self.problems.insert(self.problems.hasher().hash_one(&problem))
+            && let Some(unsaid) = messages::admit(Kind::Problem, path)
+        {
+            tracing::warn!("{problem}{unsaid}");
         }
     }
 
@@ -385,8 +396,14 @@ impl Registry {
         metrics.sources.set(self.sources.len() as i64);
         if let Some(own) = self.setup.discovery.left_out_anew() {
             metrics.own_logs.set(own.len() as i64);
-            let logs = own.join(", ");
-            tracing::info!(count = own.len(), logs, "The agent's own logs are not collected.");
+            if let Some(unsaid) = messages::admit(Kind::LeftOut, &self.setup.state_dir) {
+                let logs = own.join(", ");
+                tracing::info!(
+                    count = own.len(),
+                    logs,
+                    "The agent's own logs are not collected.{unsaid}"
+                );
+            }
         }
     }
 }

@@ -155,11 +155,14 @@ impl Registry {
                 Err(error) => {
                     let directory = found.path.parent().unwrap_or(&found.path).to_owned();
                     self.retries.insert(directory, Instant::now() + RETRY);
-                    self.complain(format!(
-                        "{} cannot be unpacked into {}: {error}. It is tried again.",
-                        found.path.display(),
-                        self.setup.state_dir.display()
-                    ));
+                    self.complain(
+                        &found.path,
+                        format!(
+                            "{} cannot be unpacked into {}: {error}. It is tried again.",
+                            found.path.display(),
+                            self.setup.state_dir.display()
+                        ),
+                    );
                     return;
                 }
             }

@@ -187,7 +187,7 @@ impl Registry {
             }
             Err((path, error)) => {
                 self.retries.insert(directory.to_owned(), Instant::now() + RETRY);
-                self.complain(format!(
+                self.complain(&path, format!(
                     "The log file {} cannot be opened: {error}. It is tried again; check its permissions.",
                     path.display()
                 ));

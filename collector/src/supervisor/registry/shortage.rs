@@ -10,6 +10,7 @@ use std::{
 use super::{RETRY, Recognised, Registry};
 use crate::{
     discover::Found,
+    messages::{self, Kind},
     read::{
         descriptors::{self, Shares},
         identity::{self, Look},
@@ -81,7 +82,7 @@ impl Registry {
     pub(super) fn say_shortage(&mut self, directory: &Path, error: &io::Error) {
         self.retries.insert(directory.to_owned(), Instant::now() + RETRY);
         self.have_files_closed();
-        self.complain(format!(
+        self.complain(directory, format!(
             "No file can be opened at the moment: {error}. It is tried again, and idle log files are closed meanwhile; raise the limit on open files (LimitNOFILE= in the unit, or the sysctl fs.file-max)."
         ));
     }
@@ -94,12 +95,13 @@ impl Registry {
 
     fn say_waiting(&mut self) {
         let Some(shares) = descriptors::shares().filter(|_| !self.shortage.said) else { return };
+        let Some(unsaid) = messages::admit(Kind::Shortage, &self.setup.state_dir) else { return };
         self.shortage.said = true;
         tracing::warn!(
             limit = shares.limit,
             for_files = shares.files,
             kept_back = shares.limit - shares.files,
-            "There are more log files than descriptors: files without unread bytes are closed, and the rest take turns. Nothing is lost by that but what is deleted before its turn. Raise the limit on open files (LimitNOFILE= in the unit)."
+            "There are more log files than descriptors: files without unread bytes are closed, and the rest take turns. Nothing is lost by that but what is deleted before its turn. Raise the limit on open files (LimitNOFILE= in the unit).{unsaid}"
         );
     }
 

@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::Registry;
-use crate::{discover::Discovery, read::reader::Message};
+use crate::{
+    messages::{self, Kind},
+    {discover::Discovery, read::reader::Message},
+};
 
 /// Paths of sources.
 type Sources = BTreeSet<Arc<Path>>;
@@ -42,7 +45,7 @@ impl Registry {
         let (gone, back) = match changed {
             Ok(changed) => changed,
             Err(error) => {
-                self.complain(format!(
+                self.complain(Path::new(""), format!(
                     "Which logs are no longer to be collected cannot be told at the moment: {error}. They are collected until then; it is tried again."
                 ));
                 self.former.get_or_insert(Box::new(former));
@@ -51,7 +54,9 @@ impl Registry {
         };
         for path in gone.iter().filter(|path| !back.contains(*path)) {
             if self.excluded.insert(Arc::clone(path)) {
-                tracing::info!(path = %path.display(), "A log is no longer collected, as configured.");
+                if let Some(unsaid) = messages::admit(Kind::LeftOut, path) {
+                    tracing::info!(path = %path.display(), "A log is no longer collected, as configured.{unsaid}");
+                }
                 self.send(path, |tail| Message::Exclude(tail, true));
             }
         }

@@ -148,7 +148,7 @@ impl Registry {
             Err(error) => {
                 self.directories.remove(token);
                 if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
-                    self.complain(format!(
+                    self.complain(&way, format!(
                         "The directory {} cannot be watched: {error}. Where links lead that pass through it is noticed late; check its permissions.",
                         way.display()
                     ));
