@@ -76,8 +76,7 @@ fn compiler() -> Result<Compiler> {
 }
 
 fn nightly() -> Option<Compiler> {
-    let which =
-        Command::new("rustup").args(["which", "--toolchain", NIGHTLY, "rustc"]).output().ok()?;
+    let which = rustup(&["which", "--toolchain", NIGHTLY, "rustc"]).output().ok()?;
     let rustc = PathBuf::from(String::from_utf8(which.stdout).ok()?.trim());
     let (sysroot, llvm) = about(&rustc)?;
     let source = sysroot.join("lib/rustlib/src/rust/library");
@@ -90,6 +89,14 @@ fn distributions() -> Option<Compiler> {
     let (sysroot, llvm) = about(&rustc)?;
     let library = sysroot.join("lib/rustlib").join(TARGET).join("lib");
     library.exists().then_some(Compiler { rustc, core_source: None, llvm })
+}
+
+/// `rustup`, which is only asked: left to itself it installs a toolchain that is named and not there, 1.6 GB
+/// of it and without a word, because its output is read here.
+fn rustup(arguments: &[&str]) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(arguments).env("RUSTUP_AUTO_INSTALL", "0");
+    command
 }
 
 /// A compiler's sysroot and LLVM's major version.
@@ -181,6 +188,20 @@ fn flags(linker: &Path) -> Result<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn asking_for_a_toolchain_installs_none() {
+        let home = tempfile::tempdir().unwrap();
+        let mut ask = rustup(&["which", "--toolchain", NIGHTLY, "rustc"]);
+        let Ok(output) = ask.env("RUSTUP_HOME", home.path()).output() else {
+            println!("skipped: rustup is not installed");
+            return;
+        };
+        assert!(!output.status.success(), "{output:?}");
+        let toolchains = home.path().join("toolchains");
+        let installed = fs::read_dir(toolchains).map_or(0, Iterator::count);
+        assert_eq!(installed, 0, "{output:?}");
+    }
 
     #[test]
     fn the_compilers_llvm_is_read() {
