@@ -84,7 +84,7 @@ pub fn run() -> Result<()> {
 }
 
 fn show(everyline: PathBuf, scratch: &Scratch) -> Result<()> {
-    let pods = scratch.join("pods/.")?;
+    let pods = scratch.directory("pods")?;
     let agent = Agent::new(everyline.clone(), scratch, &configuration(&pods))?;
     step("Starting the agent: no database, no collector, an archive in a temporary directory.");
     let mut running = agent.start()?;
@@ -190,4 +190,19 @@ fn step(text: &str) {
 
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process;
+
+    #[test]
+    fn the_agent_takes_the_configuration() {
+        let scratch = Scratch::new("demo-test").unwrap();
+        let yaml = configuration(&scratch.directory("pods").unwrap());
+        let state = scratch.join("agent/state").unwrap();
+        let text = process::configuration(&state, "127.0.0.1:1", &yaml);
+        collector::config::Config::parse(&text, "demo").unwrap();
+    }
 }

@@ -82,6 +82,13 @@ impl Scratch {
         }
         Ok(path)
     }
+
+    /// A directory in it, made.
+    pub fn directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.0.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("Creating {}", path.display()))?;
+        Ok(path)
+    }
 }
 
 impl Drop for Scratch {
@@ -184,11 +191,7 @@ impl Agent {
     pub fn beside(binary: PathBuf, scratch: &Scratch, name: &str, yaml: &str) -> Result<Self> {
         let config = scratch.join(&format!("{name}/everyline.yaml"))?;
         let admin = http::free_address()?;
-        let text = format!(
-            "node_name: here\nstate_dir: \"{}\"\nadmin: {{listen: \"{admin}\"}}\n{yaml}",
-            scratch.join(&format!("{name}/state"))?.display(),
-        );
-        fs::write(&config, text)?;
+        fs::write(&config, configuration(&scratch.join(&format!("{name}/state"))?, &admin, yaml))?;
         let log = scratch.join(&format!("{name}/everyline.log"))?;
         Ok(Self { binary, config, log, admin })
     }
@@ -242,6 +245,12 @@ impl Agent {
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
+}
+
+/// An agent's configuration: its own part, and what a task says of sources and sinks.
+pub fn configuration(state_dir: &Path, admin: &str, yaml: &str) -> String {
+    let state_dir = state_dir.display();
+    format!("node_name: here\nstate_dir: \"{state_dir}\"\nadmin: {{listen: \"{admin}\"}}\n{yaml}")
 }
 
 /// The oracle as a sink.

@@ -30,7 +30,7 @@ pub(super) fn run() -> Result<()> {
     step("Real containers through containerd, rotated logs, three kills, a failing sink.");
     install()?;
     let scratch = Scratch::new("e2e")?;
-    let pods = scratch.join("pods/.")?;
+    let pods = scratch.directory("pods")?;
     let mut trial = Trial::start(&scratch, &pods)?;
     let (_node, cri) = Node::start(&scratch)?;
     println!("    containerd {} answers", cri.version()?);

@@ -14,7 +14,7 @@ use crate::process::{Running, Scratch};
 pub(super) fn run() -> Result<()> {
     step("200 files, rotated and compressed; the agent is down for three rotations.");
     let scratch = Scratch::new("e2e-files")?;
-    let pods = scratch.join("pods/.")?;
+    let pods = scratch.directory("pods")?;
     let trial = Trial::start(&scratch, &pods)?;
     // About 40 KB/s a log, so each rotates every 1.5 s.
     let options = "files --files 200 --rate 40000 --seconds 20 --rotate-bytes 60000 --compress \

@@ -82,15 +82,7 @@ impl Trial {
                       --stall 0.02 --stall-ms 1500";
         let faults: Vec<_> = faults.split_whitespace().collect();
         let oracle = Oracle::start(&verify, &manifest, &faults)?;
-        let yaml = format!(
-            "sources:\n  kubernetes: {{pods_dir: \"{pods}\", containers_dir: \"{pods}-none\"}}\n  \
-             docker: {{enabled: false}}\n\
-             sinks:\n  oracle: {{type: http, url: \"http://{}/\", backoff_max: 1s}}\n  \
-             file: {{type: file, path: \"{}\", rotate_size: 100GiB}}\n",
-            oracle.address,
-            ndjson.display(),
-            pods = pods.display(),
-        );
+        let yaml = configuration(pods, &oracle.address, &ndjson);
         let agent = Agent::new(everyline, scratch, &yaml)?;
         let running = agent.start()?;
         Ok(Self { agent, running, oracle, loadgen, verify, manifest, ndjson })
@@ -141,6 +133,18 @@ impl Trial {
     }
 }
 
+/// These pods' logs, into the oracle and into a file.
+fn configuration(pods: &Path, oracle: &str, ndjson: &Path) -> String {
+    format!(
+        "sources:\n  kubernetes: {{pods_dir: \"{pods}\", containers_dir: \"{pods}-none\"}}\n  \
+         docker: {{enabled: false}}\n\
+         sinks:\n  oracle: {{type: http, url: \"http://{oracle}/\", backoff_max: 1s}}\n  \
+         file: {{type: file, path: \"{}\", rotate_size: 100GiB}}\n",
+        ndjson.display(),
+        pods = pods.display(),
+    )
+}
+
 fn print_report(sink: &str, report: &Value) {
     println!(
         "    into {sink}: {} written, lost {}, doubled {} (unexplained {}), reordered {}, damaged {}, \
@@ -163,4 +167,20 @@ fn number(report: &Value, field: &str) -> u64 {
 
 fn step(text: &str) {
     println!("=== {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process;
+
+    #[test]
+    fn the_agent_takes_the_configuration() {
+        let scratch = Scratch::new("e2e-test").unwrap();
+        let ndjson = scratch.join("out/all.ndjson").unwrap();
+        let yaml = configuration(&scratch.directory("pods").unwrap(), "127.0.0.1:2", &ndjson);
+        let state = scratch.join("agent/state").unwrap();
+        let text = process::configuration(&state, "127.0.0.1:1", &yaml);
+        collector::config::Config::parse(&text, "e2e").unwrap();
+    }
 }

@@ -67,7 +67,7 @@ impl<'a> Node<'a> {
     }
 
     fn import(&self) -> Result<()> {
-        let dir = self.scratch.join("image/.")?;
+        let dir = self.scratch.directory("image")?;
         let output = Command::new("sh").args(["-c", "command -v busybox"]).output()?;
         let busybox = String::from_utf8(output.stdout)?;
         let image = Image {

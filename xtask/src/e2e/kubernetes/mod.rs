@@ -110,8 +110,8 @@ fn import(node: &mut Node<'_>, scratch: &Scratch, parts: &Parts) -> Result<()> {
         entrypoint: &["/everyline"],
         command: &["run"],
     };
-    for (dir, image) in [("image-writer/.", writer), ("image-agent/.", agent)] {
-        let archive = image::build(&scratch.join(dir)?, &image)?;
+    for (dir, image) in [("image-writer", writer), ("image-agent", agent)] {
+        let archive = image::build(&scratch.directory(dir)?, &image)?;
         node.import(&archive)?;
     }
     Ok(())
