@@ -8,6 +8,7 @@
 mod capabilities;
 mod filesystem;
 mod finding;
+mod handles;
 mod kernel;
 mod limits;
 mod runtimes;
@@ -85,7 +86,8 @@ fn examine(loaded: &Loaded) -> anyhow::Result<Report> {
     findings.extend(watched::findings(config, &trial, &survey));
     findings.extend(capabilities::findings(config.watch.mode));
     findings.extend(limits::findings(config, &survey));
-    findings.extend(state::findings(config, &survey));
+    findings.extend(state::findings(config));
+    findings.extend(handles::findings(&config.state_dir, &survey));
     findings.extend(sinks::findings(config)?);
     findings.extend(runtimes::findings(&discovery)?);
     let hooks = match trial.hooks {

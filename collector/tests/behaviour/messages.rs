@@ -201,3 +201,21 @@ fn doctor_and_agent_name_seccomp_where_the_capabilities_are_there() {
     assert!(log.contains("seccomp") && !log.contains("Give the agent CAP_BPF"), "{log}");
     drop(agent);
 }
+
+#[test]
+fn the_doctor_names_seccomp_where_handles_are_refused() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: not root, so the capability is missing");
+        return;
+    }
+    let world = World::new("inotify");
+    world.write_config();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_everyline"));
+    seccomp::without_handles(&mut command);
+    command.args(["doctor", "--config"]).arg(world.config_path()).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("state.handles"), "{text}");
+    assert!(text.contains("have it allow name_to_handle_at and open_by_handle_at"), "{text}");
+    assert!(!text.contains("Give the agent CAP_DAC_READ_SEARCH"), "{text}");
+}

@@ -1,28 +1,25 @@
-//! The state directory, who holds it, what is pinned for it, and whether files can be found by
-//! their handles.
+//! The state directory, who holds it, and what is pinned for it.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rustix::fs::statvfs;
 
-use super::{Finding, filesystem, survey::Survey};
+use super::Finding;
 use crate::{
     checkpoint::{LockError, StateLock, Usable, nearest, usable},
     cli::table::bytes,
     config::{self, Config, Sink, WatchMode},
-    read::sys,
     watch::{Pinned, pinned},
 };
 
 /// What checkpoints need at least, while one is being rewritten.
 const LEAST_ROOM: u64 = 16 << 20;
 
-pub(super) fn findings(config: &Config, survey: &Survey) -> Vec<Finding> {
+pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let dir = &config.state_dir;
     let holder = StateLock::holder(dir);
     let running = matches!(holder, Ok(Some(_)));
@@ -34,10 +31,7 @@ pub(super) fn findings(config: &Config, survey: &Survey) -> Vec<Finding> {
             let full = about.f_files > 0 && about.f_favail == 0;
             room(dir, free, full, growth(config))
         }));
-        let place = BTreeMap::from([(there.to_owned(), handles(there))]);
-        findings.push(by_handle("state.handles", &place));
     }
-    findings.push(log_handles(survey));
     findings.push(pins(config.watch.mode, running, pinned(config)));
     findings
 }
@@ -143,49 +137,6 @@ fn size(dir: &Path) -> u64 {
     entries.filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum()
 }
 
-/// One directory of each filesystem that logs lie on.
-fn log_handles(survey: &Survey) -> Finding {
-    let holding = survey.directories.iter().filter(|directory| directory.holds_files);
-    let by_filesystem: BTreeMap<u64, &Path> =
-        holding.rev().map(|directory| (directory.magic, directory.path.as_path())).collect();
-    let places = by_filesystem.into_values().map(|path| (path.to_owned(), handles(path)));
-    by_handle("sources.handles", &places.collect())
-}
-
-/// Asks for a directory's handle and opens it again by that.
-fn handles(dir: &Path) -> io::Result<()> {
-    let file = File::open(dir)?;
-    let handle = sys::handle_of(&file)?;
-    sys::open_by_handle(&file, &handle).map(drop)
-}
-
-fn by_handle(name: &'static str, places: &BTreeMap<PathBuf, io::Result<()>>) -> Finding {
-    let on = |path: &Path| {
-        let filesystem = filesystem::number(path).map_or_else(|| "?".to_owned(), filesystem::name);
-        format!("{} ({filesystem})", path.display())
-    };
-    let refused = places.iter().filter_map(|(path, answer)| Some((path, answer.as_ref().err()?)));
-    let refused: Vec<_> = refused.map(|(path, error)| format!("{}: {error}", on(path))).collect();
-    if refused.is_empty() {
-        let places: Vec<_> = places.keys().map(|path| on(path)).collect();
-        return Finding::ok(
-            name,
-            match places.is_empty() {
-                true => "No directory with logs is there to be tried.".to_owned(),
-                false => format!("Files are found again by their handles: {}.", places.join(", ")),
-            },
-        );
-    }
-    Finding::note(
-        name,
-        "Files are not found again by their handles: one that was moved while no agent ran is \
-         found by listing only.",
-        "Give the agent CAP_DAC_READ_SEARCH; where the filesystem has no handles, nothing can be \
-         done.",
-    )
-    .with(refused)
-}
-
 fn pins(mode: WatchMode, running: bool, pinned: io::Result<Option<Pinned>>) -> Finding {
     let name = "state.pins";
     let pinned = match pinned {
@@ -270,16 +221,6 @@ mod tests {
         assert_eq!(growth("sinks: {a: {type: 'null'}}"), 0);
         assert_eq!(growth("sinks: {a: {type: archive, dir: /elsewhere}}"), 0);
         assert_eq!(growth("sinks: {a: {type: archive, max_bytes: 100MiB}}"), (100 << 20) - 1000);
-    }
-
-    #[test]
-    fn missing_handles_are_a_note_with_the_reason() {
-        let denied = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
-        let finding =
-            by_handle("x", &BTreeMap::from([("/".into(), Ok(())), ("/tmp".into(), denied())]));
-        assert_eq!((finding.status, finding.details.len()), (Status::Note, 1), "{finding:?}");
-        assert_eq!(by_handle("x", &BTreeMap::from([("/".into(), Ok(()))])).status, Status::Ok);
-        assert_eq!(by_handle("x", &BTreeMap::new()).status, Status::Ok);
     }
 
     #[test]

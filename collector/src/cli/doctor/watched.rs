@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Finding, Status, survey::Survey};
 use crate::{
     config::{Config, WatchMode},
+    privileges::{DAC_READ_SEARCH, Privileges},
     watch::{Mode, Trial},
 };
 
@@ -50,9 +51,19 @@ fn unreadable(survey: &Survey) -> Finding {
                 "{} what should be collected.",
                 counted(count, "thing keeps the agent from", "things keep the agent from")
             ),
-            "See each; most of the time the agent has to run as root or with CAP_DAC_READ_SEARCH.",
+            unreadable_advice(Privileges::own().unwrap_or_default()),
         )
         .with(survey.problems.clone()),
+    }
+}
+
+/// What is missing is not what this process has.
+fn unreadable_advice(own: Privileges) -> &'static str {
+    if own.has(DAC_READ_SEARCH) {
+        "See each; CAP_DAC_READ_SEARCH is there, so what refuses is a security module, a user \
+         namespace or the filesystem itself."
+    } else {
+        "See each; most of the time the agent has to run as root or with CAP_DAC_READ_SEARCH."
     }
 }
 
