@@ -98,8 +98,8 @@ fn race(setting: &Setting, place: &str, kind: Kind, targets: &[&str]) -> Result<
         let honest = scope.spawn(|| write_honestly(&scratch, &over));
         std::thread::sleep(setting.lasting);
         over.store(true, Ordering::Release);
-        let attempts = attacker.join().map_err(|_| anyhow::anyhow!("The attacker panicked"))?;
-        let honest = honest.join().map_err(|_| anyhow::anyhow!("The writer panicked"))?;
+        let attempts = attacker.join().ok().context("The attacker panicked")?;
+        let honest = honest.join().ok().context("The writer panicked")?;
         anyhow::Ok((attempts?, honest?))
     })?;
     let mut said = format!("{attempts} exchanges, 0 foreign bytes; of {honest} honest lines");
