@@ -18,11 +18,11 @@ use tokio::{
 
 use super::{
     segment::Header,
-    write::{OpenError, Writer},
+    write::{OpenError, Writer, refused_action},
 };
 use crate::{
     batch::{Batch, Compression, Framing},
-    checkpoint::{Place, usable},
+    checkpoint::{Place, usable_as_own},
     config,
     deliver::{Context, Handle, StartError},
 };
@@ -62,8 +62,8 @@ pub fn start(
 /// # Errors
 /// As [`start`].
 pub fn check(sink: &str, dir: &Path) -> Result<(), StartError> {
-    usable(dir).map(drop).map_err(|source| {
-        let action = if dir.is_dir() { "write to" } else { "create" };
+    usable_as_own(dir, &["archive.id"]).map(drop).map_err(|source| {
+        let action = refused_action(dir, &source);
         cannot_open(sink, dir, &OpenError::Io { action, path: dir.to_owned(), source })
     })
 }

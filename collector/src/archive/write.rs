@@ -10,9 +10,9 @@
 
 use std::{
     collections::VecDeque,
-    fs::{DirBuilder, File, OpenOptions},
+    fs::File,
     io,
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -30,7 +30,12 @@ use crate::{
     checkpoint::{OwnDirectory, Place},
     config,
     messages::{self, Kind},
+    ownership,
 };
+
+/// Of the archive's directory and its segments: their group may be let read them.
+const DIRECTORY_MODE: u32 = 0o750;
+const SEGMENT_MODE: u32 = 0o640;
 
 /// A place in an archive: everything before it is committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +125,11 @@ impl Writer {
         committed: Option<&str>,
     ) -> Result<Self, OpenError> {
         let failed = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o750).create(dir).map_err(failed("create"))?;
+        let remark = ownership::make_directory(dir, DIRECTORY_MODE)
+            .map_err(|error| failed(refused_action(dir, &error))(error))?;
+        if let Some(remark) = remark {
+            tracing::warn!("{remark}");
+        }
         let own = OwnDirectory::open(dir).map_err(failed("open"))?;
         lock(own.file(), dir)?;
         let id = identity(dir, own.file()).map_err(failed("name"))?;
@@ -336,7 +345,7 @@ impl Writer {
         committed: Option<&Position>,
         removed: bool,
     ) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).write(true).open(&segment.path)?;
+        let file = ownership::open(&segment.path)?;
         let length = file.metadata()?.len();
         let (kept, whole) = survey(&segment)?;
         let wanted = match committed {
@@ -364,6 +373,15 @@ impl Writer {
         let stored = kept.stored;
         self.open = Some(Open { sequence, path, file, length: wanted, stored, created });
         Ok(())
+    }
+}
+
+/// What of a directory could not be done.
+pub(super) fn refused_action(dir: &Path, error: &io::Error) -> &'static str {
+    match ownership::Foreign::of(error) {
+        Some(_) => "use",
+        None if dir.is_dir() => "write to",
+        None => "create",
     }
 }
 
@@ -412,10 +430,7 @@ fn identity(dir: &Path, dir_file: &File) -> io::Result<String> {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let id = format!("{:x}-{:x}", now.as_nanos(), std::process::id());
-    let draft = dir.join("archive.id.tmp");
-    std::fs::write(&draft, format!("{id}\n"))?;
-    File::open(&draft)?.sync_all()?;
-    std::fs::rename(&draft, &path)?;
+    ownership::replace(&path, format!("{id}\n").as_bytes())?;
     dir_file.sync_all()?;
     Ok(id)
 }
@@ -424,7 +439,7 @@ fn create(dir: &Path, dir_file: &File, last: &mut u64) -> io::Result<Open> {
     let created = SystemTime::now();
     loop {
         let path = dir.join(segment::file_name(*last + 1, seconds(created)));
-        match OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path) {
+        match ownership::create(&path, SEGMENT_MODE) {
             Ok(file) => {
                 *last += 1;
                 // The name must be durable before a position in it is committed.

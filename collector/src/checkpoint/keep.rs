@@ -8,9 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    LockError, OwnDirectory, Place, StateLock, Store, StoreError, lock::create_private_dir, place,
-};
+use super::{LockError, OwnDirectory, Place, StateLock, Store, StoreError, place};
+use crate::ownership;
 
 /// How often the names are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -66,7 +65,7 @@ impl Store {
         }
         tracing::error!(dir = %dir.display(), "The state directory, or a file in it, was removed under the running agent. It is made again, with all offsets; nothing should remove it while an agent runs.");
         let failed = |source| StoreError { action: "make again", path: dir.clone(), source };
-        create_private_dir(&dir).map_err(failed)?;
+        ownership::make_directory(&dir, ownership::PRIVATE_DIRECTORY).map_err(failed)?;
         if self.names.lock.is_some() && lock_in(&dir) != self.names.lock {
             let taken = StateLock::acquire(&dir).map_err(|error| match error {
                 LockError::Io { source, .. } => failed(source),

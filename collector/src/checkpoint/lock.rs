@@ -5,15 +5,16 @@
 //! that is held is tried a few times more before it is refused.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::File,
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::ownership::{self, Foreign};
 
 /// Holds a state directory until it is dropped.
 #[derive(Debug)]
@@ -69,15 +70,11 @@ impl StateLock {
     /// Takes the lock; waits no longer than for somebody who looks at it. Creates the directory (mode 0700) where it is missing.
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
         let failed = |source| LockError::Io { dir: dir.to_owned(), source };
-        create_private_dir(dir).map_err(failed)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(dir.join("lock"))
-            .map_err(failed)?;
+        let made = ownership::make_directory(dir, ownership::PRIVATE_DIRECTORY).map_err(failed)?;
+        if let Some(remark) = made {
+            tracing::warn!("{remark}");
+        }
+        let mut file = ownership::open_or_create(&dir.join("lock")).map_err(failed)?;
         let mut tries = 0;
         while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if errno != rustix::io::Errno::WOULDBLOCK {
@@ -115,22 +112,6 @@ impl StateLock {
     }
 }
 
-/// Creates a directory that only this user can enter. Leaves one that exists as it is.
-pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
-    // Something that is there and is no directory is said as that.
-    let plain = |error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => io::Error::from(rustix::io::Errno::NOTDIR),
-        _ => error,
-    };
-    if let Some(parent) = dir.parent() {
-        std::fs::create_dir_all(parent).map_err(plain)?;
-    }
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        other => other.map_err(plain),
-    }
-}
-
 fn write_pid(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())
@@ -150,6 +131,9 @@ fn holder(pid: Option<u32>) -> String {
 }
 
 fn advice(error: &io::Error) -> &'static str {
+    if let Some(foreign) = Foreign::of(error) {
+        return foreign.advice();
+    }
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             "Run it as a user who may write there, or set `state_dir` to a directory of yours."

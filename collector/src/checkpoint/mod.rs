@@ -71,9 +71,12 @@ pub use offsets::Offsets;
 pub use place::{OwnDirectory, Place};
 pub use state::State;
 pub use store::{Damage, Recovered, Store, StoreError};
-pub use usable::{Usable, nearest, usable};
+pub use usable::{Usable, nearest, usable, usable_as_own};
 
 use std::{path::Path, sync::Arc};
+
+/// What an agent opens in a state directory before anything else.
+pub const STATE_FILES: &[&str] = &["lock", "checkpoint"];
 
 use serde::{Deserialize, Serialize};
 

@@ -4,18 +4,18 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufWriter, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{
-    Change, FileEntry, State, journal, keep::Names, lock::create_private_dir, reserve::Reserve,
-    salvage,
+use super::{Change, FileEntry, State, journal, keep::Names, reserve::Reserve, salvage};
+use crate::{
+    ownership::{self, Foreign},
+    read::identity::FileId,
 };
-use crate::read::identity::FileId;
 
 /// A journal below this is never rewritten for its size.
 const COMPACT_MIN: u64 = 1 << 20;
@@ -90,7 +90,8 @@ impl Store {
     /// Opens the checkpoint of a state directory, creating both where missing. Damage is reported,
     /// never an error; an error means that nothing could be committed either.
     pub fn open(dir: &Path) -> Result<(Self, Recovered), StoreError> {
-        create_private_dir(dir).map_err(failed("create the directory", dir))?;
+        ownership::make_directory(dir, ownership::PRIVATE_DIRECTORY)
+            .map_err(failed("use the directory", dir))?;
         let path = dir.join("checkpoint");
         // What a crash in the middle of a rewrite leaves. Never read: `checkpoint` has it all.
         if let Err(error) = fs::remove_file(dir.join("checkpoint.new"))
@@ -98,7 +99,7 @@ impl Store {
         {
             tracing::debug!(%error, "Cannot remove checkpoint.new.");
         }
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+        let file = match ownership::open_private(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let store = Self::create(dir, State::default())?;
@@ -333,13 +334,7 @@ fn to_recovered(state: &State, damage: Vec<Damage>) -> Recovered {
 fn write_snapshot(dir: &Path, state: &State) -> Result<(File, u64), StoreError> {
     let path = dir.join("checkpoint.new");
     let write = || {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)?;
+        let file = ownership::create_anew(&path, ownership::PRIVATE)?;
         let mut out = BufWriter::new(&file);
         let len = write_records(state, &mut out)?;
         out.flush()?;
@@ -407,6 +402,9 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
 }
 
 fn advice(error: &io::Error) -> &'static str {
+    if let Some(foreign) = Foreign::of(error) {
+        return foreign.advice();
+    }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "Free some space there; until then acknowledged lines would be sent again after a \

@@ -8,6 +8,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::ownership::{self, Remark};
+
 /// How a directory can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usable {
@@ -21,6 +23,19 @@ pub enum Usable {
 pub fn nearest(path: &Path) -> Option<&Path> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     path.ancestors().find(|path| path.exists())
+}
+
+/// Whether the directory may be used as the agent's own, with these files in it.
+///
+/// # Errors
+/// It may not, and why.
+pub fn usable_as_own(dir: &Path, files: &[&str]) -> io::Result<(Usable, Option<Remark>)> {
+    let how = usable(dir)?;
+    let remark = ownership::look_at_directory(dir)?;
+    for file in files {
+        ownership::look_at_file(&dir.join(file))?;
+    }
+    Ok((how, remark))
 }
 
 /// Whether the directory may be used.

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{DEFAULT_PATH, Loaded, Log, LogFormat},
-    supervisor, terminal,
+    ownership, supervisor, terminal,
 };
 
 /// Overrides the configured log level, per module if wanted (`info,collector::read=debug`).
@@ -14,6 +14,7 @@ const LOG_VARIABLE: &str = "EVERYLINE_LOG";
 
 /// Runs the agent until it is told to stop.
 pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    ownership::keep_from_others();
     start_log(&loaded.config.log);
     match &loaded.path {
         Some(path) => tracing::info!(config = %path.display(), "Read the configuration."),

@@ -57,6 +57,9 @@ fn files(config: &Config, name: &str) -> anyhow::Result<bool> {
     for refusal in &found.refusals {
         eprintln!("{name}: {refusal}");
     }
+    for remark in &found.remarks {
+        eprintln!("{name}: note: {remark}");
+    }
     for waits in found.sinks.iter().filter_map(|sink| sink.waits.as_ref()) {
         eprintln!("{name}: note: {waits}");
     }

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 
 use super::sinks::effective_sinks;
 use crate::{
-    checkpoint::{LockError, usable},
+    checkpoint::{LockError, STATE_FILES, usable_as_own},
     config::Config,
     deliver,
     discover::{Discovery, OwnOutputs},
@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Preflight {
     /// An agent would refuse to start: each in the words in which it would.
     pub(crate) refusals: Vec<String>,
+    /// What is unusual, and accepted.
+    pub(crate) remarks: Vec<String>,
     /// Each sink of which something is known.
     pub(crate) sinks: Vec<SinkCheck>,
 }
@@ -38,7 +40,10 @@ pub(crate) struct SinkCheck {
 pub(crate) fn check(config: &Config) -> io::Result<Preflight> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut found = Preflight::default();
-    found.refusals.extend(state_directory(&config.state_dir));
+    match state_directory(&config.state_dir) {
+        Ok(remark) => found.remarks.extend(remark),
+        Err(error) => found.refusals.push(error.to_string()),
+    }
     if let Err(error) = Discovery::new(config, &OwnOutputs::default()) {
         found.refusals.push(error.to_string());
     }
@@ -54,7 +59,9 @@ pub(crate) fn check(config: &Config) -> io::Result<Preflight> {
     Ok(found)
 }
 
-fn state_directory(dir: &Path) -> Option<String> {
-    let source = usable(dir).err()?;
-    Some(LockError::Io { dir: dir.to_owned(), source }.to_string())
+fn state_directory(dir: &Path) -> Result<Option<String>, LockError> {
+    match usable_as_own(dir, STATE_FILES) {
+        Ok((_how, remark)) => Ok(remark),
+        Err(source) => Err(LockError::Io { dir: dir.to_owned(), source }),
+    }
 }

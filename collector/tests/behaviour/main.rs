@@ -23,6 +23,7 @@ mod messages;
 mod names;
 mod outputs;
 mod own;
+mod planted;
 mod receiver;
 mod refused;
 mod reload;

@@ -1,7 +1,7 @@
 //! The state directory, who holds it, and what is pinned for it.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write as _},
     path::Path,
 };
@@ -10,9 +10,10 @@ use rustix::fs::statvfs;
 
 use super::Finding;
 use crate::{
-    checkpoint::{LockError, StateLock, Usable, nearest, usable},
+    checkpoint::{LockError, STATE_FILES, StateLock, Usable, nearest, usable_as_own},
     cli::table::bytes,
     config::{self, Config, Sink, WatchMode},
+    ownership,
     watch::{Pinned, pinned},
 };
 
@@ -39,13 +40,18 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
 fn directory(dir: &Path) -> Finding {
     let name = "state.directory";
     let shown = dir.display();
-    let usable = usable(dir).and_then(|how| match how {
-        Usable::Written => try_to_write(dir).map(|()| how),
-        Usable::Made => Ok(how),
+    let usable = usable_as_own(dir, STATE_FILES).and_then(|(how, remark)| match how {
+        Usable::Written => try_to_write(dir).map(|()| (how, remark)),
+        Usable::Made => Ok((how, remark)),
     });
     match usable {
-        Ok(Usable::Written) => Finding::ok(name, format!("{shown} can be written to.")),
-        Ok(Usable::Made) => {
+        Ok((_, Some(remark))) => Finding::note(
+            name,
+            remark,
+            "Take the right to write there away from others: chmod o-w, or another directory.",
+        ),
+        Ok((Usable::Written, None)) => Finding::ok(name, format!("{shown} can be written to.")),
+        Ok((Usable::Made, None)) => {
             Finding::ok(name, format!("{shown} does not exist yet and can be made."))
         }
         Err(error) => Finding::problem(
@@ -59,7 +65,7 @@ fn directory(dir: &Path) -> Finding {
 /// Makes a file, has it on the disk, and removes it.
 fn try_to_write(dir: &Path) -> io::Result<()> {
     let path = dir.join(format!("doctor.{}", std::process::id()));
-    let mut file = File::create_new(&path)?;
+    let mut file = ownership::create(&path, ownership::PRIVATE)?;
     let written = file.write_all(b"x").and_then(|()| file.sync_all());
     fs::remove_file(&path)?;
     written

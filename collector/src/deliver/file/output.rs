@@ -20,7 +20,7 @@ use super::{
 use crate::{
     batch::{Batch, Compression},
     checkpoint::{Usable, usable},
-    config,
+    config, ownership,
 };
 
 /// Logs may hold secrets: not for everybody.
@@ -173,17 +173,24 @@ impl Output {
         self.put_away_others()?;
         let members = self.members(&self.path)?;
         match members.iter().find(|member| member.place == Place::Live) {
-            // Prepared by somebody with an owner and a mode to their liking.
-            Some(member) if member.is_file && member.length == 0 => self.adopt(),
             Some(member) if !member.is_file => Err(not_a_file()).during("write to", &self.path),
             Some(member) => {
+                // Prepared by an operator with an owner and a mode to their liking.
+                let foreign = match member.length {
+                    0 => match self.adopt()? {
+                        Ok(current) => return Ok(current),
+                        Err(foreign) => Some(foreign.to_string()),
+                    },
+                    _ => None,
+                };
                 let ours = self.ownership.serial(member.identity).is_some();
                 let ending = family::fitting_ending(&member.path);
                 let name = self.put_away(&member.path, ending, &members)?;
                 tracing::warn!(
                     sink = self.sink, path = %self.path.display(), moved_to = %name.display(), ours,
-                    "A file that the checkpoint does not know lay at the output's path; it was \
-                     moved aside and a new one is begun."
+                    foreign,
+                    "A file that the checkpoint does not know, or that somebody else may have put \
+                     there, lay at the output's path; it was moved aside and a new one is begun."
                 );
                 self.create()
             }
@@ -293,15 +300,19 @@ impl Output {
     }
 
     fn create(&mut self) -> Result<Current, Failure> {
-        let mut options = OpenOptions::new();
-        let file = open(&self.path, options.write(true).create_new(true).mode(MODE))?;
+        let file = ownership::create(&self.path, MODE).during("open", &self.path)?;
         sync_directory(&self.path).during("make durable the directory of", &self.path)?;
         self.begin(file)
     }
 
-    fn adopt(&mut self) -> Result<Current, Failure> {
+    /// Takes the empty file at the output's path, unless somebody else may have put it there.
+    fn adopt(&mut self) -> Result<Result<Current, ownership::Foreign>, Failure> {
         let file = open(&self.path, OpenOptions::new().write(true))?;
-        self.begin(file)
+        let found = file.metadata().during("look at", &self.path)?;
+        match ownership::may_adopt(&self.path, &found) {
+            Ok(()) => self.begin(file).map(Ok),
+            Err(foreign) => Ok(Err(foreign)),
+        }
     }
 
     /// Remembers an empty file as ours before a byte is written to it.

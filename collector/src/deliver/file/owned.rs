@@ -3,13 +3,13 @@
 
 use std::{
     fs, io,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::family::Identity;
+use crate::ownership;
 
 /// More are not remembered: the oldest are then no longer removed by `keep`.
 const MOST: usize = 10_000;
@@ -85,11 +85,7 @@ impl Ownership {
 
     fn store(&mut self, all: Vec<Owned>) -> io::Result<()> {
         let text = serde_json::to_vec(&all)?;
-        let new = self.path.with_extension("new");
-        let mut file = fs::File::create(&new)?;
-        file.write_all(&text)?;
-        file.sync_data()?;
-        fs::rename(&new, &self.path)?;
+        ownership::replace(&self.path, &text)?;
         sync_directory(&self.path)?;
         self.owned = all;
         Ok(())

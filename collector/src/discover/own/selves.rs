@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::ownership;
+
 /// Former selves that are kept. Their logs are long gone when it is this many later.
 const KEPT: usize = 64;
 /// A longer file is not the agent's.
@@ -47,9 +49,7 @@ pub(super) fn remember(state_dir: &Path, kind: &str, id: &str) -> io::Result<()>
     known.retain(|other| *other != line);
     known.push(line);
     let kept = &known[known.len().saturating_sub(KEPT)..];
-    let next = state_dir.join("selves.new");
-    fs::write(&next, kept.join("\n") + "\n")?;
-    fs::rename(next, path)
+    ownership::replace(&path, (kept.join("\n") + "\n").as_bytes())
 }
 
 fn file(state_dir: &Path) -> PathBuf {

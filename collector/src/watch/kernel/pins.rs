@@ -6,6 +6,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +18,10 @@ use super::{
     object,
     report::HookReport,
 };
-use crate::config::{Config, KernelHook};
+use crate::{
+    config::{Config, KernelHook},
+    ownership,
+};
 
 /// bpffs (`linux/magic.h`).
 const BPF_FS: u32 = 0xCAFE_4A11;
@@ -54,8 +58,11 @@ impl Pins {
             return Err(io::Error::other("no bpffs is mounted there"));
         }
         let pins = Self::at(pin_dir, state_dir);
-        fs::create_dir_all(&pins.directory)?;
-        Ok(pins)
+        // Whoever could exchange them would decide what the kernel counts.
+        match ownership::make_directory(&pins.directory, ownership::PRIVATE_DIRECTORY)? {
+            Some(remark) => Err(io::Error::other(remark)),
+            None => Ok(pins),
+        }
     }
 
     fn at(pin_dir: &Path, state_dir: &Path) -> Self {
@@ -81,7 +88,7 @@ impl Pins {
         if path.exists() && !complete {
             remove(&path)?;
         }
-        fs::create_dir_all(&path)?;
+        make(&path)?;
         Ok(Place { path, complete })
     }
 }
@@ -153,9 +160,9 @@ impl Place {
             let whose = if one.any { "any" } else { "own" };
             let directories = if one.directories { "directories" } else { "files" };
             let name = format!("hooks_{}_{hook}_{whose}_{directories}", one.name);
-            fs::create_dir(self.path.join(name))?;
+            make(&self.path.join(name))?;
         }
-        fs::create_dir(self.path.join("complete"))?;
+        make(&self.path.join("complete"))?;
         Ok(held)
     }
 
@@ -187,6 +194,11 @@ fn finished(path: &Path) -> Option<Vec<Active>> {
         active.push(Active { name, magic, hook, any, directories });
     }
     (!active.is_empty()).then_some(active)
+}
+
+/// Makes a directory for the agent's user alone, if it is not there.
+fn make(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(ownership::PRIVATE_DIRECTORY).create(path)
 }
 
 /// bpffs lets directories be removed only when they are empty.
