@@ -9,7 +9,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Auth, ByteSize, Charset, Headers, HostName, Listen, Proxy, Span, Template, Tls, Url};
+use super::{
+    Auth, ByteSize, Charset, FollowLinks, Headers, HostName, Listen, Proxy, Span, Template, Tls,
+    Url,
+};
 use crate::batch::Compression;
 
 const MIB: u64 = 1 << 20;
@@ -71,6 +74,8 @@ pub struct Kubernetes {
     pub containers_dir: PathBuf,
     /// How long a new container's first lines wait for its link there, which tells `container.id`.
     pub wait_for_id: Span,
+    /// A new log with more names (hard links) than this is refused. 0: any number.
+    pub max_links: u32,
     /// Only what matches (empty: everything).
     pub include: Filter,
     /// Nothing that matches; wins over include.
@@ -83,8 +88,10 @@ pub struct Kubernetes {
 pub struct Docker {
     /// Whether to look at all.
     pub enabled: bool,
-    /// `ID/ID-json.log` lie here.
+    /// `ID/ID-json.log` lie here. Pods' links to logs are followed to here and nowhere else.
     pub containers_dir: PathBuf,
+    /// A new log with more names (hard links) than this is refused. 0: any number.
+    pub max_links: u32,
     /// Only what matches (empty: everything). `container` matches the name and the id.
     pub include: Filter,
     /// Nothing that matches; wins over include.
@@ -121,6 +128,12 @@ pub struct Files {
     /// How the characters of plain files are encoded that do not say so by a byte-order mark.
     #[serde(default)]
     pub encoding: Charset,
+    /// Where matching links may lead.
+    #[serde(default)]
+    pub follow_links: FollowLinks,
+    /// A new file with more names (hard links) than this is refused. 0: any number.
+    #[serde(default)]
+    pub max_links: u32,
     /// Attributes added to every record.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
@@ -565,6 +578,7 @@ impl Default for Kubernetes {
             pods_dir: "/var/log/pods".into(),
             containers_dir: "/var/log/containers".into(),
             wait_for_id: Span(Duration::from_secs(2)),
+            max_links: 0,
             include: Filter::default(),
             exclude: Filter::default(),
         }
@@ -576,6 +590,7 @@ impl Default for Docker {
         Self {
             enabled: true,
             containers_dir: "/var/lib/docker/containers".into(),
+            max_links: 0,
             include: Filter::default(),
             exclude: Filter::default(),
         }

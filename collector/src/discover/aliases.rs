@@ -7,13 +7,15 @@
 use std::{
     cell::RefCell,
     ffi::OsString,
-    fs::{self, File},
+    fs::File,
     io::Read,
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::read::identity;
 
 const TABLE: &str = "/proc/self/mountinfo";
 
@@ -80,8 +82,8 @@ impl Aliases {
 }
 
 fn same(one: &Path, other: &Path) -> bool {
-    let of = |path: &Path| fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
-    of(one).is_some_and(|one| of(other) == Some(one))
+    let of = |path: &Path| identity::look_at(path).map(|look| (look.key.device, look.key.inode));
+    of(one).is_ok_and(|one| of(other).is_ok_and(|other| other == one))
 }
 
 /// Where directories below the bases are mounted besides, and what they are below the bases.

@@ -13,7 +13,7 @@ use about::{About, Trouble};
 use kubelet::Member;
 
 use super::{
-    DiscoverError, Format, Known, Listing, Look, Schema, Source,
+    DiscoverError, Format, Found, Known, Listing, Look, Schema, Source,
     entries::Kind,
     family,
     filter::{Selection, Subject},
@@ -25,16 +25,12 @@ use crate::config;
 #[derive(Debug)]
 pub(super) struct Docker {
     containers: PathBuf,
+    max_links: u32,
     selection: Selection,
     /// Of containers that Kubernetes started.
     in_pods: Schema,
     /// Of all others.
     standalone: Schema,
-}
-
-/// Whether a path is laid out as Docker's `ID/ID-json.log`.
-pub(super) fn is_log(path: &Path) -> bool {
-    id_of(path).is_some()
 }
 
 /// The container's id, of a path that is laid out so.
@@ -57,6 +53,7 @@ impl Docker {
     pub(super) fn new(config: &config::Docker, node: &str) -> Result<Self, DiscoverError> {
         Ok(Self {
             containers: config.containers_dir.clone(),
+            max_links: config.max_links,
             selection: Selection::new("sources.docker", &config.include, &config.exclude)?,
             in_pods: schema(("k8s.node.name", node)),
             standalone: schema(("host.name", node)),
@@ -66,6 +63,11 @@ impl Docker {
     /// The configured directory.
     pub(super) fn base(&self) -> &Path {
         &self.containers
+    }
+
+    /// How many names its files may have.
+    pub(super) fn bound_links(&self, files: &mut [Found]) {
+        files.iter_mut().for_each(|found| found.max_links = self.max_links);
     }
 
     /// Whether a real path of the host lies in it.

@@ -2,14 +2,14 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs, io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    io,
+    os::unix::ffi::OsStrExt,
     path::Path,
 };
 
-use rustix::fs::FileType;
+use rustix::fs::{AtFlags, FileType, statat};
 
-use crate::read::traceless;
+use crate::read::{beneath, identity};
 
 /// What an entry is, itself (a link is a link).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,8 @@ pub(super) struct Entry {
 /// All entries, by name. One that goes away meanwhile is left out.
 pub(super) fn read(directory: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    for entry in traceless::entries(directory)? {
+    let mut listed = beneath::entries(directory)?;
+    while let Some(entry) = listed.read() {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
@@ -42,8 +43,8 @@ pub(super) fn read(directory: &Path) -> io::Result<Vec<Entry>> {
         }
         let kind = match entry.file_type() {
             // The filesystem does not say it with the name.
-            FileType::Unknown => match fs::symlink_metadata(directory.join(name)) {
-                Ok(about) => FileType::from_raw_mode(about.mode()),
+            FileType::Unknown => match statat(listed.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(about) => FileType::from_raw_mode(about.st_mode),
                 Err(_) => continue,
             },
             kind => kind,
@@ -58,6 +59,11 @@ pub(super) fn read(directory: &Path) -> io::Result<Vec<Entry>> {
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
+}
+
+/// Whether a regular file lies at a path, reached without any link.
+pub(super) fn is_regular(path: &Path) -> bool {
+    identity::look_at(path).is_ok_and(|look| look.regular)
 }
 
 /// Whether there is a regular file of this name.

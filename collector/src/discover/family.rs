@@ -32,6 +32,7 @@ pub(super) fn collect(
             role,
             gzip,
             only_if_known: false,
+            max_links: 0,
         };
         if !gzip && let Some(source) = source_of(name) {
             listing.files.push(found(source, Role::Live));

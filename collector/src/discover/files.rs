@@ -1,7 +1,8 @@
 //! Files named by pattern, and their former files beside them.
 //!
 //! Links to directories are not followed below a pattern's literal beginning: no loops, no file
-//! twice, no way out of the tree. A link to a file stands for the file.
+//! twice, no way out of the tree. A link to a file stands for the file, if it leads to where the group's links may
+//! lead (`follow_links`) and the file is not excluded under its own name.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -18,10 +19,10 @@ use pattern::Pattern;
 
 use super::{
     AgeKey, DiscoverError, Format, Found, Known, Listing, Look, Role, Schema, Source,
-    entries::{self, Entry, Kind},
+    entries::{self, Entry, Kind, is_regular},
     filter, former,
 };
-use crate::config::{self, Charset, FileFormat};
+use crate::config::{self, Charset, FileFormat, FollowLinks};
 
 /// All statically configured files, in the configuration's order: the first to match wins.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Groups(Vec<Group>);
 struct Group {
     patterns: Vec<Pattern>,
     exclude: GlobSet,
+    links: FollowLinks,
+    max_links: u32,
     format: Format,
     schema: Schema,
 }
@@ -46,8 +49,30 @@ pub(super) struct Others<'a> {
 /// A directory as one group's patterns call it.
 struct Place<'a> {
     group: &'a Group,
-    /// Below a pattern's base, in the pattern's words.
-    called: Vec<(&'a Pattern, PathBuf)>,
+    called: Vec<Called<'a>>,
+}
+
+/// A directory as a pattern calls it.
+struct Called<'a> {
+    pattern: &'a Pattern,
+    /// The real path of the pattern's beginning.
+    base: PathBuf,
+    /// What is below that.
+    below: PathBuf,
+}
+
+impl Called<'_> {
+    /// What the pattern calls a real path of the host; None: it is not below its beginning.
+    fn words(&self, real: &Path) -> Option<PathBuf> {
+        Some(self.pattern.base.join(real.strip_prefix(&self.base).ok()?))
+    }
+
+    /// The real directory that links here may lead below: the pattern's beginning, or where the pattern's first
+    /// wildcard stands for a directory's name, that directory.
+    fn bound(&self) -> PathBuf {
+        let own = self.below.iter().next().filter(|_| self.pattern.sets_apart());
+        own.map_or_else(|| self.base.clone(), |own| self.base.join(own))
+    }
 }
 
 impl Groups {
@@ -62,6 +87,8 @@ impl Groups {
                     .map(|pattern| Pattern::new(&paths, pattern))
                     .collect::<Result<_, _>>()?,
                 exclude: filter::set(&format!("{key}.exclude"), &files.exclude)?,
+                links: files.follow_links,
+                max_links: files.max_links,
                 format: match files.format {
                     FileFormat::Plain if files.encoding == Charset::UTF_8 => Format::Plain,
                     FileFormat::Plain => Format::Encoded(files.encoding),
@@ -74,9 +101,12 @@ impl Groups {
         Ok(Self(files.iter().enumerate().map(group).collect::<Result<_, _>>()?))
     }
 
-    /// The directories the patterns begin in.
-    pub(super) fn bases(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().flat_map(|group| &group.patterns).map(|pattern| pattern.base.as_path())
+    /// The directories the patterns begin in, and whether links may lead there.
+    pub(super) fn bases(&self) -> impl Iterator<Item = (&Path, FollowLinks)> {
+        let of = |group: &'_ Group| group.links;
+        self.0.iter().flat_map(move |group| {
+            group.patterns.iter().map(move |pattern| (pattern.base.as_path(), of(group)))
+        })
     }
 
     /// Whether there are none.
@@ -120,7 +150,7 @@ impl Groups {
 
     /// A directory that is known only because matching links lead into it: walks for those.
     pub(super) fn list_linked(&self, look: &Look<'_>, others: &Others<'_>, listing: &mut Listing) {
-        let bases = self.bases().filter_map(|base| look.real(base));
+        let bases = self.bases().filter_map(|(base, links)| look.real_base(base, links));
         let mut ahead: VecDeque<PathBuf> = bases.collect();
         let mut listed = Vec::new();
         while let Some(here) = ahead.pop_front() {
@@ -150,10 +180,30 @@ impl Groups {
         taken: &dyn Fn(&Path) -> bool,
         listing: &mut Listing,
     ) {
-        let Some(called) = place.matched(&entry.name) else { return };
-        let Ok(target) = look.follow(&look.here.join(&entry.name), taken).end else { return };
+        let Some((by, called)) = place.matched(&entry.name) else { return };
+        let (links, bound) = (place.group.links, by.bound());
+        let allowed = |path: &Path| match links {
+            FollowLinks::Never => false,
+            FollowLinks::Beneath => path.starts_with(&bound),
+            FollowLinks::Anywhere => true,
+        };
+        if links == FollowLinks::Never {
+            return;
+        }
+        let link = look.here.join(&entry.name);
+        let Ok(target) = look.follow(&link, taken, allowed).end else { return };
         let path = look.host.inside(&target);
-        let regular = path.symlink_metadata().is_ok_and(|about| about.is_file());
+        let regular = is_regular(&path);
+        let excluded = |called: &Path| place.group.exclude.is_match(called);
+        if excluded(&target) || by.words(&target).is_some_and(|called| excluded(&called)) {
+            return;
+        }
+        if !allowed(&target) {
+            if regular && !taken(&target) {
+                say_outside(look, &bound, &link, listing);
+            }
+            return;
+        }
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
         let found_anyway = taken(&target)
             || self.0.iter().any(|group| group.place(look, parent).matched(name).is_some())
@@ -164,7 +214,9 @@ impl Groups {
         let directory = look.host.inside(parent);
         let source = place.group.source(path.clone(), &called);
         let (role, gzip, only_if_known) = (Role::Live, false, false);
-        listing.files.push(Found { path, source: source.clone(), role, gzip, only_if_known });
+        let max_links = place.group.max_links;
+        let live = Found { path, source: source.clone(), role, gzip, only_if_known, max_links };
+        listing.files.push(live);
         for entry in entries::read(&directory).unwrap_or_default() {
             let Some(text) = entry.name.to_str().filter(|_| entry.kind == Kind::File) else {
                 continue;
@@ -178,6 +230,7 @@ impl Groups {
                     role: Role::Rotated(reading.key),
                     gzip,
                     only_if_known: true,
+                    max_links,
                 });
             }
         }
@@ -189,9 +242,9 @@ impl Group {
     /// How the patterns that lead to a real directory of the host call it.
     fn place(&self, look: &Look<'_>, here: &Path) -> Place<'_> {
         let called = self.patterns.iter().filter_map(|pattern| {
-            let base = look.real(&pattern.base)?;
-            let below = here.strip_prefix(base).ok()?;
-            pattern.leads_through(below).then(|| (pattern, pattern.base.join(below)))
+            let base = look.real_base(&pattern.base, self.links)?;
+            let below = here.strip_prefix(&base).ok()?.to_owned();
+            pattern.leads_through(&below).then_some(Called { pattern, base, below })
         });
         Place { group: self, called: called.collect() }
     }
@@ -210,30 +263,31 @@ fn schema(node: &str, configured: &BTreeMap<String, String>) -> Schema {
 }
 
 impl Place<'_> {
-    /// What the patterns call the entry of this name, if any matches.
-    fn matched(&self, name: impl AsRef<Path>) -> Option<PathBuf> {
-        let mut paths = self.called.iter().map(|(pattern, at)| (pattern, at.join(&name)));
-        let (_, path) = paths.find(|(pattern, path)| pattern.is_match(path))?;
-        (!self.group.exclude.is_match(&path)).then_some(path)
+    /// What the patterns call the entry of this name, if any matches, and which does.
+    fn matched(&self, name: impl AsRef<Path>) -> Option<(&Called<'_>, PathBuf)> {
+        let name = name.as_ref();
+        let words = |called: &Called<'_>| called.pattern.base.join(&called.below).join(name);
+        let mut paths = self.called.iter().map(|called| (called, words(called)));
+        let (called, path) = paths.find(|(called, path)| called.pattern.is_match(path))?;
+        (!self.group.exclude.is_match(&path)).then_some((called, path))
     }
 
     fn leads_into(&self, entry: &Entry) -> bool {
-        self.called.iter().any(|(pattern, at)| {
-            let path = at.join(&entry.name);
-            let below = path.strip_prefix(&pattern.base);
-            below.is_ok_and(|below| pattern.leads_through(below))
-                && !self.group.exclude.is_match(&path)
+        self.called.iter().any(|Called { pattern, below, .. }| {
+            let below = below.join(&entry.name);
+            pattern.leads_through(&below) && !self.group.exclude.is_match(pattern.base.join(below))
         })
     }
 
     fn list_file(&self, look: &Look<'_>, entry: &Entry, listing: &mut Listing) {
         let path = look.directory.join(&entry.name);
-        let called = self.matched(&entry.name);
+        let (max_links, called) = (self.group.max_links, self.matched(&entry.name));
+        let called = called.map(|(_, called)| called);
         let text = entry.name.to_str();
         let (stem, gzip) = text.map_or(("", false), former::gunzipped);
         if let Some((source, key)) = self.former_of(look, stem, called.is_some()) {
             let (role, only_if_known) = (Role::Rotated(key), called.is_none());
-            listing.files.push(Found { path, source, role, gzip, only_if_known });
+            listing.files.push(Found { path, source, role, gzip, only_if_known, max_links });
             return;
         }
         let Some(called) = called else { return };
@@ -244,7 +298,7 @@ impl Place<'_> {
         let source = self.group.source(path.clone(), &called);
         // Nothing more is written to a compressed file: it is its own former self.
         let role = if gzip { Role::Rotated(AgeKey::Date(stem.to_owned())) } else { Role::Live };
-        listing.files.push(Found { path, source, role, gzip, only_if_known: false });
+        listing.files.push(Found { path, source, role, gzip, only_if_known: false, max_links });
     }
 
     /// The matching live file that this name makes a former file of.
@@ -254,10 +308,22 @@ impl Place<'_> {
             if reading.infix && named && !entries::has_file(look.entries, &reading.live) {
                 return None;
             }
-            let called = self.matched(&reading.live)?;
+            let (_, called) = self.matched(&reading.live)?;
             let source = self.group.source(look.directory.join(&reading.live), &called);
             Some((source, reading.key))
         })
+    }
+}
+
+/// Of one link only, although there may be more: whoever makes them could fill memory and log.
+fn say_outside(look: &Look<'_>, bound: &Path, link: &Path, listing: &mut Listing) {
+    let beginning = format!("Links in {:?} lead out of {bound:?}", look.here);
+    if !listing.problems.iter().any(|problem| problem.starts_with(&beginning)) {
+        listing.problems.push(format!(
+            "{beginning}, {:?} for one, so what they lead to is not collected. If it is wanted, name it under \
+             sources.files, or set follow_links to anywhere there, where only trusted users can make links.",
+            link.file_name().unwrap_or_default()
+        ));
     }
 }
 

@@ -1,14 +1,19 @@
 //! The host's paths, seen from a process that has the host's root mounted somewhere.
 //!
 //! Symbolic links are followed as the host would follow them: an absolute target begins at the
-//! host's root, and `..` never leaves it. Only walks; what lies at the end is others' business.
+//! host's root, and `..` never leaves it. Only walks; what lies at the end is others' business. What is on the way
+//! may be exchanged meanwhile: the real path that a walk ends at is opened as it is (`read::beneath`), without
+//! any link, and whether it may be collected is decided by that path.
 
 use std::{
-    collections::VecDeque,
+    cell::RefCell,
+    collections::{HashSet, VecDeque},
     ffi::OsString,
     fs, io,
     path::{Component, Path, PathBuf},
 };
+
+use crate::{config::FollowLinks, read::beneath};
 
 /// As the kernel: more links than this are a loop.
 const MOST_LINKS: usize = 40;
@@ -17,6 +22,8 @@ const MOST_LINKS: usize = 40;
 #[derive(Debug)]
 pub(super) struct HostRoot {
     root: PathBuf,
+    /// Configured directories that were found without any link on the way.
+    straight: RefCell<HashSet<PathBuf>>,
 }
 
 /// A way through the host's directories, links followed.
@@ -28,9 +35,20 @@ pub(super) struct Walk {
     pub(super) links: Vec<PathBuf>,
     /// The real path of what was looked for, or why there is none.
     pub(super) end: io::Result<PathBuf>,
+    /// The link that it ended at because that may not be followed.
+    pub(super) refused: Option<PathBuf>,
 }
 
 impl Walk {
+    fn begin() -> Self {
+        Self {
+            passed: vec![PathBuf::from("/")],
+            links: Vec::new(),
+            end: Err(io::Error::from(io::ErrorKind::NotFound)),
+            refused: None,
+        }
+    }
+
     /// The last directory on the way that exists (what was looked for, if it is a directory).
     pub(super) fn deepest(&self) -> &Path {
         self.passed.last().map_or(Path::new("/"), PathBuf::as_path)
@@ -49,7 +67,8 @@ impl Walk {
 
 impl HostRoot {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        beneath::trust(root);
+        Self { root: root.to_owned(), straight: RefCell::default() }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -68,18 +87,53 @@ impl HostRoot {
 
     /// Follows a path of the host to its end.
     pub(super) fn walk(&self, path: &Path) -> Walk {
-        let mut walk = Walk {
-            passed: vec![PathBuf::from("/")],
-            links: Vec::new(),
-            end: Err(io::Error::from(io::ErrorKind::NotFound)),
-        };
+        let mut walk = Walk::begin();
         walk.end = self.follow(path, &mut walk.passed, &mut walk.links);
         walk
+    }
+
+    /// What was a directory for this one must not become a link for that one, which takes its place.
+    pub(super) fn go_on_from(&self, former: &Self) {
+        if self.root == former.root {
+            self.straight.borrow_mut().extend(former.straight.borrow().iter().cloned());
+        }
+    }
+
+    /// Follows the path of a configured directory. Links on it are the operator's, except one that takes the place
+    /// of what was a directory while the agent ran: whoever may write there would choose what is collected.
+    pub(super) fn walk_to_base(&self, base: &Path, links: FollowLinks) -> Walk {
+        let walk = self.walk(base);
+        let straight = match links {
+            FollowLinks::Anywhere => false,
+            FollowLinks::Never => true,
+            FollowLinks::Beneath => self.straight.borrow().contains(base),
+        };
+        let Some(link) = walk.links.first() else {
+            if walk.end.is_ok() && !straight {
+                self.straight.borrow_mut().insert(base.to_owned());
+            }
+            return walk;
+        };
+        if !straight {
+            return walk;
+        }
+        let mut refused = Walk { refused: Some(link.clone()), ..Walk::begin() };
+        let before = link.parent().unwrap_or(link);
+        // As far as the link, which lies in a real directory.
+        let _as_before = self.follow(before, &mut refused.passed, &mut refused.links);
+        refused.end =
+            Err(io::Error::other("there is a link on the way, which may not be followed"));
+        refused
     }
 
     /// The real path of a path of the host, if there is something.
     pub(super) fn real(&self, path: &Path) -> Option<PathBuf> {
         self.walk(path).end.ok()
+    }
+
+    /// The real path of a configured directory, if it is there.
+    pub(super) fn real_base(&self, base: &Path, links: FollowLinks) -> Option<PathBuf> {
+        self.walk_to_base(base, links).end.ok()
     }
 
     fn follow(
@@ -186,6 +240,41 @@ mod tests {
         assert_eq!(host.walk(Path::new("/srv/a/b/link")).deepest(), Path::new("/srv"));
         symlink("/missing/x", dir.path().join("srv/a/link")).unwrap();
         assert_eq!(host.walk(Path::new("/srv/a/link")).deepest(), Path::new("/"));
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_configured_directory_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["srv/logs", "other/logs"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        symlink("logs", dir.path().join("srv/link")).unwrap();
+        let ends = |host: &HostRoot, path: &str, links| {
+            let walk = host.walk_to_base(Path::new(path), links);
+            (walk.end.ok(), walk.refused)
+        };
+        let (logs, other) = (PathBuf::from("/srv/logs"), PathBuf::from("/other/logs"));
+        let host = HostRoot::new(dir.path());
+        assert_eq!(ends(&host, "/srv/logs", FollowLinks::Beneath), (Some(logs.clone()), None));
+        // One that was a link from the beginning is the operator's.
+        assert_eq!(ends(&host, "/srv/link", FollowLinks::Beneath), (Some(logs), None));
+        let refused = (None, Some(PathBuf::from("/srv/link")));
+        assert_eq!(ends(&host, "/srv/link", FollowLinks::Never), refused);
+        fs::rename(dir.path().join("srv"), dir.path().join("former")).unwrap();
+        symlink("other", dir.path().join("srv")).unwrap();
+        let refused = (None, Some(PathBuf::from("/srv")));
+        assert_eq!(ends(&host, "/srv/logs", FollowLinks::Beneath), refused);
+        assert_eq!(
+            host.walk_to_base(Path::new("/srv/logs"), FollowLinks::Beneath).deepest(),
+            Path::new("/")
+        );
+        assert_eq!(ends(&host, "/srv/logs", FollowLinks::Anywhere), (Some(other.clone()), None));
+        // After a reload too; who begins now takes it as it is.
+        let anew = HostRoot::new(dir.path());
+        anew.go_on_from(&host);
+        assert_eq!(ends(&anew, "/srv/logs", FollowLinks::Beneath).0, None);
+        let anew = HostRoot::new(dir.path());
+        assert_eq!(ends(&anew, "/srv/logs", FollowLinks::Beneath), (Some(other), None));
     }
 
     #[test]

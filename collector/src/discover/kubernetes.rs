@@ -36,6 +36,9 @@ const ROOT: u32 = 0;
 pub(super) struct Kubernetes {
     pods: PathBuf,
     containers: PathBuf,
+    /// Where Docker's logs lie, whether they are looked for or not.
+    runtime: PathBuf,
+    max_links: u32,
     selection: Selection,
     schema: Schema,
     ids: ids::Ids,
@@ -56,10 +59,17 @@ struct Owner {
 }
 
 impl Kubernetes {
-    pub(super) fn new(config: &config::Kubernetes, node: &str) -> Result<Self, DiscoverError> {
+    /// `runtime`: where Docker's logs lie; links lead nowhere else.
+    pub(super) fn new(
+        config: &config::Kubernetes,
+        runtime: &Path,
+        node: &str,
+    ) -> Result<Self, DiscoverError> {
         Ok(Self {
             pods: config.pods_dir.clone(),
             containers: config.containers_dir.clone(),
+            runtime: runtime.to_owned(),
+            max_links: config.max_links,
             selection: Selection::new("sources.kubernetes", &config.include, &config.exclude)?,
             schema: Schema::new([
                 ("k8s.namespace.name", None),
@@ -79,6 +89,11 @@ impl Kubernetes {
     /// The configured directories.
     pub(super) fn bases(&self) -> [&Path; 2] {
         [&self.pods, &self.containers]
+    }
+
+    /// How many names its files may have.
+    pub(super) fn bound_links(&self, listing: &mut Listing) {
+        listing.files.iter_mut().for_each(|found| found.max_links = self.max_links);
     }
 
     /// The directory of the older links.

@@ -25,8 +25,8 @@ use std::{
 };
 
 use crate::{
-    config::{Charset, Config},
-    read::descriptors,
+    config::{Charset, Config, FollowLinks},
+    read::{beneath, descriptors},
 };
 
 mod aliases;
@@ -140,16 +140,25 @@ impl LeftOut {
 
 /// Where configured directories really are, looked up once a listing.
 #[derive(Default)]
-struct Bases(RefCell<HashMap<PathBuf, Option<PathBuf>>>);
+struct Bases(RefCell<HashMap<(PathBuf, FollowLinks), Option<PathBuf>>>);
+
+/// Links on the way to the directories of the runtimes: as on the way to a pattern's beginning.
+const TO_RUNTIMES: FollowLinks = FollowLinks::Beneath;
 
 impl Look<'_> {
-    /// The real path of a configured directory, if it exists.
+    /// The real path of a configured directory of a runtime, if it exists.
     fn real(&self, base: &Path) -> Option<PathBuf> {
-        if let Some(known) = self.bases.0.borrow().get(base) {
+        self.real_base(base, TO_RUNTIMES)
+    }
+
+    /// The real path of a configured directory, if it exists.
+    fn real_base(&self, base: &Path, links: FollowLinks) -> Option<PathBuf> {
+        let base = (base.to_owned(), links);
+        if let Some(known) = self.bases.0.borrow().get(&base) {
             return known.clone();
         }
-        let real = self.host.real(base);
-        self.bases.0.borrow_mut().insert(base.to_owned(), real.clone());
+        let real = self.host.real_base(&base.0, links);
+        self.bases.0.borrow_mut().insert(base, real.clone());
         real
     }
 }
@@ -162,7 +171,9 @@ impl Discovery {
         let docker = sources.docker.enabled.then_some(&sources.docker);
         let kubernetes = sources.kubernetes.enabled.then_some(&sources.kubernetes);
         let docker = docker.map(|it| docker::Docker::new(it, &node)).transpose()?;
-        let kubernetes = kubernetes.map(|it| kubernetes::Kubernetes::new(it, &node)).transpose()?;
+        let runtime = &sources.docker.containers_dir;
+        let kubernetes = kubernetes.map(|it| kubernetes::Kubernetes::new(it, runtime, &node));
+        let kubernetes = kubernetes.transpose()?;
         Ok(Self {
             host: host::HostRoot::new(&config.host_root),
             own: own.clone(),
@@ -174,10 +185,15 @@ impl Discovery {
         })
     }
 
+    /// Takes over from the one before it, after a reload, what links may not take the place of.
+    pub fn go_on_from(&self, former: &Self) {
+        self.host.go_on_from(&former.host);
+    }
+
     /// Directories to watch and list first. In place of one that does not exist: its nearest
     /// existing ancestor, whose listing leads on once there is more.
     pub fn roots(&self) -> Vec<PathBuf> {
-        let deepest = self.bases().map(|base| self.host.inside(self.host.walk(base).deepest()));
+        let deepest = self.walks().map(|walk| self.host.inside(walk.deepest()));
         let mut roots: Vec<_> = deepest.collect();
         roots.sort();
         roots.dedup();
@@ -188,8 +204,7 @@ impl Discovery {
     /// the configured directories, links followed.
     pub fn ways(&self) -> Vec<PathBuf> {
         let mut ways = Vec::new();
-        for base in self.bases() {
-            let walk = self.host.walk(base);
+        for walk in self.walks() {
             let end = walk.end.as_deref().ok();
             ways.extend(
                 walk.passed().filter(|passed| Some(*passed) != end).map(|it| self.host.inside(it)),
@@ -202,15 +217,15 @@ impl Discovery {
 
     /// The directories below which logs are looked for, those that there are: no ancestors of others.
     pub fn places(&self) -> Vec<PathBuf> {
-        self.bases().filter_map(|base| Some(self.host.inside(&self.host.real(base)?))).collect()
+        self.walks().filter_map(|walk| Some(self.host.inside(&walk.end.ok()?))).collect()
     }
 
     /// Where logs are looked for, as the host calls it, with what is wrong with it now.
     pub fn looked_in(&self) -> Vec<String> {
-        let told = |base: &Path| {
+        let told = |(base, links): (&Path, FollowLinks)| {
             let here = base.display();
-            match self.host.walk(base).end {
-                Ok(real) => match std::fs::read_dir(self.host.inside(&real)) {
+            match self.host.walk_to_base(base, links).end {
+                Ok(real) => match beneath::entries(&self.host.inside(&real)) {
                     Ok(_) => here.to_string(),
                     Err(error) => format!("{here} (cannot be read: {error})"),
                 },
@@ -266,7 +281,7 @@ impl Discovery {
 
     /// Whether what lies in this directory tells of logs elsewhere whose they are.
     pub fn tells_names(&self, directory: &Path) -> bool {
-        let real = |it: &kubernetes::Kubernetes| self.host.real(it.containers());
+        let real = |it: &kubernetes::Kubernetes| self.host.real_base(it.containers(), TO_RUNTIMES);
         let containers = self.kubernetes.as_ref().and_then(real);
         containers.is_some_and(|containers| self.host.inside(&containers) == directory)
     }
@@ -348,9 +363,12 @@ impl Discovery {
         let mut known = self.lead_on(&look, &mut listing);
         if let Some(kubernetes) = &self.kubernetes {
             known |= kubernetes.list(&look, self.docker.as_ref(), &mut listing);
+            kubernetes.bound_links(&mut listing);
         }
         if let Some(docker) = &self.docker {
+            let others = listing.files.len();
             known |= docker.list(&look, &mut listing);
+            docker.bound_links(&mut listing.files[others..]);
         }
         let elsewhere = self.files_elsewhere(&look);
         let taken = |path: &Path| {
@@ -366,11 +384,12 @@ impl Discovery {
             let look = Look { ways: &theirs, ..look };
             if let Some(kubernetes) = &self.kubernetes {
                 kubernetes.list_linked(&look, self.docker.as_ref(), &mut listing);
+                kubernetes.bound_links(&mut listing);
             }
             self.files.list_linked(&look, &others, &mut listing);
         }
         self.leave_out_own(&mut listing);
-        let configured: Vec<&Path> = self.bases().collect();
+        let configured: Vec<&Path> = self.bases().map(|(base, _)| base).collect();
         let ways = ways.into_directories(&configured);
         listing.ways = ways.iter().map(|way| host.inside(way)).collect();
         listing.directories.sort();
@@ -379,18 +398,27 @@ impl Discovery {
         listing
     }
 
-    /// Every configured directory, as the host calls it.
-    fn bases(&self) -> impl Iterator<Item = &Path> {
+    /// Every configured directory, as the host calls it, and whether links may lead to it.
+    fn bases(&self) -> impl Iterator<Item = (&Path, FollowLinks)> {
         let kubernetes = self.kubernetes.iter().flat_map(kubernetes::Kubernetes::bases);
         let docker = self.docker.iter().map(docker::Docker::base);
-        kubernetes.chain(docker).chain(self.files.bases())
+        let runtimes = kubernetes.chain(docker).map(|base| (base, TO_RUNTIMES));
+        runtimes.chain(self.files.bases())
+    }
+
+    /// The ways to the configured directories.
+    fn walks(&self) -> impl Iterator<Item = host::Walk> {
+        self.bases().map(|(base, links)| self.host.walk_to_base(base, links))
     }
 
     /// From an ancestor on towards the configured directories. True if it is one.
     fn lead_on(&self, look: &Look<'_>, listing: &mut Listing) -> bool {
         let mut ancestor = false;
-        for base in self.bases() {
-            let walk = self.host.walk(base);
+        for (base, links) in self.bases() {
+            let walk = self.host.walk_to_base(base, links);
+            if let Some(link) = walk.refused.as_ref().filter(|_| walk.deepest() == look.here) {
+                listing.problems.push(link_on_the_way(base, link, links));
+            }
             if walk.passes(look.here) && walk.deepest() != look.here {
                 ancestor = true;
                 listing.directories.push(self.host.inside(walk.deepest()));
@@ -440,6 +468,19 @@ impl Discovery {
         listing.directories.retain(|path| !is_own(path));
         listing.files.retain(|found| !is_own(&found.path) && !self.own.is_stream(&found.path));
     }
+}
+
+fn link_on_the_way(base: &Path, link: &Path, links: FollowLinks) -> String {
+    let todo = match links {
+        FollowLinks::Never => "follow_links is never there",
+        FollowLinks::Beneath | FollowLinks::Anywhere => {
+            "it was a directory before, and whoever may write there could choose what is collected. If the link \
+             is meant, restart the agent, or set follow_links to anywhere under sources.files"
+        }
+    };
+    format!(
+        "No logs in {base:?} are collected, because {link:?} is a link that is not followed: {todo}."
+    )
 }
 
 fn unlistable(here: &Path, error: &io::Error) -> String {
@@ -562,6 +603,8 @@ pub struct Found {
     /// True where a former file is followed only if the checkpoint knows it: rotated siblings of a
     /// statically configured file whose own path no pattern names.
     pub only_if_known: bool,
+    /// With more names (hard links) than this it is refused, unless it is known. 0: any number.
+    pub max_links: u32,
 }
 
 /// What one directory holds.

@@ -7,7 +7,7 @@ mod workload;
 
 use std::{
     fs,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,7 @@ use self::{selves::Selves, whereabouts::Whereabouts, workload::Workload};
 use crate::{
     batch::Compression,
     config::{Config, Sink},
+    read::identity,
 };
 
 /// What the agent itself writes.
@@ -105,8 +106,8 @@ impl OwnOutputs {
     /// Whether standard output or error goes to this file.
     pub(super) fn is_stream(&self, path: &Path) -> bool {
         !self.streams.is_empty()
-            && fs::metadata(path)
-                .is_ok_and(|about| self.streams.contains(&(about.dev(), about.ino())))
+            && identity::look_at(path)
+                .is_ok_and(|look| self.streams.contains(&(look.key.device, look.key.inode)))
     }
 
     /// Whether this is the agent's own pod, or another one of its workload, former or to come.

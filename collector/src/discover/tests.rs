@@ -76,6 +76,8 @@ impl Host {
             exclude: Vec::new(),
             format: Default::default(),
             encoding: Default::default(),
+            follow_links: Default::default(),
+            max_links: 0,
             attributes: BTreeMap::new(),
         });
         self.config.sources.files.last_mut().unwrap()
@@ -222,7 +224,9 @@ fn links_to_pod_logs_are_not_counted_twice_and_tell_the_container_id() {
 
 #[test]
 fn links_out_of_the_pods_directory_are_resolved_through_chains() {
-    let host = Host::new();
+    let mut host = Host::new();
+    let docker = &mut host.config.sources.docker;
+    (docker.enabled, docker.containers_dir) = (false, "/data".into());
     host.write("mnt/logs/abc/abc-json.log", "");
     host.write("mnt/logs/abc/abc-json.log.1", "");
     host.link("/mnt/logs", "data");
@@ -342,7 +346,7 @@ fn ways(host: &Host, directory: &str) -> Vec<String> {
 fn links_say_what_they_lead_through() {
     let mut host = Host::new();
     host.config.sources.docker.enabled = false;
-    host.files(&["/srv/app/logs/*.log"]);
+    host.files(&["/srv/app/logs/*.log"]).follow_links = FollowLinks::Anywhere;
     host.write("srv/app/logs/plain.log", "");
     assert!(ways(&host, "srv/app/logs").is_empty());
     // Nothing is there yet, then more and more.
@@ -407,7 +411,7 @@ fn a_link_to_a_secret_is_refused() {
     let all = host.discover();
     all.only(&[]);
     assert_eq!(all.problems.len(), 3, "{:#?}", all.problems);
-    assert!(all.problems.iter().all(|it| it.contains("no container runtime's log file")));
+    assert!(all.problems.iter().all(|it| it.contains("no container's log below")));
 }
 
 #[test]
@@ -692,13 +696,61 @@ fn linked_files_are_collected_once_and_linked_directories_not_walked() {
     host.link("/elsewhere/x.out", "app/x.log");
     host.link("/elsewhere/x.out", "app/y.log");
     host.link("/missing", "app/z.log");
+    host.write("app/deep/y.txt", "");
+    host.link("/app/deep/y.txt", "app/deep/link.log");
+    // Out of the tree if that is configured, and nowhere if nothing is to be followed.
+    host.config.sources.files[0].follow_links = FollowLinks::Never;
+    host.discover().only(&["app/real.log"]);
+    host.config.sources.files[0].follow_links = FollowLinks::Beneath;
     let all = host.discover();
-    all.only(&["app/real.log", "elsewhere/x.out", "elsewhere/x.out.1"]);
+    all.only(&["app/real.log", "app/deep/y.txt"]);
+    assert_eq!(all.attribute("app/deep/y.txt", "log.file.path"), Some("/app/deep/link.log"));
+    assert_eq!(all.problems.len(), 1, "{:#?}", all.problems);
+    host.config.sources.files[0].follow_links = FollowLinks::Anywhere;
+    let all = host.discover();
+    all.only(&["app/real.log", "app/deep/y.txt", "elsewhere/x.out", "elsewhere/x.out.1"]);
     assert_eq!(all.attribute("elsewhere/x.out", "log.file.path"), Some("/app/x.log"));
     assert!(all.found("elsewhere/x.out.1").only_if_known);
     // When the directory linked into changes, its listing says the same.
     let listing = host.discovery().list(&host.path("elsewhere"));
     assert_eq!(listing.files.len(), 2);
+}
+
+#[test]
+fn a_link_leads_neither_to_what_is_excluded_nor_to_another_tenants_files() {
+    let mut host = Host::new();
+    host.files(&["/srv/*/logs/*.log"]).exclude = vec!["/srv/*/private/**".into()];
+    host.write("srv/a/logs/own.log", "");
+    host.write("srv/a/data/x.txt", "");
+    host.write("srv/a/private/key.txt", "");
+    host.write("srv/b/data/x.txt", "");
+    host.link("../data/x.txt", "srv/a/logs/data.log");
+    host.link("../private/key.txt", "srv/a/logs/key.log");
+    host.link("../../b/data/x.txt", "srv/a/logs/other.log");
+    let all = host.discover();
+    all.only(&["srv/a/logs/own.log", "srv/a/data/x.txt"]);
+    assert!(all.problems[0].contains("\"/srv/a\""), "{:#?}", all.problems);
+    host.config.sources.files[0].follow_links = FollowLinks::Anywhere;
+    host.discover().only(&["srv/a/logs/own.log", "srv/a/data/x.txt", "srv/b/data/x.txt"]);
+}
+
+#[test]
+fn a_pods_link_to_another_containers_log_is_refused() {
+    let mut host = Host::new();
+    host.config.sources.docker.enabled = false;
+    let labels = |pod: &str| format!(r#"{{"Name":"/k8s_app_{pod}_shop_{UID}_0"}}"#);
+    let own = host.docker(&"a".repeat(64), &labels("cart"));
+    let others = host.docker(&"b".repeat(64), &labels("bank"));
+    let standalone = host.docker(&"c".repeat(64), r#"{"Name":"/postgres"}"#);
+    for (at, log) in [&own, &others, &standalone].into_iter().enumerate() {
+        host.link(&format!("/{log}"), &format!("{PODS}/shop_cart_{UID}/app/{at}.log"));
+    }
+    // Its own name says another id than it leads to.
+    let id = "d".repeat(64);
+    host.link(&format!("/{own}"), &format!("{LINKS}/cart_shop_app-{id}.log"));
+    let all = host.discover();
+    all.only(&[&own]);
+    assert_eq!(all.problems.len(), 3, "{:#?}", all.problems);
 }
 
 #[test]

@@ -23,12 +23,19 @@ pub(super) struct Ways {
 
 impl Look<'_> {
     /// Follows a link of the directory. `known`: whether a directory is listed whatever links lead to it;
-    /// what changes there need not be told twice.
-    pub(super) fn follow(&self, link: &Path, known: impl Fn(&Path) -> bool) -> Walk {
+    /// what changes there need not be told twice. `allowed`: whether the link may lead through a directory; what
+    /// changes elsewhere is nothing to it, and whoever made the link is not to choose what is watched.
+    pub(super) fn follow(
+        &self,
+        link: &Path,
+        known: impl Fn(&Path) -> bool,
+        allowed: impl Fn(&Path) -> bool,
+    ) -> Walk {
         let walk = self.host.walk(link);
         let never = |directory: &Path| NEVER.iter().any(|never| directory.starts_with(never));
-        let new =
-            |directory: &Path| directory != self.here && !never(directory) && !known(directory);
+        let new = |directory: &Path| {
+            directory != self.here && !never(directory) && !known(directory) && allowed(directory)
+        };
         let turns = walk.links.iter().filter_map(|link| link.parent());
         let mut noted = self.ways.turns.borrow_mut();
         noted.extend(turns.filter(|turn| new(turn)).map(Path::to_owned));

@@ -17,6 +17,7 @@ use flate2::read::MultiGzDecoder;
 use rustix::fs::OFlags;
 
 use super::{
+    beneath,
     descriptors::{self, Waiting},
     identity::{self, Identity, InodeKey},
     sys,
@@ -166,7 +167,7 @@ impl Closed {
     fn open_by_handle(&self, path: &Path, identity: &Identity) -> io::Result<File> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         let handle = identity.handle.as_ref().ok_or_else(gone)?;
-        let near = File::open(path.parent().unwrap_or(path))?;
+        let near = beneath::open_directory(path.parent().unwrap_or(path))?;
         let file = sys::open_by_handle(&near, handle)
             .map_err(|error| if descriptors::is_shortage(&error) { error } else { gone() })?;
         let look = identity::look(&file)?;

@@ -7,9 +7,9 @@
 
 use std::{fmt, fs::File, io, os::unix::fs::FileExt};
 
-use rustix::fs::{AtFlags, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, StatxFlags};
 
-use super::{sys, traceless};
+use super::{beneath, sys};
 
 /// Names one file's life (one incarnation: a truncation begins another) in every record's
 /// `log.record.uid` and in the checkpoint. Derived from what the kernel says of the inode, so it is
@@ -97,27 +97,21 @@ pub fn look(file: &File) -> io::Result<Look> {
     Ok(from_statx(&rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, fields())?))
 }
 
-/// Looks at a path, not following a link.
+/// Looks at a path, following no link.
 ///
 /// # Errors
-/// As `statx(2)`.
+/// As [`beneath::stat`].
 pub fn look_at(path: &std::path::Path) -> io::Result<Look> {
-    let at = rustix::fs::CWD;
-    Ok(from_statx(&rustix::fs::statx(at, path, AtFlags::SYMLINK_NOFOLLOW, fields())?))
+    Ok(from_statx(&beneath::stat(path)?))
 }
 
-/// Opens a log file for reading: never blocks on a FIFO, never follows a link in the last place.
+/// Opens a log file for reading, following no link; who it is, is what its descriptor says.
 ///
 /// # Errors
-/// As `open(2)`; `InvalidInput` where it is not a regular file.
+/// As [`beneath::open`].
 pub fn open(path: &std::path::Path) -> io::Result<(File, Look)> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-    let file = File::from(traceless::open(path, flags)?);
-    let look = look(&file)?;
-    if !look.regular {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    Ok((file, look))
+    let (file, about) = beneath::open(path)?;
+    Ok((file, from_statx(&about)))
 }
 
 /// Who an open file is.

@@ -5,6 +5,7 @@
 //! called, which file comes next and when a name was taken away is told by the registry; who a
 //! file is, is [`identity`].
 
+pub mod beneath;
 pub mod checksum;
 pub mod content;
 pub mod cursor;
@@ -18,5 +19,4 @@ pub mod reader;
 mod sink_lanes;
 pub mod sys;
 pub mod tail;
-pub mod traceless;
 pub mod zeros;

@@ -12,6 +12,7 @@ use crate::{
     checkpoint::FileEntry,
     ledger::SinkSlot,
     read::{
+        beneath,
         identity::{self, FileId, Identity, InodeKey},
         sys,
     },
@@ -197,7 +198,7 @@ pub fn reopen(entry: &FileEntry, near: &Path, taken: &HashSet<InodeKey>) -> Opti
 /// Opens a file by its handle, wherever it was moved on the filesystem of `near`.
 pub fn by_handle(identity: &Identity, near: &Path, taken: &HashSet<InodeKey>) -> Option<Arc<File>> {
     let handle = identity.handle.as_ref()?;
-    let near = File::open(near).ok()?;
+    let near = beneath::open_directory(near).ok()?;
     let file = sys::open_by_handle(&near, handle).ok()?;
     let key = identity::look(&file).ok()?.key;
     let is_it = key.inode == identity.key.inode && !taken.contains(&key);

@@ -10,6 +10,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::read::{beneath::Directory, descriptors};
+
 /// Room for some thousand events a read.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -89,9 +91,19 @@ impl Inotify {
     /// Watches a directory's entries, their writes too if asked. Answers the watch descriptor,
     /// the same for the same directory.
     pub(super) fn add(&mut self, path: &Path, writes: bool) -> Result<i32, Refusal> {
-        self.remaining = self.remaining.checked_sub(1).ok_or(Refusal::WatchLimit)?;
         let mask = if writes { ENTRIES | WatchFlags::MODIFY } else { ENTRIES };
-        inotify::add_watch(&self.fd, path, mask).map_err(|errno| {
+        // By its descriptor, so that no link on the way leads elsewhere. Where there is none, what is told of another
+        // directory costs a look.
+        let (_open, place) = match Directory::at(path) {
+            Ok(directory) => {
+                let place = directory.by_descriptor();
+                (Some(directory), place)
+            }
+            Err(error) if descriptors::is_shortage(&error) => (None, path.to_owned()),
+            Err(error) => return Err(Refusal::of(&error)),
+        };
+        self.remaining = self.remaining.checked_sub(1).ok_or(Refusal::WatchLimit)?;
+        inotify::add_watch(&self.fd, &place, mask).map_err(|errno| {
             self.remaining += 1;
             Refusal::of(&errno.into())
         })
@@ -140,6 +152,7 @@ impl Refusal {
     pub(super) fn of(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::NOENT | Errno::NOTDIR) => Self::Missing,
+            None if error.kind() == io::ErrorKind::NotFound => Self::Missing,
             Some(Errno::NOSPC) => Self::WatchLimit,
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Self::Resources,
             Some(Errno::ACCESS | Errno::PERM) => Self::Permission,

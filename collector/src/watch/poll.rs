@@ -13,7 +13,7 @@ use std::{
 
 use foldhash::fast::FixedState;
 
-use crate::read::traceless;
+use crate::read::beneath;
 
 /// A quiet file is looked at at least so often (or at the poll interval, if that is longer).
 const SLOWEST: Duration = Duration::from_secs(1);
@@ -97,7 +97,9 @@ impl DirectoryState {
     pub(super) fn look(&mut self, path: &Path, thorough: bool) -> bool {
         self.looks = self.looks.wrapping_add(1);
         let thorough = thorough || self.looks.is_multiple_of(THOROUGH);
-        let Ok(about) = fs::metadata(path) else {
+        // Only whether something changed is asked here; where a link leads is not. What is there is listed
+        // without one.
+        let Some(about) = fs::symlink_metadata(path).ok().filter(Metadata::is_dir) else {
             return self.seen.as_mut().is_some_and(|seen| !std::mem::replace(&mut seen.gone, true));
         };
         let same = self.seen.is_some_and(|seen| {
@@ -155,7 +157,7 @@ fn is_settled(about: &Metadata) -> bool {
 
 /// A sum over the entries, whatever their order.
 fn entries(path: &Path) -> u64 {
-    let Ok(listing) = traceless::entries(path) else { return 0 };
+    let Ok(listing) = beneath::entries(path) else { return 0 };
     let hash = FixedState::with_seed(0);
     // `..` is another directory's affair.
     let own = listing.flatten().filter(|entry| entry.file_name() != c"..");

@@ -37,6 +37,7 @@ mod seccomp;
 mod state;
 mod stop;
 mod storms;
+mod swapped;
 mod terminal;
 mod times;
 mod truncation;

@@ -1,4 +1,4 @@
-//! An agent whose runtime refuses `name_to_handle_at` or `bpf`, as some runtimes' default profiles do.
+//! An agent whose runtime refuses `name_to_handle_at`, `bpf` or `openat2`, as some runtimes' default profiles do.
 #![expect(unsafe_code, reason = "a seccomp filter is installed between fork and exec")]
 
 use std::{io, os::unix::process::CommandExt, process::Command};
@@ -13,6 +13,12 @@ pub fn without_handles(command: &mut Command) {
 pub fn without_bpf(command: &mut Command) {
     // SAFETY: as above.
     unsafe { command.pre_exec(|| refuse(libc::SYS_bpf)) };
+}
+
+/// Has the program that `command` becomes refused `openat2` (EPERM), as by profiles that do not know it.
+pub fn without_openat2(command: &mut Command) {
+    // SAFETY: as above.
+    unsafe { command.pre_exec(|| refuse(libc::SYS_openat2)) };
 }
 
 fn refuse(call: libc::c_long) -> io::Result<()> {

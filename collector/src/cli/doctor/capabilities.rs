@@ -7,19 +7,22 @@ use super::{Finding, Status};
 use crate::{
     config::WatchMode,
     privileges::{BPF, DAC_READ_SEARCH, PERFMON, Privileges, SYS_ADMIN},
+    read::beneath::{self, Way},
 };
 
 const GIVE: &str = "Give the agent CAP_BPF and CAP_PERFMON, or set watch.mode to inotify.";
 
 pub(super) fn findings(mode: WatchMode) -> Vec<Finding> {
-    match Privileges::own() {
+    let mut findings = match Privileges::own() {
         Some(own) => of(mode, own),
         None => vec![Finding::note(
             "capabilities",
             "/proc/self/status does not tell this process's capabilities.",
             "Mount /proc.",
         )],
-    }
+    };
+    findings.push(links(beneath::way()));
+    findings
 }
 
 fn of(mode: WatchMode, own: Privileges) -> Vec<Finding> {
@@ -46,6 +49,22 @@ fn of(mode: WatchMode, own: Privileges) -> Vec<Finding> {
         dac_read_search(has(DAC_READ_SEARCH)),
         seccomp(own.filtered),
     ]
+}
+
+/// Both ways are as strict.
+fn links(way: Way) -> Finding {
+    Finding::ok(
+        "links",
+        match way {
+            Way::Openat2 => {
+                "Logs are opened by openat2(2), which follows no link on the way to them."
+            }
+            Way::Names => {
+                "openat2(2) is refused here (Linux before 5.6, or a seccomp profile): logs are opened name by \
+                 name, which follows no link on the way to them either."
+            }
+        },
+    )
 }
 
 /// Whether a filter refuses anything that is needed shows where it is tried.

@@ -3,7 +3,7 @@
 //! Names, labels and image are chosen by whoever starts the container: each is checked and, if
 //! strange, left out by itself. Which of the labels are true is told by `kubelet` and `compose`.
 
-use std::{collections::HashMap, fs, io, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{collections::HashMap, io, io::Read, path::Path};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -11,7 +11,7 @@ use super::{
     compose,
     kubelet::{Claim, Member},
 };
-use crate::read::descriptors;
+use crate::read::{beneath, descriptors};
 
 /// Docker's are a few KiB; large environments make them larger.
 const LARGEST: u64 = 4 << 20;
@@ -157,12 +157,7 @@ pub(super) fn is_plain(text: &str) -> bool {
 }
 
 fn slurp(path: &Path) -> io::Result<Vec<u8>> {
-    // Neither through a link nor waiting for the writer of a pipe.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
+    let (file, _) = beneath::open(path)?;
     let mut text = Vec::new();
     if file.take(LARGEST + 1).read_to_end(&mut text)? as u64 > LARGEST {
         return Err(io::Error::other("larger than 4 MiB"));
@@ -172,6 +167,8 @@ fn slurp(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(text: &str) -> (About, Option<Trouble>) {
@@ -245,8 +242,9 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", path("link")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR).unwrap();
         fs::File::create(path("giant")).unwrap().set_len(LARGEST + 1).unwrap();
-        for name in ["link", "pipe", "giant"] {
+        for name in ["pipe", "giant"] {
             assert!(matches!(Facts::read(&path(name)), Err(Trouble::Unusable(_))), "{name}");
         }
+        assert!(matches!(Facts::read(&path("link")), Err(Trouble::Missing)));
     }
 }

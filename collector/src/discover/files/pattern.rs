@@ -56,6 +56,12 @@ impl Pattern {
         self.whole.is_match(path)
     }
 
+    /// Whether its first wildcard stands for the name of a directory: such directories are, as a rule, different
+    /// owners'.
+    pub(super) fn sets_apart(&self) -> bool {
+        !self.between.is_empty()
+    }
+
     /// Whether a directory, so called below the base, can hold matches at some depth.
     pub(super) fn leads_through(&self, below: &Path) -> bool {
         if NEVER.iter().any(|never| self.base.join(below) == Path::new(never)) {
@@ -133,6 +139,20 @@ mod tests {
             ("/var/{log,tmp}/x", "/var"),
         ] {
             assert_eq!(pattern(text).base, Path::new(base), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_for_a_directory_sets_it_apart_from_others() {
+        for (text, apart) in [
+            ("/srv/*/logs/*.log", true),
+            ("/srv/app-?/x.log", true),
+            ("/var/lib/kubelet/pods/*/volumes/**/*.log", true),
+            ("/var/log/*.log", false),
+            ("/var/log/**/*.log", false),
+            ("/var/{log,tmp/x}/y.log", false),
+        ] {
+            assert_eq!(pattern(text).sets_apart(), apart, "{text}");
         }
     }
 

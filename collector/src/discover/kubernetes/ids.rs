@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::names::Link;
-use crate::read::descriptors;
+use crate::read::{beneath, descriptors, identity};
 
 /// A time stamp younger than this proves nothing: a second change may have got the same.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -89,7 +89,8 @@ impl Ids {
     }
 
     fn links(&self, containers: &Path) -> io::Result<Arc<Links>> {
-        let stamp = fs::metadata(containers)?.modified()?;
+        let modified = u64::try_from(identity::look_at(containers)?.modified_ns).unwrap_or(0);
+        let stamp = SystemTime::UNIX_EPOCH + Duration::from_nanos(modified);
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reading) = reading.as_ref().filter(|reading| reading.stamp == stamp) {
             return Ok(Arc::clone(&reading.links));
@@ -103,8 +104,8 @@ impl Ids {
 
 fn read(containers: &Path) -> io::Result<Arc<Links>> {
     let mut links = Vec::new();
-    for entry in fs::read_dir(containers)? {
-        let name = entry?.file_name().into_string().ok();
+    for entry in beneath::entries(containers)? {
+        let name = entry?.file_name().to_str().ok().map(str::to_owned);
         links.extend(name.filter(|name| Link::parse(name).is_some()).map(String::into_boxed_str));
     }
     links.sort_unstable();

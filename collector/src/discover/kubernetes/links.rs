@@ -1,8 +1,9 @@
 //! Logs that are reached through a link: older layouts, dockershim, cri-dockerd.
 //!
-//! A link is only followed to what a runtime would have made: a regular file named `*.log`, not
-//! one that another listing finds anyway. So nothing is counted twice, and whoever may write into
-//! the log directories cannot have `/etc/shadow` collected.
+//! A link is only followed to where a runtime's leads: to a container's log in Docker's own directory, and
+//! only to the log of the very container that the link is in the place of, as far as Docker says whose it is. What
+//! another listing finds anyway is left to that. So nothing is counted twice, and whoever may write into
+//! the log directories can have nothing else collected, and nothing in another's name.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use super::{
 use crate::discover::{
     Format, Known, Listing, Look,
     docker::{self, Docker},
-    entries::{self, Kind},
+    entries::{self, Kind, is_regular},
     family,
 };
 
@@ -23,7 +24,7 @@ enum Target {
     Log(PathBuf),
     /// Nothing (yet, any more), or what another listing finds.
     Nothing,
-    /// What no runtime would link to.
+    /// What no runtime would link to, or another container's log.
     Strange(PathBuf),
 }
 
@@ -55,12 +56,20 @@ impl Kubernetes {
         docker: Option<&Docker>,
         listing: &mut Listing,
     ) {
-        match self.target(look, link, &owner, docker) {
+        match self.target(look, link, docker) {
+            Target::Log(target) if is_foreign(look, &target, &owner) => {
+                listing.problems.push(format!(
+                    "The log {link:?} is a link to {target:?}, which is another container's log, so it is not \
+                     collected."
+                ));
+            }
             Target::Log(target) => self.collect_target(look, &target, &owner, listing),
             Target::Nothing => {}
             Target::Strange(target) => listing.problems.push(format!(
-                "The log {link:?} is a link to {target:?}, which is no container runtime's log \
-                 file, so it is not collected. If it is wanted, name it under sources.files."
+                "The log {link:?} is a link to {target:?}, which is no container's log below {:?}, so it is not \
+                 collected. If Docker keeps its logs elsewhere, set sources.docker.containers_dir; other files \
+                 are named under sources.files.",
+                self.runtime
             )),
         }
     }
@@ -73,8 +82,8 @@ impl Kubernetes {
         listing: &mut Listing,
     ) {
         for (link, owner) in self.all_links(look) {
-            let Target::Log(target) = self.target(look, &link, &owner, docker) else { continue };
-            if target.parent() == Some(look.here) {
+            let Target::Log(target) = self.target(look, &link, docker) else { continue };
+            if target.parent() == Some(look.here) && !is_foreign(look, &target, &owner) {
                 self.collect_target(look, &target, &owner, listing);
             }
         }
@@ -83,13 +92,12 @@ impl Kubernetes {
     fn collect_target(&self, look: &Look<'_>, target: &Path, owner: &Owner, listing: &mut Listing) {
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
         let directory = look.host.inside(parent);
-        let format = if docker::is_log(target) { Format::DockerJson } else { Format::Cri };
         // Docker's log has the whole id, also where the link's name was cut.
         let mut owner = owner.clone();
         if let Some(id) = docker::id_of(target).filter(|id| is_id(id)) {
             (owner.id, owner.known) = (Some(id.to_owned()), Known::All);
         }
-        let Some(source) = self.source(look, &owner, target, format) else { return };
+        let Some(source) = self.source(look, &owner, target, Format::DockerJson) else { return };
         let Ok(entries) = entries::read(&directory) else { return };
         family::collect(&directory, &entries, listing, |live| {
             (name == live).then(|| source.clone())
@@ -97,17 +105,16 @@ impl Kubernetes {
         listing.directories.push(directory);
     }
 
-    fn target(
-        &self,
-        look: &Look<'_>,
-        link: &Path,
-        owner: &Owner,
-        docker: Option<&Docker>,
-    ) -> Target {
+    fn target(&self, look: &Look<'_>, link: &Path, docker: Option<&Docker>) -> Target {
         let listed = |path: &Path| {
             self.holds(look, path) || docker.is_some_and(|docker| docker.holds(look, path))
         };
-        let walk = look.follow(link, listed);
+        let runtime = look.host.walk(&self.runtime);
+        let root = runtime.end.as_ref().map_or(&*self.runtime, |real| real);
+        let allowed = |path: &Path| {
+            path.starts_with(root) || self.runtime.starts_with(path) || runtime.passes(path)
+        };
+        let walk = look.follow(link, listed, allowed);
         let Ok(target) = walk.end else { return Target::Nothing };
         let in_pods =
             |path: &Path| look.real(&self.pods).is_some_and(|pods| path.starts_with(pods));
@@ -117,14 +124,9 @@ impl Kubernetes {
         if elsewhere || in_pods(&target) || docker.is_some_and(|it| it.holds(look, &target)) {
             return Target::Nothing;
         }
-        let inside = look.host.inside(&target);
-        let regular = inside.symlink_metadata().is_ok_and(|it| it.is_file());
-        // Whoever can make a link beside his own logs could have another pod's collected as his.
-        let others = docker::is_log(&target)
-            && inside.parent().is_some_and(|directory| {
-                !docker::may_be_of_pod(directory, &owner.namespace, &owner.pod)
-            });
-        if regular && !others && target.extension().is_some_and(|extension| extension == "log") {
+        let below = target.parent().and_then(Path::parent) == Some(root);
+        let is_log = docker::id_of(&target).is_some_and(is_id);
+        if below && is_log && is_regular(&look.host.inside(&target)) {
             Target::Log(target)
         } else {
             Target::Strange(target)
@@ -155,6 +157,14 @@ impl Kubernetes {
         }
         links
     }
+}
+
+/// Whether a log of Docker's is not the one that a link so named may lead to: whoever can make a link beside his own
+/// logs could have another pod's collected as his.
+fn is_foreign(look: &Look<'_>, target: &Path, owner: &Owner) -> bool {
+    let other = owner.id.as_deref().zip(docker::id_of(target)).is_some_and(|(own, id)| own != id);
+    let directory = look.host.inside(target.parent().unwrap_or(target));
+    other || !docker::may_be_of_pod(&directory, &owner.namespace, &owner.pod)
 }
 
 /// Names and paths of a directory's entries of one kind.

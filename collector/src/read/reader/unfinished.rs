@@ -14,7 +14,12 @@ use std::{
 use super::{LogFile, Reader, Registration, Tail, TailId, Turn};
 use crate::{
     decode::{MESSAGES, Unfinished},
-    read::{content::Piece, cursor::Cursor, identity::FileId, tail::is_old},
+    read::{
+        content::Piece,
+        cursor::Cursor,
+        identity::{self, FileId},
+        tail::is_old,
+    },
 };
 
 /// A message that is still being written waits up to so many times as long with another one that is
@@ -253,7 +258,7 @@ impl Reader {
 fn container_is_over(log: &Path) -> bool {
     let number = log.file_name().and_then(|name| name.to_str()?.strip_suffix(".log")?.parse().ok());
     number.is_some_and(|number: u32| {
-        log.with_file_name(format!("{}.log", number.saturating_add(1))).exists()
+        identity::look_at(&log.with_file_name(format!("{}.log", number.saturating_add(1)))).is_ok()
     })
 }
 

@@ -4,13 +4,12 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    os::unix::fs::MetadataExt,
     path::Path,
     time::{Duration, Instant},
 };
 
 use super::Registry;
-use crate::read::identity::FileId;
+use crate::read::identity::{self, FileId};
 
 /// What the checkpoint knows from before the start is waited for so long: after a reboot the same device may
 /// have another number.
@@ -53,8 +52,8 @@ fn lies_elsewhere(device: u64, path: &Path) -> bool {
     if rustix::fs::major(device) == 0 {
         return false;
     }
-    let there = path.ancestors().skip(1).find_map(|it| std::fs::metadata(it).ok());
-    there.is_some_and(|there| there.dev() != device)
+    let there = path.ancestors().skip(1).find_map(|it| identity::look_at(it).ok());
+    there.is_some_and(|there| there.key.device != device)
 }
 
 #[cfg(test)]
@@ -64,7 +63,7 @@ mod tests {
     #[test]
     fn a_path_that_leads_to_another_filesystem_or_none_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let device = std::fs::metadata(dir.path()).unwrap().dev();
+        let device = identity::look_at(dir.path()).unwrap().key.device;
         let gone = dir.path().join("pod/app/0.log");
         assert!(!lies_elsewhere(device, &gone), "deleted with its directories");
         if rustix::fs::major(device) != 0 {

@@ -341,7 +341,7 @@ mod tests {
         let source = Arc::new(Source::anonymous(path.clone(), Format::Cri));
         let (role, gzip, only_if_known) = (Role::Live, false, false);
         let mut opened = Recognised {
-            found: Found { path: path.clone(), source, role, gzip, only_if_known },
+            found: Found { path: path.clone(), source, role, gzip, only_if_known, max_links: 0 },
             identity: identity::identify(&file, &look),
             head: identity::head(&file).unwrap(),
             file: Some(file),

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -18,7 +18,7 @@ use crate::{
     ledger::truncation,
     messages::{self, Kind},
     read::{
-        gzip,
+        beneath, gzip,
         identity::{self, FileId, Identity, InodeKey},
     },
     reason::Reason,
@@ -244,8 +244,9 @@ impl Registry {
     /// directory has changed since the checkpoint.
     pub(super) fn note_unseen_changes(&mut self) {
         let Some(since) = self.while_down.since.filter(|_| !self.setup.fresh) else { return };
-        let modified = |path: &Path| fs::metadata(path).and_then(|about| about.modified());
-        let changed = |path: &Path| modified(path).is_ok_and(|at| at > since);
+        let since = since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |it| it.as_nanos());
+        let modified = |path: &Path| u128::try_from(identity::look_at(path).ok()?.modified_ns).ok();
+        let changed = |path: &Path| modified(path).is_some_and(|at| at > since);
         // What happens around them, where one of them may be made, is no log's.
         let places = self.setup.discovery.places();
         let holds_logs = |path: &&Path| places.iter().any(|place| path.starts_with(place));
@@ -376,8 +377,8 @@ impl Registry {
         let mut copy = path.as_os_str().to_owned();
         copy.push(".gz");
         let copy = PathBuf::from(copy);
-        let beside = path.parent().and_then(|directory| fs::read_dir(directory).ok());
-        let beside = beside.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let beside = beneath::names(path.parent().unwrap_or(path)).into_iter().flatten();
+        let beside = beside.map(|(path, _)| path);
         let packed = beside.filter(|path| path.extension().is_some_and(|ending| ending == "gz"));
         for there in std::iter::once(copy.clone()).chain(packed) {
             if unpacked_length(&there) == Some(size as u32) && copies.insert(there) {
@@ -385,7 +386,7 @@ impl Registry {
             }
         }
         let held = self.held.values().any(|held| held.account.path() == copy);
-        !copy.exists()
+        identity::look_at(&copy).is_err()
             && (held
                 || self.inodes.values().any(|inode| {
                     matches!(inode, Inode::Done(id, _)
@@ -396,9 +397,8 @@ impl Registry {
 
 /// The length, modulo 2³², that a gzip file says it unpacks to.
 fn unpacked_length(path: &Path) -> Option<u32> {
-    let file = File::open(path).ok()?;
-    let size = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
-    gzip::trailer(&file, size).map(|trailer| trailer.length)
+    let (file, look) = identity::open(path).ok()?;
+    gzip::trailer(&file, look.size).map(|trailer| trailer.length)
 }
 
 /// An inode's generation, as the handles of ext4, xfs and tmpfs tell it (`FILEID_INO32_GEN`, and xfs'

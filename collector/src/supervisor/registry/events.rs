@@ -9,6 +9,7 @@ use slotmap::Key;
 use super::{Inode, Registry};
 use crate::{
     read::{
+        beneath,
         identity::FileId,
         reader::{Feedback, Message, TailId},
     },
@@ -95,7 +96,7 @@ impl Registry {
             }
         }
         // The same name may have come back meanwhile (a directory that was replaced).
-        if state.directory.is_dir() {
+        if beneath::is_directory(&state.directory) {
             self.retries.insert(state.directory.to_path_buf(), Instant::now());
         }
     }

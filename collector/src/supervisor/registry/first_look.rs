@@ -1,10 +1,17 @@
 //! What the first look for logs came to, told to whoever started the agent.
 
 use super::Registry;
+use crate::read::beneath::{self, Way};
 
 impl Registry {
     /// Where nothing was found, that is what most often is wrong: it is said where was looked.
     pub(super) fn tell_first_look(&self) {
+        if beneath::way() == Way::Names {
+            tracing::info!(
+                "openat2(2) is refused here (Linux before 5.6, or a seccomp profile), so logs are opened name by \
+                 name. Links are refused as well; nothing needs doing."
+            );
+        }
         let (sources, files) = (self.sources.len(), self.held.awake());
         if sources > 0 {
             let directories = self.directories.len();

@@ -7,7 +7,6 @@
 use std::{
     collections::HashSet,
     io,
-    os::unix::fs::DirEntryExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -17,7 +16,10 @@ use super::{Inode, Registry};
 use crate::{
     checkpoint::FileEntry,
     ledger::FileAccount,
-    read::identity::{self, FileId},
+    read::{
+        beneath,
+        identity::{self, FileId},
+    },
     supervisor::settle::Command,
 };
 
@@ -90,19 +92,17 @@ impl Registry {
         if self.has_unfinished(&account.source.path) || self.is_away(account.id, device, &path) {
             return true;
         }
-        let mut entries = match std::fs::read_dir(directory) {
+        let mut entries = match beneath::names(directory) {
             Ok(entries) => entries,
             Err(error) => return error.kind() != io::ErrorKind::NotFound,
         };
         let key = account.identity.key;
-        entries.any(|entry| {
-            entry.is_ok_and(|entry| {
-                // A listing's number may be another filesystem's, mounted there.
-                entry.ino() == key.inode
-                    && identity::look_at(&entry.path()).is_ok_and(|look| {
-                        (look.key.inode, look.key.born_ns) == (key.inode, key.born_ns)
-                    })
-            })
+        entries.any(|(path, inode)| {
+            // A listing's number may be another filesystem's, mounted there.
+            inode == key.inode
+                && identity::look_at(&path).is_ok_and(|look| {
+                    (look.key.inode, look.key.born_ns) == (key.inode, key.born_ns)
+                })
         })
     }
 
@@ -118,7 +118,7 @@ impl Registry {
 
 /// False where it is there and cannot be listed.
 fn is_listable(directory: &Path) -> bool {
-    match std::fs::read_dir(directory) {
+    match beneath::open_directory(directory) {
         Ok(_) => true,
         Err(error) => {
             matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)

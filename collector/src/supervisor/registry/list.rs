@@ -13,7 +13,7 @@ use std::{
 use super::{Registry, paths::Paths};
 use crate::{
     discover::{Found, Listing},
-    read::{identity, reader::Message},
+    read::{beneath, identity, reader::Message},
     watch::{DirToken, FileToken},
 };
 
@@ -79,7 +79,7 @@ impl Registry {
     pub(super) fn relist(&mut self, token: DirToken) {
         let Some(directory) = self.directories.get(token) else { return };
         let path = &Arc::clone(&directory.path);
-        if !path.is_dir() {
+        if !beneath::is_directory(path) {
             self.remove_directory(path);
             let found = self.list_roots();
             self.place(found);
@@ -110,7 +110,7 @@ impl Registry {
         self.place(found);
         self.notice_gone(&listed, &before, &names);
         for child in now_gone {
-            if !child.is_dir() {
+            if !beneath::is_directory(&child) {
                 self.remove_directory(&child);
             }
         }
@@ -152,7 +152,7 @@ impl Registry {
         self.setup.watcher.unwatch_directory(token);
         self.forget_ways_of(&directory.path);
         for child in directory.children {
-            if !child.is_dir() {
+            if !beneath::is_directory(&child) {
                 self.remove_directory(&child);
             }
         }

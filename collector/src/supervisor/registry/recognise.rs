@@ -28,6 +28,8 @@ const LOOKS: u32 = 6;
 const PARK: Duration = Duration::from_secs(3);
 /// A directory that changed this lately may have changed since it was listed.
 const LATELY: Duration = Duration::from_millis(500);
+/// A file with too many names is looked at again after this.
+const NAMES_AGAIN: Duration = Duration::from_secs(10);
 /// A directory that kept changing while it was looked through is listed again after this.
 const RELIST: Duration = Duration::from_millis(20);
 
@@ -137,7 +139,8 @@ impl Registry {
         let (mut before, mut packed) = (None, Vec::new());
         // From the latest on, so that each knows which held file comes after it.
         for found in found.into_iter().rev() {
-            if let Ok(key) = identity::look_at(&found.path).map(|look| look.key) {
+            let look = identity::look_at(&found.path);
+            if let Ok(key) = look.as_ref().map(|look| look.key) {
                 if let Some(token) = self.held.find(&key)
                     && self.held.get(token).is_some_and(|held| !held.dormant)
                 {
@@ -150,14 +153,15 @@ impl Registry {
             }
             if found.gzip {
                 packed.push((found, before));
-            } else if let Some(role) = self.open_one(found, before, directory, opened) {
+            } else if let Some(role) = self.open_one((found, look), before, directory, opened) {
                 vanished = Some(role);
             }
         }
         // Whose copy a compressed file is, is asked when every other file has found itself; the
         // oldest first.
         for (found, before) in packed.into_iter().rev() {
-            if let Some(role) = self.open_one(found, before, directory, opened) {
+            let look = identity::look_at(&found.path);
+            if let Some(role) = self.open_one((found, look), before, directory, opened) {
                 vanished = vanished.into_iter().chain([role]).min();
             }
         }
@@ -167,13 +171,13 @@ impl Registry {
     /// Opens a listed file. Its role, if it vanished.
     fn open_one(
         &mut self,
-        found: Found,
+        (found, look): (Found, io::Result<Look>),
         before: Option<FileToken>,
         directory: &Path,
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Option<Role> {
         let role = found.role.clone();
-        match self.recognise_one(found, opened) {
+        match self.recognise_one(found, look, directory, opened) {
             Ok(None) => {}
             Ok(Some(file)) => {
                 opened.insert(file.look.key, Recognised { before, ..file });
@@ -199,10 +203,12 @@ impl Registry {
     fn recognise_one(
         &mut self,
         found: Found,
+        listed: io::Result<Look>,
+        directory: &Path,
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Result<Option<Recognised>, (PathBuf, io::Error)> {
         let fail = |error| (found.path.clone(), error);
-        let mut listed = identity::look_at(&found.path).map_err(fail)?;
+        let mut listed = listed.map_err(fail)?;
         let (file, look) = loop {
             if self.is_known(&listed, &found) {
                 return Ok(None);
@@ -242,10 +248,27 @@ impl Registry {
             }
             (head, entry)
         };
+        if entry.is_none() && self.has_too_many_names(&found, &look, directory) {
+            return Ok(None);
+        }
         let before = None;
         let file = descriptors::admits(&file).then_some(file);
         let copied = None;
         Ok(Some(Recognised { found, file, look, identity, entry, is_twin, copied, head, before }))
+    }
+
+    /// Whether a file that nobody knows has more names than it may have: one of them may be another owner's.
+    fn has_too_many_names(&mut self, found: &Found, look: &Look, directory: &Path) -> bool {
+        if found.max_links == 0 || look.links <= found.max_links {
+            return false;
+        }
+        // Nothing is told here when another name goes.
+        self.retries.insert(directory.to_owned(), Instant::now() + NAMES_AGAIN);
+        self.complain(&found.path, format!(
+            "The log file {} is not collected: it has more names (hard links) than `max_links` allows. It is looked at again; remove the other name, or raise the bound.",
+            found.path.display()
+        ));
+        true
     }
 
     /// Whether a file is known that a name was found to mean.
@@ -308,9 +331,9 @@ impl Registry {
 
 /// Whether the directory's entries changed a moment ago: perhaps since they were listed.
 fn changed_lately(directory: &Path) -> bool {
-    let Ok(modified) = std::fs::metadata(directory).and_then(|about| about.modified()) else {
-        return false;
-    };
+    let Ok(look) = identity::look_at(directory) else { return false };
+    let Ok(modified) = u64::try_from(look.modified_ns) else { return false };
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(modified);
     // A time in the future (the clock was set back) proves nothing.
     SystemTime::now().duration_since(modified).map_or(true, |age| age < LATELY)
 }

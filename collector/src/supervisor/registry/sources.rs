@@ -13,8 +13,9 @@ use std::{
 
 use super::Registry;
 use crate::{
+    discover::Discovery,
     messages::{self, Kind},
-    {discover::Discovery, read::reader::Message},
+    read::{beneath, reader::Message},
 };
 
 /// Paths of sources.
@@ -23,6 +24,7 @@ type Sources = BTreeSet<Arc<Path>>;
 impl Registry {
     /// Looks for logs as configured anew.
     pub(super) fn change_sources(&mut self, discovery: Discovery) {
+        discovery.go_on_from(&self.setup.discovery);
         let former = std::mem::replace(&mut self.setup.discovery, discovery);
         self.problems.clear();
         self.exclude(former);
@@ -86,7 +88,7 @@ fn excluded(former: &Discovery, next: &Discovery, known: &Sources) -> io::Result
     // What leads to a log (a link, what Docker says of a container, a directory above) may have gone
     // between the two answers: then the former configuration does not find it any more either.
     let mut still = wanted(former, &unwanted)?;
-    still.retain(|path| path.parent().is_some_and(Path::is_dir));
+    still.retain(|path| path.parent().is_some_and(beneath::is_directory));
     Ok(still)
 }
 

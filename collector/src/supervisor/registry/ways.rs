@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::{Map, Registry};
-use crate::discover::{Found, Listing};
+use crate::{
+    discover::{Found, Listing},
+    read::beneath,
+};
 
 /// A way is found anew so often at most while it changes under the search.
 const LOOKS: u32 = 8;
@@ -175,7 +178,7 @@ impl Registry {
         if listed {
             self.relist(token);
             self.note_names(&path);
-        } else if !path.is_dir() {
+        } else if !beneath::is_directory(&path) {
             self.directories.remove(token);
             self.setup.watcher.unwatch_directory(token);
         }

@@ -11,7 +11,10 @@ use super::{
     Combined, Directory, DirectoryState, Event, Look, Names, Refusal, count_fallback,
     has_unseen_writers,
 };
-use crate::watch::{DirToken, Mode};
+use crate::{
+    read::beneath,
+    watch::{DirToken, Mode},
+};
 
 impl Combined {
     /// Begins to watch a directory; `way`: for its entries' names alone.
@@ -21,7 +24,8 @@ impl Combined {
         path: &Arc<Path>,
         way: bool,
     ) -> io::Result<Mode> {
-        if !std::fs::metadata(path)?.is_dir() {
+        beneath::stat(path)?;
+        if !beneath::is_directory(path) {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
         self.leave_directory(token);

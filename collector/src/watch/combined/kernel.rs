@@ -3,16 +3,18 @@
 
 use std::{
     num::NonZeroU64,
-    os::unix::fs::MetadataExt,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{Combined, SAY_AGAIN, count_fallback, push};
-use crate::watch::{
-    DirToken, Event, FileToken, Mode,
-    kernel::{Refusal, Told},
+use crate::{
+    read::identity,
+    watch::{
+        DirToken, Event, FileToken, Mode,
+        kernel::{Refusal, Told},
+    },
 };
 
 /// Files that a program entered are given this long to be claimed.
@@ -158,7 +160,7 @@ impl Combined {
 
 /// Which directory a path leads to, now.
 fn identity(path: &Path) -> Option<(u32, NonZeroU64)> {
-    let about = std::fs::metadata(path).ok()?;
+    let key = identity::look_at(path).ok()?.key;
     // Linux' own device numbers have 32 bits.
-    Some((about.dev() as u32, NonZeroU64::new(about.ino())?))
+    Some((key.device as u32, NonZeroU64::new(key.inode)?))
 }

@@ -24,7 +24,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
@@ -32,7 +32,6 @@ use std::{
 };
 
 use collector_ebpf::{CHANGED, DIRECTORY, FILE, GONE, Key, LEVELS, OpenFile, Slot, State, WRITTEN};
-use rustix::fs::OFlags;
 use slotmap::SecondaryMap;
 
 pub use bell::{Bell, Heard};
@@ -44,7 +43,7 @@ pub use report::{HookReport, RefusedHook, Sees};
 use super::{DirToken, FileToken, Life};
 use crate::{
     config::KernelWatch,
-    read::{descriptors, identity::FileId},
+    read::{beneath::Directory, descriptors, identity::FileId},
 };
 
 /// Files that are entered at once, at least, where descriptors are short.
@@ -210,12 +209,11 @@ impl Kernel {
 
     /// Watches a directory's entries.
     pub(super) fn add_directory(&mut self, token: DirToken, path: &Path) -> Result<(), Refusal> {
-        let about = rustix::fs::statfs(path).map_err(|_gone| Refusal::Unknown)?;
+        let opened = Directory::at(path).map_err(|_gone| Refusal::Unknown)?;
+        let about = rustix::fs::fstatfs(&opened).map_err(|_gone| Refusal::Unknown)?;
         let active = self.active(about.f_type as u64).filter(|active| active.directories);
         let hook = active.ok_or(Refusal::Filesystem)?.slot_hook();
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
-        let opened = opened.map_err(|_gone| Refusal::Unknown)?;
+        let opened = opened.as_fd();
         let asked = HashSet::from([opened.as_raw_fd()]);
         let told = self.ask(&asked).map_err(|_unknown| Refusal::Unknown)?;
         let told = told.get(&opened.as_raw_fd()).ok_or(Refusal::Unknown)?;

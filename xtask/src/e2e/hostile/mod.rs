@@ -19,6 +19,9 @@ pub struct Args {
     /// Only the attacks whose names contain this
     #[arg(long)]
     only: Option<String>,
+    /// Another build of the agent than this workspace's (to see what an attack came to before)
+    #[arg(long)]
+    agent: Option<PathBuf>,
 }
 
 /// One thing that is tried.
@@ -39,7 +42,10 @@ struct Setting {
 /// Tries everything; an error if any attack succeeded.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(rustix::process::getuid().is_root(), "The attacks need root: run this as root.");
-    let everyline = build::binary(&["collector"], "everyline")?;
+    let everyline = match &args.agent {
+        Some(agent) => agent.clone(),
+        None => build::binary(&["collector"], "everyline")?,
+    };
     let setting = Setting { everyline, lasting: Duration::from_secs(args.seconds) };
     let mut succeeded = Vec::new();
     for attack in races::ATTACKS {

@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::{
+    fs::{CWD, RenameFlags, mkfifoat, renameat_with},
+    io::ioctl_fionread,
+};
 
 use super::{Attack, Setting};
 use crate::process::{Agent, Running, Scratch};
@@ -25,7 +28,7 @@ const PACE: Duration = Duration::from_millis(50);
 /// How long the honest log's last line may take at the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) const ATTACKS: [Attack; 7] = [
+pub(super) const ATTACKS: [Attack; 8] = [
     Attack {
         name: "pod-file",
         what: "a pod's log, exchanged for links to logs and secrets of the host",
@@ -63,6 +66,11 @@ pub(super) const ATTACKS: [Attack; 7] = [
         what: "a link that a runtime might have made, pointed at other logs again and again",
         run: |setting| race(setting, "pods/ten_pod_1111/c/2.log", Kind::Link, &TO_FILES),
     },
+    Attack {
+        name: "pipe",
+        what: "a file that a pattern names, exchanged for a pipe with a secret in it, which nobody may read",
+        run: |setting| race(setting, "static/y.log", Kind::Pipe, &TO_FILES),
+    },
 ];
 
 /// Where the attackers' links lead, below the scratch directory.
@@ -80,6 +88,8 @@ enum Kind {
     Directory(&'static str),
     /// A link to a log that may be collected.
     Link,
+    /// A log, for a pipe and for links.
+    Pipe,
 }
 
 fn race(setting: &Setting, place: &str, kind: Kind, targets: &[&str]) -> Result<String> {
@@ -94,7 +104,10 @@ fn race(setting: &Setting, place: &str, kind: Kind, targets: &[&str]) -> Result<
     let over = AtomicBool::new(false);
     let targets: Vec<PathBuf> = targets.iter().map(|target| scratch.path().join(target)).collect();
     let (attempts, honest) = std::thread::scope(|scope| {
-        let attacker = scope.spawn(|| attack(&place, &own, &targets, &over));
+        let attacker = scope.spawn(|| match kind {
+            Kind::Pipe => attack_with_pipe(&place, &over),
+            Kind::Log | Kind::Directory(_) | Kind::Link => attack(&place, &own, &targets, &over),
+        });
         let honest = scope.spawn(|| write_honestly(&scratch, &over));
         std::thread::sleep(setting.lasting);
         over.store(true, Ordering::Release);
@@ -158,7 +171,7 @@ fn line(text: &str) -> String {
 fn prepare_place(scratch: &Scratch, place: &Path, kind: Kind) -> Result<PathBuf> {
     let id = "a".repeat(64);
     let own = match kind {
-        Kind::Log => place.to_owned(),
+        Kind::Log | Kind::Pipe => place.to_owned(),
         Kind::Directory(log) => place.join(log),
         Kind::Link => scratch.path().join(format!("docker/{id}/{id}-json.log")),
     };
@@ -193,6 +206,31 @@ fn attack(place: &Path, own: &Path, targets: &[PathBuf], over: &AtomicBool) -> R
         }
         log.write_all(line("its own").as_bytes())?;
         fs::remove_file(&spare)?;
+    }
+    Ok(attempts)
+}
+
+/// Exchanges `place` for a pipe until it is over; how often. An error if a byte was taken out of it.
+fn attack_with_pipe(place: &Path, over: &AtomicBool) -> Result<u64> {
+    let pipe = place.with_extension("pipe");
+    mkfifoat(CWD, &pipe, 0o600.into())?;
+    // For reading too: so it can be filled before anybody else reads.
+    let mut end = File::options().read(true).write(true).open(&pipe)?;
+    end.write_all(SECRET.as_bytes())?;
+    let mut attempts = 0;
+    while !over.load(Ordering::Acquire) {
+        // Half of the time it is the pipe that has the log's name.
+        for _ in 0..65 {
+            renameat_with(CWD, place, CWD, &pipe, RenameFlags::EXCHANGE)?;
+            attempts += 1;
+        }
+        if attempts / 65 % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ensure!(
+            ioctl_fionread(&end)? == SECRET.len() as u64,
+            "the pipe was read after {attempts} exchanges"
+        );
     }
     Ok(attempts)
 }
