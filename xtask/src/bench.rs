@@ -4,7 +4,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::build;
+use crate::{
+    build,
+    packages::{self, Needed},
+};
+
+/// Programs that the agent is measured beside, and the Debian package each is in.
+const NEEDED: [Needed; 2] = [("grep", "grep"), ("zstdcat", "zstd")];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -15,6 +21,7 @@ pub struct Args {
 
 /// Measures.
 pub fn run(args: &Args) -> Result<()> {
+    packages::install(&NEEDED)?;
     let bench = build::binary(&["collector", "benches"], "bench")?;
     let rest = args.rest.iter().filter(|argument| *argument != "--");
     let status = Command::new(bench).args(rest).status().context("Starting the bench")?;

@@ -65,20 +65,22 @@ pub fn run() -> Result<()> {
     let everyline = build::binary(&["collector", "benches"], "everyline")?;
     let scratch = Scratch::new("demo")?;
     let shown = Instant::now();
-    let said = show(everyline, &scratch);
+    let said = show(everyline.clone(), &scratch);
     drop(scratch);
     said?;
     let (build, show) = (shown - begun, shown.elapsed());
     println!(
         "\nBuilt in {:.0} s, shown in {:.0} s; nothing is left behind. What to try next:\n  \
-         everyline run                        this machine's container logs into the archive\n  \
-         everyline search error --since 10m   what was said\n  \
-         everyline status                     who is speaking, and what is unread\n  \
-         everyline doctor                     what works on this machine, what does not, and why\n  \
-         everyline config default             every setting, explained\n  \
-         cargo xtask e2e containerd           real containers, a failing sink, three kills",
+         sudo install {} /usr/local/bin/\n  \
+         sudo everyline run                        this machine's container logs into the archive\n  \
+         sudo everyline search error --since 10m   in another terminal: what was said\n  \
+         sudo everyline status                     who is speaking, and what is unread\n  \
+         sudo everyline doctor                     what works on this machine, what does not, and why\n  \
+         everyline config default                  every setting, explained\n  \
+         cargo xtask e2e containerd                real containers, a failing sink, three kills (as root)",
         build.as_secs_f64(),
-        show.as_secs_f64()
+        show.as_secs_f64(),
+        everyline.display(),
     );
     Ok(())
 }

@@ -218,6 +218,29 @@ fn what_an_agent_left_pinned_is_told_and_removed() {
     assert!(found.starts_with("Nothing is pinned"), "{found}");
 }
 
+#[test]
+fn unpinning_leaves_no_directory_unless_another_agent_has_its_pins_there() {
+    let mut world = World::new("auto");
+    let Some(bpf) = BpfFs::mount(&world.path("bpf")) else { return };
+    if !has_kernel_watch() {
+        return;
+    }
+    world.pins = "bpf/everyline";
+    let run = |world: &World, pod: &str, lines| {
+        let agent = world.start();
+        world.container(pod).write(1);
+        world.wait_for(lines);
+        assert_eq!(agent.stop(), Some(0));
+        assert_eq!(told(&world.everyline(&["doctor", "--unpin", "-o", "json"])).0, 0);
+    };
+    run(&world, "a", 1);
+    assert!(!bpf.0.join("everyline").exists());
+    let other = bpf.0.join("everyline/0123456789abcdef");
+    fs::create_dir_all(&other).unwrap();
+    run(&world, "b", 2);
+    assert_eq!(everything(&bpf.0.join("everyline")), [other]);
+}
+
 /// The doctor as nobody, in a world that nobody may read; None where that cannot be arranged.
 fn without_privileges(world: &World) -> Option<Command> {
     world.write_config();

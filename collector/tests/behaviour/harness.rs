@@ -48,6 +48,8 @@ pub struct World {
     pub watch: &'static str,
     /// Files and directories that the kernel watches at most.
     pub slots: u32,
+    /// Where the kernel watch pins, below `dir`.
+    pub pins: &'static str,
     /// The list under `sources.files`.
     pub files: String,
     /// How often a sweep looks at everything.
@@ -85,6 +87,7 @@ impl World {
             dir,
             watch,
             slots: 512,
+            pins: "bpf",
             files,
             wait_for_id,
             exclude,
@@ -108,14 +111,16 @@ impl World {
     /// Writes the configuration as it stands.
     pub fn write_config(&self) {
         let dir = self.dir.path().display();
-        let Self { watch, slots, files, exclude, sweep_interval, max_age, extra, sinks, .. } = self;
+        let Self {
+            watch, slots, pins, files, exclude, sweep_interval, max_age, extra, sinks, ..
+        } = self;
         let (wait_for_id, docker) = (self.wait_for_id, self.docker);
         let admin = match self.admin {
             Some(port) => format!("listen: 127.0.0.1:{port}"),
             None => "enabled: false".to_owned(),
         };
         let text = format!(
-            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n    wait_for_id: {wait_for_id}\n    exclude: {{pods: [{exclude}]}}\n  docker: {{containers_dir: {dir}/docker{docker}}}\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/bpf\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  {admin}\n{extra}sinks:\n{sinks}"
+            "node_name: node-1\nstate_dir: {dir}/state\nsources:\n  kubernetes:\n    pods_dir: {dir}/pods\n    containers_dir: {dir}/containers\n    wait_for_id: {wait_for_id}\n    exclude: {{pods: [{exclude}]}}\n  docker: {{containers_dir: {dir}/docker{docker}}}\n  files:\n{files}watch:\n  mode: {watch}\n  poll_interval: 50ms\n  sweep_interval: {sweep_interval}\n  kernel:\n    pin_dir: {dir}/{pins}\n    max_files: {slots}\nbatch:\n  max_age: {max_age}\ncheckpoint_interval: 100ms\nadmin:\n  {admin}\n{extra}sinks:\n{sinks}"
         );
         // In one step: an agent may be reading it at this moment.
         let temporary = self.path("everyline.yaml.new");

@@ -84,6 +84,7 @@ enum Name {
     #[value(name = "rss_1000_files_mib")]
     Rss1000FilesMib,
     RssDeadSinkMib,
+    #[value(alias = "search")]
     SearchScan,
     /// All of the following.
     Kernel,

@@ -138,6 +138,8 @@ pub fn unpin(config: &Config) -> io::Result<Option<Pinned>> {
     let pinned = pinned(config)?;
     if let Some(pinned) = &pinned {
         remove(&pinned.directory)?;
+        // Made by the agent too; it stays where another agent has its pins, or where it is the mount itself.
+        let _in_use = fs::remove_dir(&config.watch.kernel.pin_dir);
     }
     Ok(pinned)
 }
