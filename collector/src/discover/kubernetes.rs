@@ -5,7 +5,6 @@
 
 use std::{
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -26,7 +25,7 @@ use super::{
     family,
     filter::{Selection, Subject},
 };
-use crate::config;
+use crate::{config, read::beneath};
 
 /// Root's number.
 const ROOT: u32 = 0;
@@ -174,7 +173,7 @@ impl Kubernetes {
     /// Whether a pod's directory may be kubelet's: its owner is root, or whoever owns what it lies in. Others' say
     /// nothing of whose the logs in them are.
     fn is_kubelets(&self, look: &Look<'_>, directory: &Path) -> bool {
-        let owner = |path: &Path| path.metadata().map(|about| about.uid()).ok();
+        let owner = |path: &Path| beneath::stat(path).map(|about| about.stx_uid).ok();
         let Some(found) = owner(directory).filter(|found| *found != ROOT) else { return true };
         look.real(&self.pods).is_some_and(|pods| owner(&look.host.inside(&pods)) == Some(found))
     }

@@ -11,6 +11,8 @@
 //! the kernel grants that (`O_NOATIME`): a new access time is a change of the inode, and a directory that the agent
 //! lists would tell its watcher of one.
 
+mod roots;
+
 use std::{
     ffi::OsStr,
     fs::File,
@@ -20,16 +22,18 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::{Component, Path, PathBuf},
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::OnceLock,
 };
 
 use rustix::{
     fs::{
         AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat,
-        openat2, readlinkat, statx,
+        openat2, statx,
     },
     io::Errno,
 };
+
+pub use roots::trust;
 
 /// What a path may not do, in the words of `openat2(2)`.
 const RESOLVE: ResolveFlags =
@@ -81,57 +85,9 @@ pub fn way() -> Way {
     })
 }
 
-/// A directory that the operator named and everything else lies below.
-struct Root {
-    path: PathBuf,
-    fd: Option<Arc<OwnedFd>>,
-}
-
-/// Roots that are reached through links, besides `/`.
-static ROOTS: RwLock<Vec<Root>> = RwLock::new(Vec::new());
-
-/// Takes the operator's word for a directory, the host's root: links that lead to it are followed, once.
-pub fn trust(root: &Path) {
-    if root.canonicalize().is_ok_and(|real| real == *root) {
-        // Reached without a link.
-        return;
-    }
-    let mut roots = ROOTS.write().unwrap_or_else(PoisonError::into_inner);
-    roots.retain(|known| known.path != *root);
-    roots.push(Root { path: root.to_owned(), fd: None });
-}
-
-/// The root that a path lies below, and what of the path is below it.
-fn place(path: &Path) -> Result<(Arc<OwnedFd>, &Path), Errno> {
-    static SLASH: OnceLock<Arc<OwnedFd>> = OnceLock::new();
-    let below = path.strip_prefix("/").map_err(|_relative| Errno::INVAL)?;
-    let known = |root: &Root| path.starts_with(&root.path);
-    let roots = ROOTS.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(at) = roots.iter().rposition(known) else {
-        drop(roots);
-        if let Some(slash) = SLASH.get() {
-            return Ok((Arc::clone(slash), below));
-        }
-        let slash = openat(CWD, "/", LOOK | OFlags::DIRECTORY, Mode::empty())?;
-        return Ok((Arc::clone(SLASH.get_or_init(|| Arc::new(slash))), below));
-    };
-    let root = roots[at].path.clone();
-    let below = path.strip_prefix(&root).map_err(|_other| Errno::INVAL)?;
-    if let Some(fd) = &roots[at].fd {
-        return Ok((Arc::clone(fd), below));
-    }
-    drop(roots);
-    let fd = Arc::new(openat(CWD, &root, LOOK | OFlags::DIRECTORY, Mode::empty())?);
-    let mut roots = ROOTS.write().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = roots.iter_mut().find(|known| known.path == root) {
-        known.fd = Some(Arc::clone(&fd));
-    }
-    Ok((fd, below))
-}
-
 /// Opens what a path leads to without any link.
 fn resolve(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let (root, below) = place(path)?;
+    let (root, below) = roots::place(path)?;
     descend(root.as_fd(), below, flags, way())
 }
 
@@ -232,8 +188,13 @@ pub fn open(path: &Path) -> io::Result<(File, Statx)> {
     }
     let through = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = traceless(|read| openat(CWD, &through, read | flags, Mode::empty()));
-    Ok((File::from(file?), seen))
+    match traceless(|read| openat(CWD, &through, read | flags, Mode::empty())) {
+        // The descriptor is there, so it is /proc that is not.
+        Err(Errno::NOENT) => {
+            Err(io::Error::other("/proc is not mounted; no file can be opened without it"))
+        }
+        opened => Ok((File::from(opened?), seen)),
+    }
 }
 
 /// A directory's entries, `.` and `..` among them.
@@ -283,32 +244,6 @@ impl Directory {
     /// As [`entries`].
     pub fn at(path: &Path) -> io::Result<Self> {
         Ok(Self(resolve(path, LOOK | OFlags::DIRECTORY).map_err(said)?))
-    }
-
-    /// An entry itself (a link is a link).
-    ///
-    /// # Errors
-    /// As `statx(2)`.
-    pub fn stat(&self, name: &OsStr) -> io::Result<Statx> {
-        about(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)
-    }
-
-    /// The directory itself.
-    ///
-    /// # Errors
-    /// As `statx(2)`.
-    pub fn own_stat(&self) -> io::Result<Statx> {
-        about(&self.0, c"", AtFlags::EMPTY_PATH)
-    }
-
-    /// What an entry that is a link leads to.
-    ///
-    /// # Errors
-    /// As `readlink(2)`.
-    pub fn read_link(&self, name: &OsStr) -> io::Result<PathBuf> {
-        use std::os::unix::ffi::OsStringExt;
-        let target = readlinkat(&self.0, name, Vec::new())?;
-        Ok(std::ffi::OsString::from_vec(target.into_bytes()).into())
     }
 
     /// A path of this very directory, for calls that take no descriptor; good while this is there.

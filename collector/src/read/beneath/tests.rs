@@ -4,12 +4,16 @@ use std::{
     fs,
     io::Read,
     os::unix::fs::{MetadataExt, symlink},
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use proptest::prelude::*;
-use rustix::fs::{RenameFlags, mkfifoat, renameat_with};
+use rustix::{
+    fs::{RenameFlags, mkfifoat, renameat_with},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 
 use super::*;
 
@@ -122,6 +126,32 @@ fn access_times_stay() {
     assert_eq!(entries(&directory).unwrap().flatten().count(), 3);
     assert_eq!(names(&directory).unwrap().count(), 1);
     assert_eq!((stamp(&path), stamp(&directory)), ((0, 0), (0, 0)));
+}
+
+#[test]
+fn what_there_is_no_descriptor_for_is_not_gone() {
+    const CHILD: &str = "EVERYLINE_TEST_NOT_GONE";
+    if std::env::var_os(CHILD).is_none() {
+        // In a process of its own: the limit is the whole process's.
+        let name = "read::beneath::tests::what_there_is_no_descriptor_for_is_not_gone";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let child = child.arg(name).arg("--exact").env(CHILD, "1");
+        assert!(child.status().unwrap().success());
+        return;
+    }
+    let dir = tree();
+    let path = dir.path().join("a/b/own.log");
+    symlink("own.log", dir.path().join("a/b/link.log")).unwrap();
+    let inode = stat(&path).unwrap().stx_ino;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limit }).unwrap();
+    let (seen, directory) = (stat(&path).unwrap().stx_ino, is_directory(dir.path()));
+    let gone = stat(&dir.path().join("a/b/gone.log")).unwrap_err();
+    let opened = open(&path).unwrap_err();
+    setrlimit(Resource::Nofile, limit).unwrap();
+    assert_eq!((seen, directory), (inode, true));
+    assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    assert!(crate::read::descriptors::is_shortage(&opened), "{opened}");
 }
 
 #[test]
