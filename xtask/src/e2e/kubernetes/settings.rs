@@ -147,7 +147,7 @@ containerLogMonitorInterval: 3s
 clusterDNS: ["10.96.0.10"]
 clusterDomain: cluster.local
 maxPods: 200
-evictionHard: {memory.available: "50Mi", nodefs.available: "1%", imagefs.available: "1%"}
+evictionHard: {memory.available: "50Mi", nodefs.available: "100Mi", imagefs.available: "100Mi"}
 imageGCHighThresholdPercent: 100
 "#;
 
