@@ -29,14 +29,27 @@ pub enum Resource {
     AdminHosts,
     /// `/metrics` and `/status`, which take memory until they are read.
     AdminLargeAnswers,
+    /// The time it takes to look through holes.
+    Holes,
+    /// The time it takes to list a directory.
+    Listing,
     /// Lines of the agent's own log.
     Messages,
+    /// Room on disk for compressed files that are unpacked.
+    Unpacking,
 }
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::AdminConnections, Self::AdminHosts, Self::AdminLargeAnswers, Self::Messages];
+    pub const ALL: [Self; 7] = [
+        Self::AdminConnections,
+        Self::AdminHosts,
+        Self::AdminLargeAnswers,
+        Self::Holes,
+        Self::Listing,
+        Self::Messages,
+        Self::Unpacking,
+    ];
 
     /// Its name in status and metrics.
     pub const fn name(self) -> &'static str {
@@ -44,7 +57,10 @@ impl Resource {
             Self::AdminConnections => "admin_connections",
             Self::AdminHosts => "admin_hosts",
             Self::AdminLargeAnswers => "admin_large_answers",
+            Self::Holes => "holes",
+            Self::Listing => "listing",
             Self::Messages => "messages",
+            Self::Unpacking => "unpacking",
         }
     }
 }

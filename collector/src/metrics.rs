@@ -592,7 +592,10 @@ mod tests {
         everyline_limited_total{resource="admin_connections"} 0
         everyline_limited_total{resource="admin_hosts"} 0
         everyline_limited_total{resource="admin_large_answers"} 0
+        everyline_limited_total{resource="holes"} 0
+        everyline_limited_total{resource="listing"} 0
         everyline_limited_total{resource="messages"} 0
+        everyline_limited_total{resource="unpacking"} 0
         everyline_lines_total 0
         everyline_long_lines_total{reason="cut"} 0
         everyline_long_lines_total{reason="split"} 0

@@ -8,7 +8,6 @@ mod agent;
 mod audit;
 mod doctor;
 mod host_paths;
-mod own_log;
 mod run;
 pub mod search;
 mod status;
@@ -22,19 +21,17 @@ pub(crate) use audit::sums as audit_sums;
 
 use std::{
     ffi::OsString,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
 };
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
-use serde::Serialize;
 
 use crate::{
     causes,
     config::{self, Config, ConfigError, Loaded, Sink},
-    shown::{self, Style},
     terminal, watch,
 };
 
@@ -125,7 +122,7 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Exit
                 Some(_) => CONFIG,
                 None => 1,
             };
-            say(&causes::told(error.as_ref()));
+            eprintln!("{}", causes::told(error.as_ref()));
             ExitCode::from(code)
         }
     }
@@ -193,24 +190,6 @@ fn version(verbose: bool) -> String {
         env!("EVERYLINE_TARGET"),
         env!("EVERYLINE_RUSTC"),
     )
-}
-
-/// Says something on standard error. Others may have written some of it.
-fn say(text: &str) {
-    eprintln!("{}", shown::lines(text));
-}
-
-/// A line of JSON for standard output, which may be a terminal.
-fn json(value: &impl Serialize) -> anyhow::Result<String> {
-    let text = serde_json::to_string(value)?;
-    let mut line = String::with_capacity(text.len() + 1);
-    if io::stdout().is_terminal() {
-        shown::push_as(&mut line, &text, Style::Json);
-    } else {
-        line.push_str(&text);
-    }
-    line.push('\n');
-    Ok(line)
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

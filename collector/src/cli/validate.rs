@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{CONFIG, print, say};
+use super::{CONFIG, print};
 use crate::{config::Config, supervisor::preflight};
 
 /// What to check.
@@ -55,13 +55,13 @@ pub fn run(args: &Args, config: Option<&Path>) -> anyhow::Result<ExitCode> {
 fn files(config: &Config, name: &str) -> anyhow::Result<bool> {
     let found = preflight::check(config).context("Checking files failed")?;
     for refusal in &found.refusals {
-        say(&format!("{name}: {refusal}"));
+        eprintln!("{name}: {refusal}");
     }
     for remark in &found.remarks {
-        say(&format!("{name}: note: {remark}"));
+        eprintln!("{name}: note: {remark}");
     }
     for waits in found.sinks.iter().filter_map(|sink| sink.waits.as_ref()) {
-        say(&format!("{name}: note: {waits}"));
+        eprintln!("{name}: note: {waits}");
     }
     Ok(found.refusals.is_empty())
 }

@@ -170,6 +170,8 @@ pub struct Read {
     pub quantum: ByteSize,
     /// What one compressed former file may unpack to; what is beyond it is not read.
     pub max_unpacked_bytes: ByteSize,
+    /// What all compressed files may take on disk while they are unpacked.
+    pub unpacking_bytes: ByteSize,
 }
 
 /// Where to start in a file seen for the first time.
@@ -607,6 +609,7 @@ impl Default for Read {
             unfinished_after: Span(Duration::from_secs(5)),
             quantum: ByteSize(MIB),
             max_unpacked_bytes: ByteSize(4 * GIB),
+            unpacking_bytes: ByteSize(64 * MIB),
         }
     }
 }

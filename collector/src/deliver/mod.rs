@@ -22,6 +22,7 @@ use crate::{
 
 mod check;
 mod console;
+mod escape;
 mod file;
 pub mod http;
 mod life;

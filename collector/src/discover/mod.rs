@@ -553,6 +553,12 @@ impl Source {
         hash.finish()
     }
 
+    /// Whose share it uses of what all have in common: its namespace's, else its directory's.
+    pub fn tenant(&self) -> Arc<str> {
+        let directory = || self.path.parent().unwrap_or(&self.path).to_string_lossy();
+        self.namespace().map_or_else(|| Arc::from(&*directory()), Arc::from)
+    }
+
     /// Kubernetes namespace, if known.
     pub fn namespace(&self) -> Option<&str> {
         self.attribute("k8s.namespace.name")

@@ -4,7 +4,9 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read},
+    ops::Deref,
     os::unix::fs::FileExt,
+    sync::Arc,
 };
 
 use flate2::{Crc, read::MultiGzDecoder};
@@ -29,7 +31,7 @@ pub fn trailer(file: &File, size: u64) -> Option<Checksum> {
 /// The first uncompressed bytes, at most `length`; fewer if it is damaged or unfinished there.
 pub fn head(file: &File, length: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(length);
-    let reader = ReadAt { file, offset: 0 };
+    let reader = ReadAt::new(file);
     // What could be unpacked before an error is in `head` all the same.
     let _damaged = MultiGzDecoder::new(reader).take(length as u64).read_to_end(&mut head);
     head
@@ -54,52 +56,108 @@ impl Survey {
     }
 }
 
-/// Unpacks a gzip file into nothing, `limit` bytes at most, and notes what stands before `offsets`.
-pub fn survey(file: &File, offsets: impl IntoIterator<Item = u64>, limit: u64) -> Survey {
-    let mut wanted: Vec<u64> = offsets.into_iter().collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let mut wanted = wanted.into_iter().peekable();
-    let mut decoder = MultiGzDecoder::new(ReadAt { file, offset: 0 });
-    let (mut length, mut crc, mut before) = (0, Crc::new(), BTreeMap::new());
-    // The last bytes of the piece before stand in front of the piece.
-    let mut buffer = vec![0; GUARD_BYTES + (64 << 10)];
-    let mut kept = 0;
-    let whole = loop {
-        while let Some(offset) = wanted.next_if(|offset| *offset <= length) {
-            let end = GUARD_BYTES - (length - offset) as usize;
-            before.insert(offset, buffer[GUARD_BYTES - kept..end].into());
+/// A gzip file that is being unpacked into nothing, a part at a time.
+#[derive(Debug)]
+pub struct Surveying {
+    decoder: MultiGzDecoder<ReadAt<Arc<File>>>,
+    /// What stands before these offsets is noted.
+    asked: Vec<u64>,
+    /// How many of them were passed.
+    passed: usize,
+    limit: u64,
+    length: u64,
+    crc: Crc,
+    before: BTreeMap<u64, Box<[u8]>>,
+    /// The last bytes of the piece before stand in front of the piece.
+    buffer: Vec<u8>,
+    kept: usize,
+}
+
+impl Surveying {
+    /// Begins to unpack a file, `limit` bytes at most, to note what stands before `offsets`.
+    pub fn new(file: Arc<File>, offsets: impl IntoIterator<Item = u64>, limit: u64) -> Self {
+        let mut asked: Vec<u64> = offsets.into_iter().collect();
+        asked.sort_unstable();
+        asked.dedup();
+        Self {
+            decoder: MultiGzDecoder::new(ReadAt::new(file)),
+            asked,
+            passed: 0,
+            limit,
+            length: 0,
+            crc: Crc::new(),
+            before: BTreeMap::new(),
+            buffer: vec![0; GUARD_BYTES + (64 << 10)],
+            kept: 0,
         }
-        if length >= limit {
-            break false;
-        }
-        let room = match wanted.peek() {
-            // So that a piece ends there.
-            Some(next) => buffer.len().min(GUARD_BYTES + (next - length) as usize),
-            None => buffer.len(),
-        };
-        match decoder.read(&mut buffer[GUARD_BYTES..room]) {
-            Ok(0) => break true,
-            Ok(n) => {
-                crc.update(&buffer[GUARD_BYTES..GUARD_BYTES + n]);
-                length += n as u64;
-                kept = (kept + n).min(GUARD_BYTES);
-                buffer.copy_within(n..n + GUARD_BYTES, 0);
+    }
+
+    /// Whether it was asked about these offsets.
+    pub fn was_asked(&self, offsets: impl IntoIterator<Item = u64>) -> bool {
+        let mut wanted: Vec<u64> = offsets.into_iter().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted == self.asked
+    }
+
+    /// Unpacks so many bytes more. Some: it came to its end.
+    pub fn go_on(&mut self, bytes: u64) -> Option<Survey> {
+        let until = self.length.saturating_add(bytes);
+        let whole = loop {
+            while let Some(offset) = self.asked.get(self.passed).filter(|at| **at <= self.length) {
+                let end = GUARD_BYTES - (self.length - offset) as usize;
+                self.before.insert(*offset, self.buffer[GUARD_BYTES - self.kept..end].into());
+                self.passed += 1;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_damaged) => break false,
-        }
-    };
-    Survey { whole, length, crc: crc.sum(), before }
+            if self.length >= self.limit {
+                break false;
+            }
+            if self.length >= until {
+                return None;
+            }
+            let room = match self.asked.get(self.passed) {
+                // So that a piece ends there.
+                Some(next) => self.buffer.len().min(GUARD_BYTES + (next - self.length) as usize),
+                None => self.buffer.len(),
+            };
+            match self.decoder.read(&mut self.buffer[GUARD_BYTES..room]) {
+                Ok(0) => break true,
+                Ok(n) => {
+                    self.crc.update(&self.buffer[GUARD_BYTES..GUARD_BYTES + n]);
+                    self.length += n as u64;
+                    self.kept = (self.kept + n).min(GUARD_BYTES);
+                    self.buffer.copy_within(n..n + GUARD_BYTES, 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_damaged) => break false,
+            }
+        };
+        let (length, crc) = (self.length, self.crc.sum());
+        Some(Survey { whole, length, crc, before: std::mem::take(&mut self.before) })
+    }
+}
+
+/// All of it, in parts of any length, for tests.
+#[cfg(test)]
+pub fn survey(file: File, offsets: impl IntoIterator<Item = u64>, limit: u64) -> Survey {
+    let mut surveying = Surveying::new(Arc::new(file), offsets, limit);
+    (1..).find_map(|part| surveying.go_on(part * 10_000)).unwrap()
 }
 
 /// Reads from its own position, leaving the descriptor's alone.
-struct ReadAt<'a> {
-    file: &'a File,
+#[derive(Debug)]
+pub(super) struct ReadAt<F> {
+    file: F,
     offset: u64,
 }
 
-impl Read for ReadAt<'_> {
+impl<F> ReadAt<F> {
+    pub(super) fn new(file: F) -> Self {
+        Self { file, offset: 0 }
+    }
+}
+
+impl<F: Deref<Target = File>> Read for ReadAt<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read_at(buffer, self.offset)?;
         self.offset += n as u64;
@@ -142,7 +200,7 @@ mod tests {
         let text = text();
         let end = text.len() as u64;
         let offsets = [70_000, 1, 63, 64, 65, 65_536, end, end + 1, 70_001];
-        let survey = survey(&file(&gzip_bytes(&text)), offsets, u64::MAX);
+        let survey = survey(file(&gzip_bytes(&text)), offsets, u64::MAX);
         assert!(survey.whole);
         assert_eq!(survey.length, end);
         assert_eq!(Some(survey.crc), checksum::crc_of(&file(&text), end).unwrap());
@@ -158,12 +216,12 @@ mod tests {
     fn what_is_still_being_written_is_not_whole_wherever_it_ends() {
         let packed = gzip_bytes(&text());
         for length in [0, 1, 9, 10, 18, packed.len() / 2, packed.len() - 8, packed.len() - 1] {
-            let survey = survey(&file(&packed[..length]), [0], u64::MAX);
+            let survey = survey(file(&packed[..length]), [0], u64::MAX);
             assert!(!survey.whole, "{length}");
         }
-        assert!(!survey(&file(&packed), [], 1_000).whole, "it is bounded");
+        assert!(!survey(file(&packed), [], 1_000).whole, "it is bounded");
         let two = [gzip_bytes(b"one"), gzip_bytes(b"two")].concat();
-        let survey = survey(&file(&two), [6], u64::MAX);
+        let survey = survey(file(&two), [6], u64::MAX);
         assert_eq!((survey.whole, survey.before(6)), (true, Some(&b"onetwo"[..])));
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Pumped {
     pub(super) stop: Option<Stop>,
     /// Bytes of an unfinished line behind those.
     pub(super) rest: usize,
+    /// Of those used up, zeros that were skipped.
+    pub(super) zeros: u64,
 }
 
 /// Why a chunk was not used up.
@@ -78,10 +80,11 @@ pub(super) fn pump(
     if base == 0 && cursor.decoder.heeds_marks() {
         match begin_file(&mut target, cursor, account, input, at_hand) {
             Some(mark) => done = mark,
-            None => return Pumped { consumed: 0, stop: None, rest: input.len() },
+            None => return Pumped { consumed: 0, stop: None, rest: input.len(), zeros: 0 },
         }
     }
     let unit = cursor.decoder.unit() as u64;
+    let mut skipped = 0;
     loop {
         let segment =
             zeros::segment(&input[done..]).in_units(base + done as u64, unit, input.len() - done);
@@ -90,7 +93,7 @@ pub(super) fn pump(
         let (consumed, stop) = pump_lines(&mut target, cursor, encoding, account, lines);
         let rest = &text[consumed..];
         done += consumed;
-        let pumped = |stop| Pumped { consumed: done, stop, rest: rest.len() };
+        let pumped = |stop| Pumped { consumed: done, stop, rest: rest.len(), zeros: skipped };
         match segment.then {
             _ if stop.is_some() => return pumped(stop),
             Then::End => return Pumped { rest: input.len() - done, ..pumped(None) },
@@ -104,6 +107,7 @@ pub(super) fn pump(
                 }
                 skip(&mut target, cursor, account, run, at_hand.guard(run.0 + run.1));
                 done += rest.len() + zeros;
+                skipped += zeros as u64;
             }
         }
     }

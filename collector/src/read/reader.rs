@@ -19,6 +19,7 @@ use self::{
     described::Undescribed,
     known::begins_as_known,
     parked::Parked,
+    rest::Rests,
     set_back::Unfinished,
     unfinished::Waiting,
 };
@@ -197,6 +198,7 @@ pub struct Reader {
     looked_through: LookedThrough,
     waiting: Waiting,
     parked: Parked,
+    rests: Rests,
     unfinished: Unfinished,
     undescribed: Undescribed,
 }
@@ -237,6 +239,7 @@ impl Reader {
             looked_through: HashMap::default(),
             waiting: HashMap::default(),
             parked: Parked::default(),
+            rests: Rests::default(),
             unfinished: Unfinished::default(),
             undescribed: Undescribed::default(),
         }
@@ -364,9 +367,10 @@ impl Reader {
 
     /// One tail's turn: every sink's cursor, a quantum each.
     fn visit(&mut self, id: TailId) {
-        if self.awaits_description(id) {
+        if self.awaits_description(id) || self.rests(id) {
             return;
         }
+        let began = Instant::now();
         if self.is_cutting(id) {
             return self.with_tail(id, |tail| tail.queued = false);
         }
@@ -388,6 +392,7 @@ impl Reader {
                 Turn::Stalled => {
                     tail.cursors[sink].stalled = true;
                     self.sinks[sink].stall(id);
+                    tail.lend_unpacked(sink);
                 }
                 Turn::Unregistered(account) => {
                     self.unregistered.push((id, account));
@@ -407,6 +412,7 @@ impl Reader {
             self.tell(Feedback::Closed(id));
             return;
         }
+        let again = again && !self.is_to_rest(id, &mut tail, began);
         tail.queued = again;
         if again {
             self.ready.push_back(id);
@@ -513,8 +519,12 @@ impl Reader {
                 Some(Stop::Failed) => return Turn::Later(Instant::now() + Duration::from_secs(1)),
                 Some(Stop::Zeros) => {
                     match self.past_zeros(id, tail, sink, &file, (piece, line.clone())) {
-                        Ok(Ahead::Skipped) if left == 0 => return Turn::More,
-                        Ok(Ahead::Skipped) => continue,
+                        Ok(Ahead::Skipped) if left <= CHUNK => return Turn::More,
+                        // Whatever its length, the read that found it counts.
+                        Ok(Ahead::Skipped) => {
+                            left -= CHUNK;
+                            continue;
+                        }
                         Ok(Ahead::Nothing(end)) => (size, at_end) = (end, true),
                         Ok(Ahead::Over(turn)) => return turn,
                         Err(error) => return Self::unreadable(&file, &error),
@@ -574,6 +584,7 @@ impl Reader {
         let target = pump::Target { lanes, lane, metrics: &self.setup.metrics };
         let pumped = pump::pump(target, cursor, encoding, &file.account, read);
         cursor.consume(read, pumped.consumed);
+        self.rests.skipped += pumped.zeros;
         self.setup.metrics.read_bytes.inc_by(pumped.consumed as u64);
         pumped
     }
@@ -650,6 +661,7 @@ mod ends;
 mod exclude;
 mod known;
 mod parked;
+mod rest;
 mod set_back;
 mod sinks;
 #[cfg(test)]

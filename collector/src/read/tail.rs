@@ -122,6 +122,13 @@ impl Tail {
         Self { source, cursors, queued, timer, closed, excluded, slots, first }
     }
 
+    /// A sink's cursor waits: what is unpacked of its file is whoever's who wants it.
+    pub fn lend_unpacked(&mut self, sink: usize) {
+        if let Some(slot) = self.slot(self.cursors[sink].index) {
+            slot.file.content.wait();
+        }
+    }
+
     /// Adds a sink's cursor, before the oldest file that is held.
     pub fn add_cursor(&mut self, mut cursor: Cursor) {
         cursor.index = self.first;
@@ -392,7 +399,7 @@ mod tests {
     use crate::{
         decode::{Decoder, Limits},
         discover::Format,
-        read::{content::gzip_bytes, identity::Identity},
+        read::{content::gzip_bytes, identity::Identity, unpack::Unpacking},
     };
 
     fn tail(dir: &std::path::Path) -> Tail {
@@ -412,7 +419,7 @@ mod tests {
         let source = Arc::clone(&tail.source);
         let account = Arc::new(FileAccount::new(identity, 0, source, &path, 1));
         let content = match gzip {
-            true => Content::gzip(file, dir, u64::MAX).unwrap(),
+            true => Content::gzip(file, Unpacking::of(&tail.source, &dir.into(), u64::MAX)),
             false => Content::Plain(Arc::new(file)),
         };
         LogFile { token: FileToken::numbered(token), account, content, live, bell: None }

@@ -161,6 +161,15 @@ fn data_from(file: &File, from: u64) -> io::Result<Option<u64>> {
     }
 }
 
+/// Whether a file has a hole before its end, as far as its filesystem tells.
+pub(super) fn has_hole(file: &File) -> io::Result<bool> {
+    match seek(file, SeekFrom::Hole(0)) {
+        Ok(hole) => Ok(hole < file.metadata()?.len()),
+        Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// How long a file is without a run of NULs at its end, if it was `known` bytes long before.
 pub fn length(file: &File, known: u64) -> io::Result<u64> {
     let about = file.metadata()?;

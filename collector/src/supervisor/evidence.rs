@@ -103,7 +103,7 @@ mod tests {
         let mut file: File = tempfile::tempfile().unwrap();
         file.write_all(&gzip_bytes(content)).unwrap();
         let offsets = entry.sinks.values().map(|offset| offset.settled);
-        is_held_by(entry, &gzip::survey(&file, offsets, u64::MAX))
+        is_held_by(entry, &gzip::survey(file, offsets, u64::MAX))
     }
 
     fn content(changed: Option<usize>) -> Vec<u8> {

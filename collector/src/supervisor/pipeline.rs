@@ -35,6 +35,7 @@ use crate::{
         checksum::{self, Finished},
         cursor::Cursor,
         reader::{Feedback, MakeCursor, Message, Reader, Registration, Setup},
+        room,
     },
     watch::{self, Waker},
 };
@@ -72,6 +73,7 @@ impl Pipeline {
         runtime: &Runtime,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, RunError> {
+        room::share_out(config.read.unpacking_bytes.0);
         let (mut store, recovered) = Store::open(&config.state_dir)?;
         for damage in &recovered.damage {
             tracing::error!("{damage}");
@@ -151,7 +153,7 @@ impl Pipeline {
             metrics: Arc::clone(metrics),
             orders: orders_out,
             sinks: table.wanted(),
-            state_dir: config.state_dir.clone(),
+            state_dir: config.state_dir.as_path().into(),
             max_unpacked: config.read.max_unpacked_bytes.0,
             start: config.read.start,
             fresh,
@@ -182,6 +184,7 @@ impl Pipeline {
     /// Changes what another configuration wants otherwise; nothing here waits. `discovery`: where
     /// logs are looked for differently.
     pub fn reload(&mut self, config: &Config, discovery: Option<Discovery>) {
+        room::share_out(config.read.unpacking_bytes.0);
         if let Some(discovery) = discovery {
             let max_unpacked = config.read.max_unpacked_bytes.0;
             self.orders.send(Order::Sources(Box::new(discovery), max_unpacked));

@@ -64,6 +64,7 @@ fn applicable(old: &Config, wanted: &Config) -> Config {
         read: Read {
             start: wanted.read.start,
             max_unpacked_bytes: wanted.read.max_unpacked_bytes,
+            unpacking_bytes: wanted.read.unpacking_bytes,
             ..old.read.clone()
         },
         ..old.clone()

@@ -22,6 +22,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Adds what is wrong with `config`, read from `root`, to `problems`.
@@ -83,6 +84,7 @@ impl Checker<'_> {
         self.size(steps!["read", "max_line_bytes"], read.max_line_bytes, 64..=GIB);
         self.size(steps!["read", "quantum"], read.quantum, KIB..=GIB);
         self.size(steps!["read", "max_unpacked_bytes"], read.max_unpacked_bytes, 1..=u64::MAX);
+        self.size(steps!["read", "unpacking_bytes"], read.unpacking_bytes, 4 * MIB..=1024 * GIB);
         // Less would cut lines that are being written: one is often written in two halves.
         let patience = Duration::from_millis(100)..=DAY;
         self.span(steps!["read", "unfinished_after"], read.unfinished_after, patience);

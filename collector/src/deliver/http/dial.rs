@@ -19,11 +19,7 @@ use hyper_util::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{
-    addresses::Addresses,
-    meter::{Allowance, Metered},
-    proxy::Route,
-};
+use super::{addresses::Addresses, proxy::Route};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -66,16 +62,10 @@ impl Service<Uri> for Connector {
 pub(super) struct Dial {
     tcp: HttpConnector<Addresses>,
     route: Route,
-    allowance: Allowance,
 }
 
 impl Dial {
-    pub(super) fn new(
-        route: Route,
-        addresses: Addresses,
-        allowance: Allowance,
-        timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(route: Route, addresses: Addresses, timeout: Duration) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(addresses);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -85,7 +75,7 @@ impl Dial {
         tcp.set_keepalive_retries(Some(3));
         tcp.set_tcp_user_timeout(Some(timeout.max(Duration::from_secs(1))));
         tcp.set_connect_timeout(Some(timeout));
-        Self { tcp, route, allowance }
+        Self { tcp, route }
     }
 }
 
@@ -99,17 +89,17 @@ impl Service<Uri> for Dial {
     }
 
     fn call(&mut self, server: Uri) -> Self::Future {
-        let (mut tcp, allowance) = (self.tcp.clone(), self.allowance.clone());
+        let mut tcp = self.tcp.clone();
         match &self.route {
             Route::Direct => {
                 let connecting = tcp.call(server);
-                Box::pin(async move { Ok(Stream::new(connecting.await?, false, allowance)) })
+                Box::pin(async move { Ok(Stream { tcp: connecting.await?, forwarded: false }) })
             }
             Route::Forward(proxy) => {
                 let connecting = tcp.call(proxy.uri.clone());
                 Box::pin(async move {
                     let tcp = connecting.await.map_err(ProxyFailed::boxed)?;
-                    Ok(Stream::new(tcp, true, allowance))
+                    Ok(Stream { tcp, forwarded: true })
                 })
             }
             Route::Tunnel(proxy) => {
@@ -120,7 +110,7 @@ impl Service<Uri> for Dial {
                 let connecting = tunnel.call(server);
                 Box::pin(async move {
                     let tcp = connecting.await.map_err(ProxyFailed::boxed)?;
-                    Ok(Stream::new(tcp, false, allowance))
+                    Ok(Stream { tcp, forwarded: false })
                 })
             }
         }
@@ -140,16 +130,10 @@ impl ProxyFailed {
     }
 }
 
-/// A TCP stream that knows whether requests must be in absolute form, and that no flood gets through.
+/// A TCP stream that knows whether requests must be in absolute form.
 pub(super) struct Stream {
-    tcp: TokioIo<Metered>,
+    tcp: TokioIo<TcpStream>,
     forwarded: bool,
-}
-
-impl Stream {
-    fn new(tcp: TokioIo<TcpStream>, forwarded: bool, allowance: Allowance) -> Self {
-        Self { tcp: TokioIo::new(Metered::new(tcp.into_inner(), allowance)), forwarded }
-    }
 }
 
 impl Connection for Stream {

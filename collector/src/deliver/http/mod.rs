@@ -27,7 +27,6 @@ mod dial;
 mod dispatch;
 mod lane;
 mod limit;
-mod meter;
 mod narrow;
 mod proxy;
 mod renew;

@@ -9,9 +9,12 @@ use std::{
 use super::{LogFile, Reader, Tail, TailId, Turn, lane_of};
 use crate::{
     messages::{self, Kind},
-    read::guard::Guard,
+    read::{guard::Guard, unpack},
     reason::Reason,
 };
+
+/// Where there is no room to unpack a file, it is tried again after this.
+const NO_ROOM: Duration = Duration::from_millis(100);
 
 impl Reader {
     /// A compressed file could not be unpacked to its end: what was seen of it before it was
@@ -48,8 +51,14 @@ impl Reader {
         }
     }
 
-    /// A read failed: say so and try again in a second.
+    /// A read failed: say so and try again in a second. One that only has to wait is no failure.
     pub(super) fn unreadable(file: &LogFile, error: &io::Error) -> Turn {
+        if unpack::is_not_yet(error) {
+            return Turn::More;
+        }
+        if unpack::is_no_room(error) {
+            return Turn::Later(Instant::now() + NO_ROOM);
+        }
         let path = file.account.path();
         if let Some(unsaid) = messages::admit(Kind::Unreadable, &path) {
             tracing::error!(path = %path.display(), %error, "Reading a log file failed; it is tried again every second.{unsaid}");

@@ -98,7 +98,10 @@ impl Registry {
             return Packed::Read(None, head);
         }
         let offsets = candidates.iter().flat_map(|entry| entry.sinks.values().map(|at| at.settled));
-        let survey = gzip::survey(file, offsets, self.setup.max_unpacked);
+        let offsets: Vec<u64> = offsets.collect();
+        let Some(survey) = self.survey_in_turn(found, (file, look), offsets) else {
+            return Packed::Later;
+        };
         if !survey.whole && (beside.is_some() || !patient) {
             self.wait_for(found, look, true, true);
             return Packed::Later;

@@ -21,8 +21,10 @@ mod orders;
 mod paths;
 mod place;
 mod recognise;
+mod rest;
 mod shortage;
 mod sources;
+mod surveys;
 mod twins;
 mod unasked;
 mod ways;
@@ -96,7 +98,7 @@ pub struct Setup {
     /// What it is told while it runs.
     pub orders: Receiver<Order>,
     /// Where compressed files are unpacked.
-    pub state_dir: PathBuf,
+    pub state_dir: Arc<Path>,
     /// Bound on unpacking one file, bytes.
     pub max_unpacked: u64,
     /// Where to start in files that were there before the agent ever ran.
@@ -134,7 +136,9 @@ pub struct Registry {
     complete: bool,
     while_down: departed::WhileDown,
     cut_off: cut_off::CutOff,
+    rests: rest::Rests,
     shortage: shortage::Shortage,
+    surveys: surveys::Surveys,
     ways: ways::Ways,
     names: names::Names,
     away: away::Away,
@@ -247,7 +251,9 @@ impl Registry {
             complete: false,
             while_down,
             cut_off: cut_off::CutOff::default(),
+            rests: rest::Rests::default(),
             shortage: shortage::Shortage::default(),
+            surveys: surveys::Surveys::default(),
             ways: ways::Ways::default(),
             names: names::Names::default(),
             away: away::Away::default(),

@@ -7,10 +7,9 @@ use std::{
     fs::File,
     path::Path,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
 };
 
-use super::{Inode, RETRY, Recognised, Registry, SourceState, Still, cut_off, held::Held};
+use super::{Inode, Recognised, Registry, SourceState, Still, cut_off, held::Held};
 use crate::{
     checkpoint::{FileEntry, Offset},
     config::Start,
@@ -23,6 +22,7 @@ use crate::{
         identity::{Fingerprint, Identity, InodeKey, Look},
         reader::Message,
         tail::{LogFile, Tail},
+        unpack::Unpacking,
     },
     supervisor::{recovery, settle::Command},
     watch::{Bell, DirToken, FileToken},
@@ -144,28 +144,11 @@ impl Registry {
         }
         let mut _until_it_is_entered = None;
         let room = self.has_room(&found.source.path, &file);
-        let content = if found.gzip && !room {
+        let content = if found.gzip {
             account.ended.store(true, Ordering::Release);
             let (state_dir, limit) = (&self.setup.state_dir, self.setup.max_unpacked);
-            Content::closed_gzip(look.key, state_dir, limit)
-        } else if found.gzip {
-            account.ended.store(true, Ordering::Release);
-            match Content::gzip(file, &self.setup.state_dir, self.setup.max_unpacked) {
-                Ok(content) => content,
-                Err(error) => {
-                    let directory = found.path.parent().unwrap_or(&found.path).to_owned();
-                    self.retries.insert(directory, Instant::now() + RETRY);
-                    self.complain(
-                        &found.path,
-                        format!(
-                            "{} cannot be unpacked into {}: {error}. It is tried again.",
-                            found.path.display(),
-                            self.setup.state_dir.display()
-                        ),
-                    );
-                    return;
-                }
-            }
+            let how = Unpacking::of(source, state_dir, limit);
+            if room { Content::gzip(file, how) } else { Content::closed_gzip(look.key, how) }
         } else {
             let file = Arc::new(file);
             // The kernel watch needs it open until it is entered, and keeps it until then.

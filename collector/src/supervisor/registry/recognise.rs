@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Inode, RETRY, Recognised, Registry, Still, copies::Packed, twins::Twin};
+use super::{Inode, RETRY, Recognised, Registry, Still, copies::Packed, rest, twins::Twin};
 use crate::{
     discover::{Found, Role},
     read::{
@@ -68,6 +68,7 @@ impl Registry {
             self.parked.remove(&source).unwrap_or_else(Parked::nothing);
         let mut found = found;
         let mut doubt = None;
+        let began = rest::used();
         for look in 0..LOOKS {
             let before = opened.len();
             let vanished = self.open_found(found, directory, &mut opened);
@@ -81,7 +82,7 @@ impl Registry {
                 None => Some(Role::Live),
                 Some(role) => Some(role),
             };
-            if doubt.is_none() {
+            if doubt.is_none() || rest::takes_long(began) {
                 break;
             }
             found = self.list(directory).files;

@@ -176,7 +176,7 @@ impl Registry {
         let (path, listed) = (Arc::clone(&directory.path), directory.listed);
         self.ways.change(&path);
         if listed {
-            self.relist(token);
+            self.relist_in_turn(token, &path);
             self.note_names(&path);
         } else if !beneath::is_directory(&path) {
             self.directories.remove(token);
