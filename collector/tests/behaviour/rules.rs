@@ -111,6 +111,12 @@ const TABLE: &[Row] = &[
         &["utf-8", "UTF-16LE", "gbk", "Latin1"],
         &["''", "utf-32", "iso-2022-jp", "null", "[utf-8]"],
     ),
+    (
+        "sources.files.follow_links",
+        &["never", "beneath", "anywhere", "Never"],
+        &["''", "always", "true", "null"],
+    ),
+    ("sources.files.max_links", &["0", "1"], &["-1", "one", "'1'"]),
     ("sources.kubernetes.wait_for_id", &["0", "1m", "1.5s"], &["61s", "2", "-1s"]),
     (
         "sources.files.attributes",
@@ -352,6 +358,11 @@ const TABLE: &[Row] = &[
             "''",
             "'${IP}:9477'",
         ],
+    ),
+    (
+        "admin.hosts",
+        &["[]", "[everyline.monitoring.svc]", "['EVERYLINE.']"],
+        &["everyline", "['']", "['a:9477']", "['http://a']", "['a/b']"],
     ),
     ("log", &["null"], &["debug"]),
     (
