@@ -65,6 +65,11 @@ fn append(path: impl AsRef<Path>, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
+/// A line of somebody else's.
+fn foreign(path: impl AsRef<Path>) {
+    append(path, &format!("{SECRET}\n"));
+}
+
 fn start(world: &mut World) -> Agent {
     world.exclude = "hidden";
     world.sweep_interval = "1s";
@@ -208,7 +213,7 @@ fn a_directory_below_a_pattern_is_not_followed_when_it_becomes_a_link(mut world:
     fs::rename(world.path("srv/ten"), world.path("former")).unwrap();
     symlink("../host", world.path("srv/ten")).unwrap();
     std::thread::sleep(SEEN);
-    append(world.path("host/logs/0.log"), SECRET);
+    foreign(world.path("host/logs/0.log"));
     expect(&world, agent, &["own"]);
 }
 
@@ -239,8 +244,8 @@ fn a_link_to_another_tenants_file_is_not_followed(mut world: World) {
         world.path("srv/*/logs/*.log").display(),
         world.path("srv/*/private/*").display()
     );
-    append(world.path("srv/other/token.txt"), SECRET);
-    append(world.path("srv/ten/private/token.txt"), SECRET);
+    foreign(world.path("srv/other/token.txt"));
+    foreign(world.path("srv/ten/private/token.txt"));
     append(world.path("srv/ten/own.txt"), "own\n");
     let agent = start(&mut world);
     let logs = world.path("srv/ten/logs");
@@ -327,7 +332,8 @@ fn a_pipe_in_the_place_of_a_compressed_copy_holds_up_nobody(mut world: World) {
     fs::rename(&log, &former).unwrap();
     append(&log, "two\n");
     world.wait_for(2);
-    std::thread::sleep(SEEN * 2);
+    // Until nobody holds it open any more.
+    std::thread::sleep(SEEN * 10);
     for name in ["a.log.1.gz", "a.log.gz", "b.log", "b.log.gz"] {
         rustix::fs::mkfifoat(rustix::fs::CWD, world.path("plain").join(name), 0o600.into())
             .unwrap();
@@ -379,7 +385,7 @@ fn a_reload_changes_where_links_may_lead(mut world: World) {
     world.files = links("never");
     world.write_config();
     std::thread::sleep(SEEN * 2);
-    append(world.path("data/app.txt"), SECRET);
-    append(world.path("plain/own.txt"), SECRET);
+    foreign(world.path("data/app.txt"));
+    foreign(world.path("plain/own.txt"));
     expect(&world, agent, &["own", "elsewhere"]);
 }

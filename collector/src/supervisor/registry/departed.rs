@@ -444,5 +444,9 @@ mod tests {
         assert_eq!(unpacked_length(&path), Some(12_345));
         fs::write(&path, "gz").unwrap();
         assert_eq!((unpacked_length(&path), unpacked_length(dir.path())), (None, None));
+        // A pipe, whose writer would be waited for.
+        let pipe = dir.path().join("b.gz");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+        assert_eq!(unpacked_length(&pipe), None);
     }
 }
