@@ -357,10 +357,10 @@ impl Trial<'_> {
         ensure!(status.success(), "everyline search failed ({status}).");
         let errors = || String::from_utf8_lossy(&output.stderr).into_owned();
         let report: Value = serde_json::from_slice(&output.stdout).with_context(errors)?;
-        let (arrived, stated) = (Table::by_writer(&report), told.lost());
+        let (arrived, said) = (Table::by_writer(&report), told.lost());
         let lines = pods.iter().zip(&printed).map(|(pod, printed)| {
             let arrived = arrived.get(&u64::from(pod.writer)).copied();
-            Line::of(*pod, printed, arrived, stated.get(&pod.name()).copied().unwrap_or(0))
+            Line::of(*pod, printed, arrived, said.get(&pod.name()).copied().unwrap_or(0))
         });
         let lines = lines.collect::<Result<_>>()?;
         Ok((lines, report))

@@ -1,4 +1,5 @@
-//! Per pod: what was printed, lost and doubled, and beside it what the agent states.
+//! Per pod: what was printed, lost and doubled, and beside it what the agent said of it in its log. The
+//! statement, which is judged, is the audit's sum: the log says some losses a minute, and counts the others.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -19,9 +20,9 @@ pub(super) struct Line {
     pub(super) doubled: u64,
     /// Of these, the ones with the uid of the first time.
     pub(super) same_uid: u64,
-    /// Bytes that the agent's log states as lost of this pod: those of the sink that lost most. Only the
+    /// Bytes that the agent's log says were lost of this pod: those of the sink that lost most. Only the
     /// audit tells sinks apart, and it tells no pods apart after a restart.
-    pub(super) stated: u64,
+    pub(super) said: u64,
 }
 
 impl Line {
@@ -30,7 +31,7 @@ impl Line {
         pod: Pod,
         printed: &Printed,
         arrived: Option<&Value>,
-        stated: u64,
+        said: u64,
     ) -> Result<Self> {
         let number = |field: &str| arrived.map_or(Some(0), |writer| writer[field].as_u64());
         let missing = arrived.map(|writer| &writer["missing"]);
@@ -48,7 +49,7 @@ impl Line {
             lost,
             doubled: number("doubled").context("The oracle does not count doubles")?,
             same_uid: number("doubled_same_uid").context("The oracle does not compare uids")?,
-            stated,
+            said,
         })
     }
 
@@ -61,13 +62,13 @@ impl Line {
         (least, most)
     }
 
-    /// Whether what is stated is what was lost, more (the dead sink of a while lost more), or less.
+    /// Whether what was said is what was lost, more (the dead sink of a while lost more), or a part.
     fn judged(&self) -> &'static str {
         let (least, most) = self.bytes();
-        match self.stated {
+        match self.said {
             0 if self.lost == 0 => "",
-            stated if stated < least => "NOT STATED",
-            stated if stated <= most => "equal",
+            said if said < least => "not each was said",
+            said if said <= most => "equal",
             _ => "more of another sink",
         }
     }
@@ -110,7 +111,7 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "    {:8} {:11} {:>9} {:>8} {:>12} {:>8} {:>9} {:>12}",
-            "POD", "KIND", "PRINTED", "LOST", "LOST BYTES", "DOUBLED", "SAME UID", "STATED"
+            "POD", "KIND", "PRINTED", "LOST", "LOST BYTES", "DOUBLED", "SAME UID", "IN ITS LOG"
         )?;
         for line in &self.0 {
             let (_, most) = line.bytes();
@@ -123,7 +124,7 @@ impl fmt::Display for Table {
                 line.lost,
                 line.doubled,
                 line.same_uid,
-                line.stated,
+                line.said,
                 line.judged(),
             )?;
         }
@@ -154,7 +155,7 @@ mod tests {
         let line = line(json!([[range(10, 12), range(88, 100)], [], []]), 0);
         assert_eq!((line.printed, line.lost, line.doubled, line.same_uid), (110, 4, 2, 1));
         assert_eq!(line.bytes().1, 4 * 241);
-        assert_eq!(line.judged(), "NOT STATED");
+        assert_eq!(line.judged(), "not each was said");
     }
 
     #[test]
@@ -163,7 +164,7 @@ mod tests {
         let most = 90 * 241;
         assert_eq!(line(missing.clone(), most).judged(), "equal");
         assert_eq!(line(missing.clone(), most - 10).judged(), "equal");
-        assert_eq!(line(missing.clone(), most - 100).judged(), "NOT STATED");
+        assert_eq!(line(missing.clone(), most - 100).judged(), "not each was said");
         assert_eq!(line(missing, most + 1).judged(), "more of another sink");
         assert_eq!(line(json!([[], [], []]), 0).judged(), "");
     }
