@@ -1,7 +1,9 @@
 //! Privileges: what the kernel shows of this process's rights. Whether they suffice (a user namespace, a
 //! security module) shows only where something is tried.
 
-use std::fs;
+use std::{fs, io};
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 /// Numbers of capabilities (`linux/capability.h`).
 pub const DAC_READ_SEARCH: u32 = 2;
@@ -19,6 +21,19 @@ pub struct Privileges {
     pub effective: u64,
     /// A seccomp filter looks at its system calls.
     pub filtered: bool,
+}
+
+/// Has nobody read this process's memory, in which tokens and passwords are: no core file is written, whether into a directory
+/// or through a program (`kernel.core_pattern`), and no other process of the same user may look (`/proc/PID/mem`,
+/// `/proc/PID/environ`, a debugger).
+///
+/// # Errors
+/// The kernel refuses.
+pub fn keep_memory_private() -> io::Result<()> {
+    // The limit alone does not hold where cores go to a program.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(())
 }
 
 impl Privileges {

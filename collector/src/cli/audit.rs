@@ -17,14 +17,15 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    agent, host_paths, print,
+    agent, host_paths, json, print, say,
     status::Output,
-    table::{Layout, bytes, escaped, table},
+    table::{Layout, bytes, table},
 };
 use crate::{
     config::Config,
     ledger::report::{Account, GivenUp, Report},
     reason::Reason,
+    shown,
 };
 
 /// A file can be truncated between the agent's answer and our look; the agent notices soon.
@@ -116,12 +117,12 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     }
     host_paths::tell(&mut report, &config.host_root);
     if let Some(note) = note {
-        eprintln!("{note}");
+        say(&note);
     }
     let verdict = judge(&report, disk);
     print(&match args.output {
         Output::Text => show(&verdict),
-        Output::Json => serde_json::to_string(&verdict)? + "\n",
+        Output::Json => json(&verdict)?,
     })?;
     Ok(ExitCode::from(verdict.answer.exit_code()))
 }
@@ -144,7 +145,7 @@ fn judge(report: &Report, disk: Vec<String>) -> Verdict {
             add(sinks.entry(name.clone()).or_default(), (1, file.seen), sink.account);
             let (seen, sum) = (file.seen, sink.account.sum());
             if sum != seen {
-                let path = escaped(&file.path);
+                let path = shown::text(&file.path);
                 wrong.push(format!(
                     "{path}, sink {name}: {seen} bytes seen, but {sum} accounted for."
                 ));
@@ -255,7 +256,7 @@ fn lost_files(report: &Report) -> Vec<String> {
             let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
             format!("sink{s} {sinks}: {bytes} bytes lost{why}")
         });
-        format!("{}, {}.", escaped(path), losses.collect::<Vec<_>>().join("; "))
+        format!("{}, {}.", shown::text(path), losses.collect::<Vec<_>>().join("; "))
     });
     let mut named: Vec<String> = named.collect();
     if order.len() > FILES_NAMED {
@@ -276,7 +277,7 @@ fn on_disk(report: &Report, root: &Path) -> Vec<String> {
             (same && metadata.is_file() && metadata.len() < file.seen).then(|| {
                 format!(
                     "{}: the agent has seen {} bytes, but the file has {}.",
-                    escaped(&host_paths::of(&file.path, root)),
+                    shown::text(&host_paths::of(&file.path, root)),
                     file.seen,
                     metadata.len(),
                 )

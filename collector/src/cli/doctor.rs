@@ -24,7 +24,7 @@ use std::{io, process::ExitCode};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{print, status::Output};
+use super::{json, print, status::Output};
 use crate::{
     config::{DEFAULT_PATH, Loaded},
     discover::{Discovery, OwnOutputs},
@@ -69,7 +69,7 @@ pub fn run(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
     let report = examine(loaded)?;
     print(&match args.output {
         Output::Text => show::text(&report, args.files, terminal::colors(&io::stdout())),
-        Output::Json => serde_json::to_string(&report)? + "\n",
+        Output::Json => json(&report)?,
     })?;
     Ok(ExitCode::from(u8::from(report.problems > 0)))
 }

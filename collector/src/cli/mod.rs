@@ -8,6 +8,7 @@ mod agent;
 mod audit;
 mod doctor;
 mod host_paths;
+mod own_log;
 mod run;
 pub mod search;
 mod status;
@@ -21,17 +22,19 @@ pub(crate) use audit::sums as audit_sums;
 
 use std::{
     ffi::OsString,
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     path::PathBuf,
     process::ExitCode,
 };
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
+use serde::Serialize;
 
 use crate::{
     causes,
     config::{self, Config, ConfigError, Loaded, Sink},
+    shown::{self, Style},
     terminal, watch,
 };
 
@@ -122,7 +125,7 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Exit
                 Some(_) => CONFIG,
                 None => 1,
             };
-            eprintln!("{}", causes::told(error.as_ref()));
+            say(&causes::told(error.as_ref()));
             ExitCode::from(code)
         }
     }
@@ -190,6 +193,24 @@ fn version(verbose: bool) -> String {
         env!("EVERYLINE_TARGET"),
         env!("EVERYLINE_RUSTC"),
     )
+}
+
+/// Says something on standard error. Others may have written some of it.
+fn say(text: &str) {
+    eprintln!("{}", shown::lines(text));
+}
+
+/// A line of JSON for standard output, which may be a terminal.
+fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    let text = serde_json::to_string(value)?;
+    let mut line = String::with_capacity(text.len() + 1);
+    if io::stdout().is_terminal() {
+        shown::push_as(&mut line, &text, Style::Json);
+    } else {
+        line.push_str(&text);
+    }
+    line.push('\n');
+    Ok(line)
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

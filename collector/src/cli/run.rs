@@ -1,21 +1,20 @@
 //! `everyline run`: the agent's own log, then the agent.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
+use super::own_log;
 use crate::{
-    config::{DEFAULT_PATH, Loaded, Log, LogFormat},
-    ownership, supervisor, terminal,
+    config::{DEFAULT_PATH, Loaded},
+    ownership, privileges, supervisor,
 };
-
-/// Overrides the configured log level, per module if wanted (`info,collector::read=debug`).
-const LOG_VARIABLE: &str = "EVERYLINE_LOG";
 
 /// Runs the agent until it is told to stop.
 pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     ownership::keep_from_others();
-    start_log(&loaded.config.log);
+    own_log::start(&loaded.config.log);
+    if let Err(error) = privileges::keep_memory_private() {
+        tracing::warn!(%error, "A crash of the agent may leave an image of its memory, with secrets in it.");
+    }
     match &loaded.path {
         Some(path) => tracing::info!(config = %path.display(), "Read the configuration."),
         None => tracing::info!(
@@ -30,23 +29,5 @@ pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
             tracing::error!("{error}");
             Ok(ExitCode::from(code))
         }
-    }
-}
-
-fn start_log(log: &Log) {
-    let wanted = std::env::var(LOG_VARIABLE).ok().filter(|value| !value.is_empty());
-    let (filter, refused) = match wanted.map(EnvFilter::try_new) {
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new(log.level.name()), Some(error)),
-        None => (EnvFilter::new(log.level.name()), None),
-    };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // A subscriber is set already only where several agents run in one process (tests).
-    let _set = match log.format {
-        LogFormat::Text => builder.with_ansi(terminal::colors(&io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    if let Some(error) = refused {
-        tracing::warn!(%error, "{LOG_VARIABLE} is no log filter; the configured level is used.");
     }
 }

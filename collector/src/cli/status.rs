@@ -5,15 +5,15 @@ use std::{fmt::Write as _, io, process::ExitCode, thread, time::Duration};
 use clap::ValueEnum;
 
 use super::{
-    agent, host_paths, print,
-    table::{Layout, age, bytes, escaped, table},
+    agent, host_paths, json, print, say,
+    table::{Layout, age, bytes, table},
     times::{Times, ZoneArgs},
 };
 use crate::{
     causes,
     config::Config,
     ledger::report::{Descriptors, FileReport, HeldBack, Report, SinkReport},
-    terminal,
+    shown, terminal,
     zone::Zone,
 };
 
@@ -62,7 +62,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
                 host_paths::tell(&mut report, &config.host_root);
                 let text = match args.output {
                     Output::Text => show(&report, times.zone, terminal::width(&io::stdout())),
-                    Output::Json => serde_json::to_string(&report)? + "\n",
+                    Output::Json => json(&report)?,
                 };
                 (note, text)
             }
@@ -75,11 +75,11 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
         };
         if redraw {
             // Home and clear, so that a terminal shows one table in place, what is to be noted above it.
-            let note = note.map_or_else(String::new, |note| note + "\n\n");
+            let note = note.map_or_else(String::new, |note| shown::lines(&note) + "\n\n");
             print(&format!("\x1b[H\x1b[2J{note}{text}"))?;
         } else {
             if let Some(note) = note.as_ref().filter(|_| note != noted) {
-                eprintln!("{note}");
+                say(note);
             }
             noted = note;
             print(&text)?;
@@ -95,14 +95,18 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
 fn show(report: &Report, zone: Zone, width: Option<usize>) -> String {
     let mut text = String::new();
     if !report.started.is_empty() {
-        let (version, node, started) =
-            (&report.version, escaped(&report.node), escaped(&zone.shown(&report.started)));
+        let (version, node, started) = (
+            shown::text(&report.version),
+            shown::text(&report.node),
+            shown::text(&zone.shown(&report.started)),
+        );
         let _infallible = writeln!(text, "everyline {version} on {node}, since {started}");
         if let Some(agent) = &report.agent {
-            let _infallible = writeln!(text, "It is {agent}");
+            let _infallible = writeln!(text, "It is {}", shown::text(&agent.to_string()));
         }
         if !report.watched.is_empty() {
-            let by_mode = |(mode, files): (&String, &i64)| format!("{files} by {mode}");
+            let by_mode =
+                |(mode, files): (&String, &i64)| format!("{files} by {}", shown::text(mode));
             let watched = report.watched.iter().map(by_mode).collect::<Vec<_>>().join(", ");
             let _infallible = writeln!(text, "Files watched: {watched}");
         }
@@ -152,8 +156,8 @@ fn held_back(all: &[HeldBack], zone: Zone) -> String {
     let mut text = String::new();
     for HeldBack { resource, who, times, since } in all.iter().take(HELD_BACK) {
         let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
-        let (who, since) = (escaped(who), escaped(&zone.shown(since)));
-        let resource = escaped(resource);
+        let (who, since) = (shown::text(who), shown::text(&zone.shown(since)));
+        let resource = shown::text(resource);
         let _infallible = writeln!(text, "Held back: {who} at {resource}, {times} since {since}");
     }
     if let Some(more) = all.len().checked_sub(HELD_BACK + 1) {
@@ -250,20 +254,20 @@ mod tests {
         everyline 0.1.0 on node-1, since 2026-01-31T10:11:12.000Z
         Files watched: 0 by inotify, 2 by kernel, 0 by poll
         Descriptors: 200, of which log files may have 120; 3 files found none and take turns
-        Held back: /pods/\u{1b}0 at messages, 12 times since 2026-01-31T10:12:00.000Z
-        Held back: /pods/\u{1b}1 at messages, 11 times since 2026-01-31T10:12:00.000Z
-        Held back: /pods/\u{1b}2 at messages, 10 times since 2026-01-31T10:12:00.000Z
-        Held back: /pods/\u{1b}3 at messages, 9 times since 2026-01-31T10:12:00.000Z
-        Held back: /pods/\u{1b}4 at messages, 8 times since 2026-01-31T10:12:00.000Z
-        Held back: /pods/\u{1b}5 at messages, 7 times since 2026-01-31T10:12:00.000Z
-        Held back: /pods/\u{1b}6 at messages, 6 times since 2026-01-31T10:12:00.000Z
-        Held back: /pods/\u{1b}7 at messages, 5 times since 2026-01-31T10:12:00.000Z
-        Held back: /pods/\u{1b}8 at messages, 4 times since 2026-01-31T10:12:00.000Z
-        Held back: /pods/\u{1b}9 at messages, 3 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b0 at messages, 12 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b1 at messages, 11 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b2 at messages, 10 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b3 at messages, 9 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b4 at messages, 8 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b5 at messages, 7 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b6 at messages, 6 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b7 at messages, 5 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b8 at messages, 4 times since 2026-01-31T10:12:00.000Z
+        Held back: /pods/\x1b9 at messages, 3 times since 2026-01-31T10:12:00.000Z
         Held back: 2 others (status -o json)
 
         SINK  TYPE  IN FLIGHT  OLDEST  LOST  ERROR
-        out   http    4.0 KiB     12s   0 B  503 Service\u{1b} Unavailable (1 log waits, 3 times since 2026-01-31T10:12:00.000Z)
+        out   http    4.0 KiB     12s   0 B  503 Service\x1b Unavailable (1 log waits, 3 times since 2026-01-31T10:12:00.000Z)
 
         FILE    CONTAINER              RATE   UNREAD  OLDEST
         /b.log  shop/web-1/nginx  2.0 KiB/s  4.9 KiB       -

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::shown;
+
 /// A column that is narrower than this tells nothing.
 const NARROWEST: usize = 12;
 const GAP: usize = 2;
@@ -24,7 +26,7 @@ pub struct Layout<'a> {
 pub fn table(layout: Layout<'_>, rows: &[Vec<String>]) -> String {
     let Layout { head, right, width } = layout;
     let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| escaped(cell)).collect()).collect();
+        rows.iter().map(|row| row.iter().map(|cell| shown::text(cell)).collect()).collect();
     let mut widths: Vec<usize> = head
         .iter()
         .enumerate()
@@ -112,18 +114,6 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The text with its control characters written out.
-pub fn escaped(text: &str) -> String {
-    text.chars().fold(String::new(), |mut shown, c| {
-        if c.is_control() {
-            shown.extend(c.escape_default())
-        } else {
-            shown.push(c)
-        }
-        shown
-    })
-}
-
 /// `1536` as `1.5 KiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -160,7 +150,7 @@ mod tests {
             [vec!["a\u{1b}[2Jb".to_owned(), "1".to_owned()], vec!["c".to_owned(), "22".to_owned()]];
         let layout = Layout { head: &["NAME", "N"], right: &["N"], width: None };
         let text = table(layout, &rows);
-        assert_eq!(text, "NAME          N\na\\u{1b}[2Jb   1\nc            22\n");
+        assert_eq!(text, "NAME        N\na\\x1b[2Jb   1\nc          22\n");
     }
 
     #[test]

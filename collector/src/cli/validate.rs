@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{CONFIG, print};
+use super::{CONFIG, print, say};
 use crate::{config::Config, supervisor::preflight};
 
 /// What to check.
@@ -55,13 +55,13 @@ pub fn run(args: &Args, config: Option<&Path>) -> anyhow::Result<ExitCode> {
 fn files(config: &Config, name: &str) -> anyhow::Result<bool> {
     let found = preflight::check(config).context("Checking files failed")?;
     for refusal in &found.refusals {
-        eprintln!("{name}: {refusal}");
+        say(&format!("{name}: {refusal}"));
     }
     for remark in &found.remarks {
-        eprintln!("{name}: note: {remark}");
+        say(&format!("{name}: note: {remark}"));
     }
     for waits in found.sinks.iter().filter_map(|sink| sink.waits.as_ref()) {
-        eprintln!("{name}: note: {waits}");
+        say(&format!("{name}: note: {waits}"));
     }
     Ok(found.refusals.is_empty())
 }

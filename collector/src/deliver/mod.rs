@@ -22,7 +22,6 @@ use crate::{
 
 mod check;
 mod console;
-mod escape;
 mod file;
 pub mod http;
 mod life;

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::escape;
+use crate::shown;
 
 /// Characters of an error that are kept.
 const LONGEST: usize = 600;
@@ -43,7 +43,7 @@ pub struct Failure {
 impl Troubles {
     /// A delivery failed. `text` holds no secret.
     pub fn failed(&self, text: &str) {
-        let text = escape::excerpt(text.as_bytes(), LONGEST);
+        let text = shown::excerpt(text.as_bytes(), LONGEST);
         let mut state = self.state();
         match &mut state.failure {
             Some(failure) => {

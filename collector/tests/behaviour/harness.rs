@@ -128,6 +128,15 @@ impl World {
         fs::rename(temporary, self.config_path()).unwrap();
     }
 
+    /// The binary where any user can run it.
+    pub fn binary_for_all(&self) -> PathBuf {
+        let binary = self.path("everyline");
+        if !binary.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_everyline"), &binary).unwrap();
+        }
+        binary
+    }
+
     /// Starts an agent.
     pub fn start(&self) -> Agent {
         self.start_by(Command::new(env!("CARGO_BIN_EXE_everyline")))

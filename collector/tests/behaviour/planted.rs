@@ -335,7 +335,7 @@ fn an_agent_that_is_not_root_works_in_a_volume_that_its_group_may_write_to() {
     }
     for _ in 0..2 {
         web.write(5);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_everyline"));
+        let mut command = Command::new(world.binary_for_all());
         command.uid(OTHER).gid(GROUP).stdin(Stdio::null());
         let agent = world.start_by(command);
         assert_exactly_once(&world.wait_for(web.written as usize), &web);

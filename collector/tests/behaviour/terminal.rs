@@ -235,3 +235,102 @@ fn watching_the_status_of_an_agent_that_goes_says_so() {
     std::thread::sleep(Duration::from_millis(4_500));
     assert_eq!(status.said().matches("Waiting for an agent").count(), 1, "{}", status.said());
 }
+
+/// A line with everything that steers a terminal, hides or reorders.
+const EVIL: &str =
+    "a\u{1b}[31mb\u{9b}2Jc\u{202e}d\u{2066}e\u{200b}f\u{feff}g\u{e0041}h\u{7f}i\u{200d}j";
+/// What of it a file's name may hold.
+const EVIL_NAME: &str = "a\u{1b}[31mb\u{9b}2Jc\u{202e}d\n2026 ERROR forged\u{2066}e\u{200b}.log";
+
+/// Requires that a terminal is only told what the agent itself means by it.
+#[track_caller]
+fn assert_harmless(what: &str, text: &str) {
+    for line in text.split('\n') {
+        let line = line.trim_end_matches('\r');
+        assert!(collector::shown::is_safe(line), "{what}: {line:?} in {text}");
+        assert!(!line.starts_with("2026 ERROR forged"), "{what}: {text}");
+    }
+}
+
+/// A world in which a tenant has put such characters everywhere he can.
+fn evil_world() -> World {
+    let mut world = World::new("poll");
+    world.admin = Some(free_port());
+    world.files = format!("    - paths: ['{}/**']\n", world.path("plain").display());
+    world.sinks += "  store:\n    type: archive\n";
+    std::fs::write(world.path("plain").join(EVIL_NAME), format!("{EVIL}\n")).unwrap();
+    // A compressed file that is damaged, so that the agent speaks of it.
+    std::fs::write(world.path("plain").join(format!("{EVIL_NAME}.1.gz")), b"\x1f\x8b\x08\0damaged")
+        .unwrap();
+    // Names that no runtime gives, and Docker's.
+    std::fs::create_dir(world.path("pods").join("a\u{202e}b\u{1b}[2J")).unwrap();
+    let docker = world.path("docker").join("d".repeat(64));
+    std::fs::create_dir_all(&docker).unwrap();
+    let config = serde_json::json!({"Name": "/web\u{202e}x\u{200b}", "Config": {"Image": EVIL}});
+    std::fs::write(docker.join("config.v2.json"), config.to_string()).unwrap();
+    let line = serde_json::json!({"log": format!("{EVIL}\n"), "stream": "stdout", "time": "2026-11-22T01:02:03Z"});
+    std::fs::write(docker.join(format!("{}-json.log", "d".repeat(64))), format!("{line}\n"))
+        .unwrap();
+    world
+}
+
+#[test]
+fn nothing_that_others_wrote_steers_hides_or_reorders_on_a_terminal() {
+    let world = evil_world();
+    let agent = world.start();
+    let records = world.wait_for(2);
+    world.wait_for_log("is damaged");
+    let show = |args: &[&str]| {
+        let text = on_terminal(&world, args, PLAIN[0], patience());
+        assert_harmless(&args.join(" "), &text);
+        text
+    };
+    let commands: [&[&str]; 5] = [
+        &["status"],
+        &["status", "-o", "json"],
+        &["doctor", "--files"],
+        &["doctor", "-o", "json"],
+        &["search", "-o", "json"],
+    ];
+    for args in commands {
+        assert!(show(args).contains("u{202e}") || show(args).contains("\\u202e"), "{args:?}");
+    }
+    show(&["audit"]);
+    show(&["audit", "-o", "json"]);
+    assert!(show(&["search"]).contains("\\u{e0041}"));
+    assert_eq!(agent.stop(), Some(0));
+    show(&["status"]);
+    // Files, and what a program reads, have the bytes as they were written.
+    assert!(records.iter().all(|record| record["body"] == EVIL), "{records:?}");
+    let stored = world.everyline(&["search", "-o", "json"]).stdout;
+    let stored = String::from_utf8(stored).unwrap();
+    assert!(stored.contains("c\u{202e}d") && stored.contains('\u{e0041}'), "{stored:?}");
+    let status = world.everyline(&["status", "-o", "json"]).stdout;
+    assert!(String::from_utf8(status).unwrap().contains('\u{202e}'));
+}
+
+#[test]
+fn the_agents_own_log_and_its_screen_cannot_be_forged_by_a_tenant() {
+    let mut world = evil_world();
+    world.sinks = "  screen: {type: console}\n".into();
+    world.write_config();
+    // A damaged file is looked at for some seconds before it is given up.
+    let text = on_terminal(&world, &["run"], PLAIN[0], Duration::from_secs(20));
+    assert_harmless("run", &text);
+    assert!(text.contains("is damaged") && text.contains("h\\x7fi"), "{text}");
+    // Also where it is no terminal yet, but will be shown on one.
+    for format in ["text", "json"] {
+        let _begin_again = std::fs::remove_dir_all(world.path("state"));
+        let _begin_again = std::fs::remove_file(world.path("agent.log"));
+        world.extra = format!("log: {{format: {format}}}\n");
+        let agent = world.start();
+        world.wait_for_log("is damaged");
+        assert_eq!(agent.stop(), Some(0));
+        assert_harmless(format, &world.log());
+        if format == "json" {
+            for line in world.log().lines() {
+                serde_json::from_str::<serde_json::Value>(line).expect(line);
+            }
+        }
+    }
+}

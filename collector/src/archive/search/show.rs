@@ -3,13 +3,14 @@
 //! What a container logged never reaches a terminal as a control sequence: control characters and
 //! those that reorder text are written as escapes.
 
-use std::io::Write as _;
-
 use super::{
     query::Query,
     record::{Record, Text},
 };
-use crate::zone::Zone;
+use crate::{
+    shown::{self, Style},
+    zone::Zone,
+};
 
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[31m";
@@ -63,7 +64,7 @@ impl Show {
         match self {
             Self::Nothing => return,
             Self::Json { terminal: false } => out.extend_from_slice(line),
-            Self::Json { terminal: true } => escape(line, Style::Json, out),
+            Self::Json { terminal: true } => shown::append(out, line, Style::Json),
             Self::Text { color, zone } => {
                 text(record.complete(line), body, query, (*color, *zone), out);
             }
@@ -87,7 +88,7 @@ fn text(
     paint(out, DIM);
     match record.time {
         Some(time) if zone.append(time.raw, out) => {}
-        Some(time) => escape(time.raw, Style::Text, out),
+        Some(time) => shown::append(out, time.raw, Style::Text),
         None => out.push(b'-'),
     }
     out.push(b' ');
@@ -96,7 +97,7 @@ fn text(
         if index > 0 {
             out.push(b'/');
         }
-        escape(&name.value(), Style::Text, out);
+        shown::append(out, &name.value(), Style::Text);
     }
     paint(out, RESET);
     if record.stream.is_some_and(|stream| stream.raw == b"stderr") {
@@ -106,63 +107,17 @@ fn text(
     }
     out.extend_from_slice("│ ".as_bytes());
     let body = body.value();
-    let mut shown = 0;
+    let mut done = 0;
     if let Some(pattern) = query.pattern.as_ref().filter(|_| color && !query.invert) {
         for found in pattern.find_iter(&body).filter(|found| !found.is_empty()) {
-            escape(&body[shown..found.start], Style::Text, out);
+            shown::append(out, &body[done..found.start], Style::Text);
             paint(out, MATCH);
-            escape(&body[found.clone()], Style::Text, out);
+            shown::append(out, &body[found.clone()], Style::Text);
             paint(out, RESET);
-            shown = found.end;
+            done = found.end;
         }
     }
-    escape(&body[shown..], Style::Text, out);
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
-    Text,
-    Json,
-}
-
-fn escape(bytes: &[u8], style: Style, out: &mut Vec<u8>) {
-    if bytes.iter().all(|&byte| (b' '..0x7f).contains(&byte)) {
-        out.extend_from_slice(bytes);
-        return;
-    }
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if is_harmless(character) {
-                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-            } else {
-                escape_character(character, style, out);
-            }
-        }
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
-        }
-    }
-}
-
-fn is_harmless(character: char) -> bool {
-    match character {
-        '\t' => true,
-        // Marks and overrides of direction, separators of lines and paragraphs.
-        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => false,
-        _ => !character.is_control(),
-    }
-}
-
-fn escape_character(character: char, style: Style, out: &mut Vec<u8>) {
-    let code = u32::from(character);
-    let written = match (style, character) {
-        (Style::Json, _) => write!(out, "\\u{code:04x}"),
-        (Style::Text, '\n') => write!(out, "\\n"),
-        (Style::Text, '\r') => write!(out, "\\r"),
-        (Style::Text, _) if code < 0x100 => write!(out, "\\x{code:02x}"),
-        (Style::Text, _) => write!(out, "\\u{{{code:x}}}"),
-    };
-    debug_assert!(written.is_ok(), "a Vec takes everything");
+    shown::append(out, &body[done..], Style::Text);
 }
 
 #[cfg(test)]
@@ -215,7 +170,7 @@ mod tests {
             for show in [Show::Text { color: false, zone: Zone::UTC }, Show::Json { terminal: true }] {
                 let text = shown(&line.to_string(), show, Some("a"));
                 let text = text.strip_suffix('\n').unwrap();
-                prop_assert!(text.chars().all(is_harmless), "{text:?}");
+                prop_assert!(shown::is_safe(text), "{text:?}");
                 if show != (Show::Text { color: false, zone: Zone::UTC }) {
                     prop_assert_eq!(&serde_json::from_str::<serde_json::Value>(text).unwrap(), &line);
                 }

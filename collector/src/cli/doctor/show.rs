@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{Report, Status};
-use crate::cli::table::{Layout, escaped, table};
+use crate::{
+    cli::table::{Layout, table},
+    shown,
+};
 
 /// Details shown to people; JSON has all.
 const SHOWN: usize = 10;
@@ -15,18 +18,18 @@ pub(super) fn text(report: &Report, files: bool, color: bool) -> String {
     for finding in &report.findings {
         let status = format!("{:<7}", finding.status.name());
         let status = if color { painted(&status, finding.status) } else { status };
-        let (name, found) = (&finding.name, escaped(&finding.found));
+        let (name, found) = (&finding.name, shown::text(&finding.found));
         let _infallible = writeln!(text, "{status}  {name:<width$}  {found}");
         let indent = " ".repeat(width + 11);
         for detail in finding.details.iter().take(SHOWN) {
-            let _infallible = writeln!(text, "{indent}- {}", escaped(detail));
+            let _infallible = writeln!(text, "{indent}- {}", shown::text(detail));
         }
         if finding.details.len() > SHOWN {
             let more = finding.details.len() - SHOWN;
             let _infallible = writeln!(text, "{indent}… and {more} more (-o json lists all).");
         }
         if let Some(advice) = &finding.advice {
-            let _infallible = writeln!(text, "{indent}→ {}", escaped(advice));
+            let _infallible = writeln!(text, "{indent}→ {}", shown::text(advice));
         }
     }
     if files {
@@ -92,7 +95,7 @@ mod tests {
     fn findings_line_up_and_say_what_to_do() {
         insta::assert_snapshot!(text(&report(), true, false), @r"
         ok       fine   It is.
-        note     so.so  It could be\u{1b}[2J better.
+        note     so.so  It could be\x1b[2J better.
                         → Nothing needs doing.
         problem  bad    It is not.
                         - detail 0

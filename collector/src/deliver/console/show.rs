@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::{
     batch::Framing,
-    deliver::{escape, payload},
+    deliver::payload,
+    shown::{self, Style},
     zone::Zone,
 };
 
@@ -50,18 +51,16 @@ pub(super) fn json(raw: &[u8], framing: Framing) -> Vec<u8> {
         }
     };
     let text = String::from_utf8_lossy(&lines);
-    let needs_care = |c: char| c != '\n' && escape::is_unsafe(c);
-    if !text.contains(needs_care) {
+    if text.split('\n').all(shown::is_safe) {
         return lines.into_owned();
     }
     let mut out = String::with_capacity(text.len() + 64);
-    for c in text.chars() {
-        if needs_care(c) {
-            // All of them are in the basic plane, and valid JSON has them only inside strings.
-            out.push_str(&format!("\\u{:04x}", c as u32));
-        } else {
-            out.push(c);
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            out.push('\n');
         }
+        // Valid JSON has unsafe characters only inside strings.
+        shown::push_as(&mut out, line, Style::Json);
     }
     out.into_bytes()
 }
@@ -73,7 +72,7 @@ pub(super) fn human(raw: &[u8], framing: Framing, color: bool) -> Vec<u8> {
         let line = &raw[record];
         match serde_json::from_slice::<Record<'_>>(line) {
             Ok(record) => push_record(&mut out, &record, color),
-            Err(_not_a_record) => escape::push(&mut out, &String::from_utf8_lossy(line)),
+            Err(_not_a_record) => shown::push(&mut out, &String::from_utf8_lossy(line)),
         }
         out.push('\n');
     }
@@ -86,7 +85,7 @@ fn push_record(out: &mut String, record: &Record<'_>, color: bool) {
             out.push_str(style);
         }
         for text in texts {
-            escape::push(out, text);
+            shown::push(out, text);
         }
         if color {
             out.push_str(RESET);
@@ -107,7 +106,7 @@ fn push_record(out: &mut String, record: &Record<'_>, color: bool) {
     }
     let stream = record.stream.as_deref().unwrap_or("");
     part(if stream == "stderr" { RED } else { DIM }, &[stream, "│ "]);
-    escape::push(out, &record.body);
+    shown::push(out, &record.body);
 }
 
 #[cfg(test)]
@@ -155,21 +154,21 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn a_tenant_cannot_reach_the_terminal(body in any::<String>(), evil in "[\\x00-\\x1f\\x7f-\\u{9f}\\u{202e}\\u{2028}]{0,8}") {
+        fn a_tenant_cannot_reach_the_terminal(body in any::<String>(), evil in "[\\x00-\\x1f\\x7f-\\u{9f}\\u{202e}\\u{2028}\\u{200b}\\u{e0041}]{0,8}") {
             let body = body + &evil;
             let line = record(&body);
-            for shown in [human(&line, Framing::Lines, false), json(&line, Framing::Lines)] {
-                let shown = text(shown);
-                let line = shown.strip_suffix('\n').unwrap();
-                prop_assert!(!line.contains(escape::is_unsafe), "{line:?}");
+            for seen in [human(&line, Framing::Lines, false), json(&line, Framing::Lines)] {
+                let seen = text(seen);
+                let line = seen.strip_suffix('\n').unwrap();
+                prop_assert!(shown::is_safe(line), "{line:?}");
             }
         }
 
         #[test]
-        fn json_means_the_same(body in any::<String>(), evil in "[\\x7f-\\u{9f}\\u{202e}\\u{2028}]{0,8}") {
+        fn json_means_the_same(body in any::<String>(), evil in "[\\x7f-\\u{9f}\\u{202e}\\u{2028}\\u{200b}\\u{e0041}]{0,8}") {
             let body = body + &evil;
-            let shown = json(&record(&body), Framing::Lines);
-            let value: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+            let seen = json(&record(&body), Framing::Lines);
+            let value: serde_json::Value = serde_json::from_slice(&seen).unwrap();
             prop_assert_eq!(value["body"].as_str().unwrap(), &body);
         }
     }

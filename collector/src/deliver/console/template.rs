@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use crate::{
     batch::Framing,
     config::{Field, Part, Template},
-    deliver::{escape, payload},
+    deliver::payload,
+    shown,
     zone::Zone,
 };
 
@@ -18,7 +19,7 @@ pub(super) fn lines(raw: &[u8], framing: Framing, template: &Template) -> Vec<u8
         let line = &raw[record];
         match serde_json::from_slice::<Map<String, Value>>(line) {
             Ok(record) => push(&mut out, &record, template),
-            Err(_not_a_record) => escape::push(&mut out, &String::from_utf8_lossy(line)),
+            Err(_not_a_record) => shown::push(&mut out, &String::from_utf8_lossy(line)),
         }
         out.push('\n');
     }
@@ -29,7 +30,7 @@ fn push(out: &mut String, record: &Map<String, Value>, template: &Template) {
     for part in template.parts() {
         match part {
             Part::Text(text) => out.push_str(text),
-            Part::Field(field) => escape::push(out, &value(record, field)),
+            Part::Field(field) => shown::push(out, &value(record, field)),
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
     renew::Failed,
     retry_after,
 };
-use crate::{batch::Compression, config, deliver::escape};
+use crate::{batch::Compression, config, shown};
 
 /// Characters of a reply that an error message has room for.
 const SHOWN: usize = 200;
@@ -163,12 +163,12 @@ fn class(status: StatusCode) -> &'static str {
 fn describe(sink: &Sink, reply: &Reply) -> String {
     let url = sink.client.shown();
     let status = reply.status;
-    let body = escape::excerpt(&reply.body, SHOWN);
+    let body = shown::excerpt(&reply.body, SHOWN);
     let body = if body.is_empty() { body } else { format!(", saying “{body}”") };
     let advice = match status {
         status if status.is_redirection() => {
             let to = reply.headers.get(header::LOCATION).map_or(&b"?"[..], HeaderValue::as_bytes);
-            let to = escape::excerpt(to, SHOWN);
+            let to = shown::excerpt(to, SHOWN);
             return format!(
                 "{url} answered {status} and redirects to {to}. Redirects are not followed, lest \
                  logs and credentials go elsewhere: set `url` to the final address."

@@ -21,13 +21,11 @@ use super::{
     Fault,
     addresses::Addresses,
     dial::{Connector, Dial, ProxyFailed},
+    meter::Allowance,
     proxy::Route,
     tls,
 };
-use crate::{
-    causes, config,
-    deliver::{StartError, escape},
-};
+use crate::{causes, config, deliver::StartError, shown as safe};
 
 type Pool = legacy::Client<Connector, Full<Bytes>>;
 
@@ -35,6 +33,9 @@ type Pool = legacy::Client<Connector, Full<Bytes>>;
 const KEPT: usize = 64 << 10;
 /// Bytes of a reply's body that are read at all; more is no acknowledgement.
 const READ: usize = 16 << 20;
+/// So many pieces may be of any size; all of them together must come to this many bytes each.
+const PIECES: usize = 1024;
+const PIECE: usize = 16;
 
 pub(super) struct Client {
     url: Uri,
@@ -45,6 +46,7 @@ pub(super) struct Client {
     timeout: Duration,
     concurrency: usize,
     addresses: Addresses,
+    allowance: Allowance,
     pool: ArcSwap<Pool>,
 }
 
@@ -83,6 +85,8 @@ pub(super) enum Failure {
     Io(String),
     #[error("the reply is longer than {} MiB", READ >> 20)]
     Endless,
+    #[error("the reply comes in pieces of less than {PIECE} bytes")]
+    Crumbs,
 }
 
 impl Failure {
@@ -94,7 +98,7 @@ impl Failure {
             Self::Proxy(_) => "proxy",
             Self::Tls(_) => "tls",
             Self::Io(_) => "io",
-            Self::Endless => "reply",
+            Self::Endless | Self::Crumbs => "reply",
         }
     }
 }
@@ -103,11 +107,12 @@ impl Client {
     pub(super) fn new(url: Uri, route: Route, tls: tls::Files, config: &config::Http) -> Self {
         let timeout = config.timeout.0.max(Duration::from_millis(1));
         let concurrency = config.concurrency.max(1) as usize;
-        let addresses = Addresses::new();
-        let pool = pool(&route, &tls, &addresses, timeout, concurrency);
+        let (addresses, allowance) = (Addresses::new(), Allowance::default());
+        let dial = Dial::new(route.clone(), addresses.clone(), allowance.clone(), timeout);
+        let pool = pool(dial, &tls, timeout, concurrency);
         let shown = shown(&url);
         let pool = ArcSwap::from_pointee(pool);
-        Self { url, shown, route, tls, timeout, concurrency, addresses, pool }
+        Self { url, shown, route, tls, timeout, concurrency, addresses, allowance, pool }
     }
 
     /// Where it goes, without secrets.
@@ -124,8 +129,9 @@ impl Client {
     /// Begins with new connections: names are looked up again, and handshakes show the certificates
     /// that were read last. Attempts under way keep theirs.
     pub(super) fn reconnect(&self) {
-        let Self { route, tls, addresses, .. } = self;
-        let pool = pool(route, tls, addresses, self.timeout, self.concurrency);
+        let Self { route, addresses, allowance, .. } = self;
+        let dial = Dial::new(route.clone(), addresses.clone(), allowance.clone(), self.timeout);
+        let pool = pool(dial, &self.tls, self.timeout, self.concurrency);
         self.pool.store(Arc::new(pool));
     }
 
@@ -145,6 +151,7 @@ impl Client {
         {
             headers.insert(header::PROXY_AUTHORIZATION, auth.clone());
         }
+        self.allowance.asked(body.len());
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
@@ -170,14 +177,7 @@ fn peer(connection: &CaptureConnection) -> Option<IpAddr> {
     about.get::<HttpInfo>().map(|info| info.remote_addr().ip())
 }
 
-fn pool(
-    route: &Route,
-    tls: &tls::Files,
-    addresses: &Addresses,
-    timeout: Duration,
-    concurrency: usize,
-) -> Pool {
-    let dial = Dial::new(route.clone(), addresses.clone(), timeout);
+fn pool(dial: Dial, tls: &tls::Files, timeout: Duration, concurrency: usize) -> Pool {
     let connector = Connector::new(tls.connector(dial), timeout);
     legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -195,13 +195,18 @@ fn pool(
 /// Reads a body to its end: an early end is a failure, not a short success.
 async fn read(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     let mut kept = Vec::new();
-    let mut total = 0;
+    let (mut total, mut pieces) = (0, 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::Io(describe(&error)))?;
         let Some(data) = frame.data_ref() else { continue };
         total += data.len();
         if total > READ {
             return Err(Failure::Endless);
+        }
+        pieces += 1;
+        // Each costs as much as a large one.
+        if pieces > PIECES && total / PIECE < pieces {
+            return Err(Failure::Crumbs);
         }
         kept.extend_from_slice(&data[..data.len().min(KEPT - kept.len())]);
     }
@@ -246,5 +251,5 @@ fn is_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
 
 /// The error and its causes, safe to show: some of it comes from the server.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    escape::excerpt(causes::told(error).as_bytes(), 400)
+    safe::excerpt(causes::told(error).as_bytes(), 400)
 }

@@ -19,7 +19,11 @@ use hyper_util::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{addresses::Addresses, proxy::Route};
+use super::{
+    addresses::Addresses,
+    meter::{Allowance, Metered},
+    proxy::Route,
+};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -62,10 +66,16 @@ impl Service<Uri> for Connector {
 pub(super) struct Dial {
     tcp: HttpConnector<Addresses>,
     route: Route,
+    allowance: Allowance,
 }
 
 impl Dial {
-    pub(super) fn new(route: Route, addresses: Addresses, timeout: Duration) -> Self {
+    pub(super) fn new(
+        route: Route,
+        addresses: Addresses,
+        allowance: Allowance,
+        timeout: Duration,
+    ) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(addresses);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -75,7 +85,7 @@ impl Dial {
         tcp.set_keepalive_retries(Some(3));
         tcp.set_tcp_user_timeout(Some(timeout.max(Duration::from_secs(1))));
         tcp.set_connect_timeout(Some(timeout));
-        Self { tcp, route }
+        Self { tcp, route, allowance }
     }
 }
 
@@ -89,17 +99,17 @@ impl Service<Uri> for Dial {
     }
 
     fn call(&mut self, server: Uri) -> Self::Future {
-        let mut tcp = self.tcp.clone();
+        let (mut tcp, allowance) = (self.tcp.clone(), self.allowance.clone());
         match &self.route {
             Route::Direct => {
                 let connecting = tcp.call(server);
-                Box::pin(async move { Ok(Stream { tcp: connecting.await?, forwarded: false }) })
+                Box::pin(async move { Ok(Stream::new(connecting.await?, false, allowance)) })
             }
             Route::Forward(proxy) => {
                 let connecting = tcp.call(proxy.uri.clone());
                 Box::pin(async move {
                     let tcp = connecting.await.map_err(ProxyFailed::boxed)?;
-                    Ok(Stream { tcp, forwarded: true })
+                    Ok(Stream::new(tcp, true, allowance))
                 })
             }
             Route::Tunnel(proxy) => {
@@ -110,7 +120,7 @@ impl Service<Uri> for Dial {
                 let connecting = tunnel.call(server);
                 Box::pin(async move {
                     let tcp = connecting.await.map_err(ProxyFailed::boxed)?;
-                    Ok(Stream { tcp, forwarded: false })
+                    Ok(Stream::new(tcp, false, allowance))
                 })
             }
         }
@@ -130,10 +140,16 @@ impl ProxyFailed {
     }
 }
 
-/// A TCP stream that knows whether requests must be in absolute form.
+/// A TCP stream that knows whether requests must be in absolute form, and that no flood gets through.
 pub(super) struct Stream {
-    tcp: TokioIo<TcpStream>,
+    tcp: TokioIo<Metered>,
     forwarded: bool,
+}
+
+impl Stream {
+    fn new(tcp: TokioIo<TcpStream>, forwarded: bool, allowance: Allowance) -> Self {
+        Self { tcp: TokioIo::new(Metered::new(tcp.into_inner(), allowance)), forwarded }
+    }
 }
 
 impl Connection for Stream {

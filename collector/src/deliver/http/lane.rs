@@ -21,8 +21,8 @@ use super::{
 use crate::{
     batch::{self, Batch, Outcome, Receipt},
     config::OnReject,
-    deliver::escape,
     reason::Reason,
+    shown,
 };
 
 /// Characters of a path that a message has room for.
@@ -132,7 +132,7 @@ impl Lane {
                 narrowing.push_last(rest);
             }
             OnReject::Retry => {
-                let path = escape::excerpt(source.as_os_str().as_encoded_bytes(), SHOWN);
+                let path = shown::excerpt(source.as_os_str().as_encoded_bytes(), SHOWN);
                 self.sink.report.failure(&format!(
                     "{said} That is a record of {path}. It is tried again until it is taken; the \
                      rest of this log waits for it, all others go on (`on_reject: drop` would give \

@@ -27,6 +27,7 @@ mod dial;
 mod dispatch;
 mod lane;
 mod limit;
+mod meter;
 mod narrow;
 mod proxy;
 mod renew;
