@@ -71,6 +71,7 @@ struct Account {
     streams: [StreamAccount; 3],
     doubled: u64,
     doubled_same_uid: u64,
+    reordered: u64,
 }
 
 /// What is known of one sequence.
@@ -166,6 +167,11 @@ impl Oracle {
         };
         let seen = &account.streams[stream.index()];
         seen.ahead.gaps(seen.next..count)
+    }
+
+    /// How many messages of one writer came after later ones.
+    pub fn reordered(&self, writer: Writer) -> u64 {
+        self.writers.get(&writer).map_or(0, |account| account.reordered)
     }
 
     /// The account so far, against what was written.
@@ -302,6 +308,7 @@ impl Oracle {
             self.counts.records_distinct += u64::from(whole);
             if stream.highest().is_some_and(|highest| tag.number < highest) {
                 self.counts.reordered += 1;
+                account.reordered += 1;
                 let text = format!("{tag:?} came late, uid {uid}");
                 push_example(&mut self.counts.examples, text);
             } else if !stream.follows(uid) {
@@ -378,6 +385,7 @@ impl Account {
             streams: Default::default(),
             doubled: 0,
             doubled_same_uid: 0,
+            reordered: 0,
         }
     }
 

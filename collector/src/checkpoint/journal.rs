@@ -101,7 +101,10 @@ impl Names {
         match change {
             Change::File(entry) => entry.sinks.names_mut().for_each(|sink| self.share_name(sink)),
             Change::Offset { sink, .. } | Change::Position { sink, .. } => self.share_name(sink),
-            Change::Cuts { .. } | Change::Forget(_) | Change::Total { .. } => {}
+            Change::Cuts { .. }
+            | Change::Prefixes { .. }
+            | Change::Forget(_)
+            | Change::Total { .. } => {}
         }
     }
 

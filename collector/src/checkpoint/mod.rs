@@ -80,7 +80,7 @@ pub const STATE_FILES: &[&str] = &["lock", "checkpoint"];
 
 use serde::{Deserialize, Serialize};
 
-use crate::read::{guard::Guard, identity::FileId, sys::Handle};
+use crate::read::{guard::Guard, identity::FileId, prefix::PrefixGuards, sys::Handle};
 
 /// What is known of one file's life. One is kept for every file, so all in it is no larger than it
 /// must be, and shared where somebody has it already.
@@ -167,6 +167,14 @@ pub enum Change {
         file: FileId,
         /// Offsets of uncompressed bytes.
         at: Box<[u64]>,
+    },
+    /// What tells the copies of a life that a truncation ended, where they end before what was read of it.
+    Prefixes {
+        /// The life; unknown ones are ignored.
+        #[serde(with = "wire::hex_id")]
+        file: FileId,
+        /// Offsets, and what stands before them.
+        guards: PrefixGuards,
     },
     /// Forgets a file.
     Forget(#[serde(with = "wire::hex_id")] FileId),

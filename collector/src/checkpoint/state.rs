@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Change, FileEntry};
-use crate::read::identity::FileId;
+use crate::read::{identity::FileId, prefix::PrefixGuards};
 
 /// Everything a checkpoint holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct State {
     pub entries: BTreeMap<FileId, Box<FileEntry>>,
     /// Where files are cut; most are not.
     pub cuts: BTreeMap<FileId, Box<[u64]>>,
+    /// What tells copies of lives that truncations ended.
+    pub prefixes: BTreeMap<FileId, PrefixGuards>,
     /// Where sinks that truncate themselves back stand, by name.
     pub positions: BTreeMap<Arc<str>, String>,
     /// Totals that outlive the files they came from, by name.
@@ -46,9 +48,15 @@ impl State {
                     self.cuts.insert(file, at);
                 }
             }
+            Change::Prefixes { file, guards } => {
+                if self.entries.contains_key(&file) {
+                    self.prefixes.insert(file, guards);
+                }
+            }
             Change::Forget(file) => {
                 self.entries.remove(&file);
                 self.cuts.remove(&file);
+                self.prefixes.remove(&file);
             }
             Change::Position { sink, position } => {
                 self.positions.insert(sink, position);
@@ -74,6 +82,7 @@ impl State {
                 Change::File(entry) => entry.sinks.contains_key(sink),
                 Change::Offset { sink: moved, .. } => moved == sink,
                 Change::Cuts { .. }
+                | Change::Prefixes { .. }
                 | Change::Forget(_)
                 | Change::Position { .. }
                 | Change::Total { .. } => false,
@@ -108,6 +117,8 @@ impl State {
                 record.push(Change::File(entry.clone()));
                 let cuts = self.cuts.get(&entry.id).cloned();
                 record.extend(cuts.map(|at| Change::Cuts { file: entry.id, at }));
+                let guards = self.prefixes.get(&entry.id).copied();
+                record.extend(guards.map(|guards| Change::Prefixes { file: entry.id, guards }));
             }
             Some(record)
         })

@@ -14,7 +14,7 @@ use std::{
 use super::{Change, FileEntry, State, journal, keep::Names, reserve::Reserve, salvage};
 use crate::{
     ownership::{self, Foreign},
-    read::identity::FileId,
+    read::{identity::FileId, prefix::PrefixGuards},
 };
 
 /// A journal below this is never rewritten for its size.
@@ -34,6 +34,8 @@ pub struct Recovered {
     pub entries: Vec<FileEntry>,
     /// Where files are cut.
     pub cuts: BTreeMap<FileId, Box<[u64]>>,
+    /// What tells copies of lives that truncations ended.
+    pub prefixes: BTreeMap<FileId, PrefixGuards>,
     /// Where sinks that truncate themselves back stand, by name. A sink that is not in here must
     /// keep what it holds: its position may have been damaged (with all its offsets).
     pub positions: BTreeMap<Arc<str>, String>,
@@ -323,6 +325,7 @@ fn to_recovered(state: &State, damage: Vec<Damage>) -> Recovered {
     Recovered {
         entries: state.entries.values().map(|entry| (**entry).clone()).collect(),
         cuts: state.cuts.clone(),
+        prefixes: state.prefixes.clone(),
         positions: state.positions.clone(),
         totals: state.totals.clone(),
         damage,

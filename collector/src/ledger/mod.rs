@@ -6,6 +6,7 @@
 //! `stat` of a file that is held open.
 
 pub mod cuts;
+pub mod prefixes;
 pub mod report;
 mod sinks;
 pub mod truncation;
@@ -22,6 +23,7 @@ use std::{
 
 use self::{
     cuts::Cuts,
+    prefixes::Prefixes,
     report::{LostFile, Totals},
 };
 use crate::{
@@ -31,6 +33,7 @@ use crate::{
         checksum::Checksum,
         guard::Guard,
         identity::{FileId, Fingerprint, Identity},
+        prefix::PrefixGuards,
         zeros,
     },
 };
@@ -434,6 +437,8 @@ pub struct Accounts {
     lost_files: Mutex<VecDeque<LostFile>>,
     /// Where files are cut.
     pub cuts: Cuts,
+    /// What tells copies that end before what was read.
+    pub prefixes: Prefixes,
 }
 
 /// Losses that are kept file by file.
@@ -453,10 +458,14 @@ impl Accounts {
         Self { totals: Mutex::new(totals), ..Self::default() }
     }
 
-    /// With the cuts of former runs.
+    /// With what former runs knew of cuts and of lives that truncations ended.
     #[must_use]
-    pub fn with_cuts(self, known: BTreeMap<FileId, Box<[u64]>>) -> Self {
-        Self { cuts: Cuts::new(known), ..self }
+    pub fn with_cuts(
+        self,
+        cuts: BTreeMap<FileId, Box<[u64]>>,
+        prefixes: BTreeMap<FileId, PrefixGuards>,
+    ) -> Self {
+        Self { cuts: Cuts::new(cuts), prefixes: Prefixes::new(prefixes), ..self }
     }
 
     /// Enters a file.

@@ -203,7 +203,12 @@ impl Cursor {
         account: &Arc<FileAccount>,
         (end, guard): (u64, Guard),
     ) {
-        self.advance(lane, account, (end.max(self.covered), guard), 0);
+        // What was read before has its guard: a cursor that is set back, or finds another life, has not.
+        let (end, guard) = match end <= self.covered {
+            true => (self.covered, account.sink(self.sink).read_guard()),
+            false => (end, guard),
+        };
+        self.advance(lane, account, (end, guard), 0);
     }
 
     fn advance(

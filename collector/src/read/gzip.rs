@@ -133,6 +133,8 @@ impl Surveying {
             }
         };
         let (length, crc) = (self.length, self.crc.sum());
+        let last = &self.buffer[GUARD_BYTES - self.kept..GUARD_BYTES];
+        self.before.insert(length, last.into());
         Some(Survey { whole, length, crc, before: std::mem::take(&mut self.before) })
     }
 }

@@ -28,7 +28,7 @@ use super::{
     content::Piece,
     cursor::Cursor,
     encodings::Encodings,
-    guard::GUARD_BYTES,
+    guard::{AtHand, GUARD_BYTES},
     identity::FileId,
     pump::{self, Pumped, Stop},
     sink_lanes::SinkLanes,
@@ -41,7 +41,7 @@ use crate::{
         lane::{Outlet, lane_of},
     },
     deliver::Grouping,
-    discover::Source,
+    discover::{Format, Source},
     ledger::{Accounts, FileAccount},
     metrics::Metrics,
     watch::{FileToken, Heard},
@@ -184,6 +184,7 @@ pub struct Reader {
     sinks: Vec<SinkLanes>,
     /// Slots of sinks that will be added again.
     awaited: Vec<u16>,
+    uncounted: truncation::Uncounted,
     /// Who wants to know when there is nothing to read.
     asked: Vec<Sender<Caught>>,
     encodings: Encodings,
@@ -229,6 +230,7 @@ impl Reader {
             timers: BinaryHeap::new(),
             sinks: Vec::new(),
             awaited: Vec::new(),
+            uncounted: truncation::Uncounted::new(),
             asked: Vec::new(),
             encodings: Encodings::default(),
             buffer: vec![0; CHUNK + GUARD_BYTES],
@@ -451,11 +453,11 @@ impl Reader {
                 Ok(same) => same,
                 Err(error) => return Self::unreadable(&file, &error),
             };
-            if truncated || !same || truncation::is_overlooked(&tail.cursors[sink], &file) {
-                if !self.truncated(id, tail, sink, &file) {
+            if truncated || !same || self.is_overlooked(&tail.cursors[sink], &file) {
+                if let Err(turn) = self.truncated(id, tail, sink, &file) {
                     // It is entered, and compared, once more.
                     tail.cursors[sink].entered = same;
-                    return Turn::Stalled;
+                    return turn;
                 }
                 continue;
             }
@@ -486,8 +488,8 @@ impl Reader {
             if !cursor.is_continued_by(&self.buffer[..piece.bytes])
                 || cursor.offset == 0 && !begins_as_known(&file, &self.buffer[..piece.bytes])
             {
-                if !self.truncated(id, tail, sink, &file) {
-                    return Turn::Stalled;
+                if let Err(turn) = self.truncated(id, tail, sink, &file) {
+                    return turn;
                 }
                 continue;
             }
@@ -582,9 +584,18 @@ impl Reader {
         let cursor = &mut tail.cursors[sink];
         let read = &self.buffer[..piece.bytes];
         let target = pump::Target { lanes, lane, metrics: &self.setup.metrics };
+        let (from, guard) = (cursor.offset, cursor.guard_len());
         let pumped = pump::pump(target, cursor, encoding, &file.account, read);
         cursor.consume(read, pumped.consumed);
         self.rests.skipped += pumped.zeros;
+        // kubelet renames what it rotates.
+        let is_renamed = tail.source.format == Format::Cri;
+        if pumped.consumed > 0 && !is_renamed && !file.content.is_compressed() {
+            let end = from + (read.len() - guard) as u64;
+            let read_now = (from, from + pumped.consumed as u64);
+            let bytes = AtHand::before(read, end);
+            self.setup.accounts.prefixes.note(file.account.id, read_now, bytes);
+        }
         self.setup.metrics.read_bytes.inc_by(pumped.consumed as u64);
         pumped
     }

@@ -67,8 +67,8 @@ impl Books {
         }
     }
 
-    /// Books what was not read of a life that a truncation ended. Up to `copied` a copy goes on,
-    /// and as many bytes as `read_anew` copies hold that are read from their beginning: these are theirs.
+    /// Books what was not read of a life that a truncation ended. Up to `copied` a copy goes on, and
+    /// `read_anew` bytes behind that are in copies of lives in between that nobody saw.
     pub fn cut_off(&self, file: &Arc<FileAccount>, copied: u64, read_anew: u64) {
         let seen = file.seen.load(Ordering::Acquire);
         let mut most = 0;
@@ -78,7 +78,7 @@ impl Books {
             if sink.is_excluded() || settled >= seen {
                 continue;
             }
-            let held = settled.max(copied).max(read_anew).min(seen);
+            let held = settled.max(copied).saturating_add(read_anew).min(seen);
             let (bytes, lost) = (seen - settled, seen - held);
             most = most.max(lost);
             let mut given_up = ByReason::default();

@@ -1,8 +1,12 @@
 //! Whether a content can be what an entry's file held. First bytes alone prove nothing.
 
+use std::{fs::File, sync::Arc};
+
 use crate::{
-    checkpoint::FileEntry,
-    read::{checksum::Checksum, gzip::Survey, identity::Fingerprint},
+    checkpoint::{FileEntry, Offset},
+    read::{
+        checksum::Checksum, guard::Guard, gzip::Survey, identity::Fingerprint, prefix::PrefixGuards,
+    },
 };
 
 /// The hash of the file's first bytes.
@@ -10,10 +14,22 @@ pub(super) fn fingerprint(entry: &FileEntry) -> Fingerprint {
     Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() }
 }
 
-/// Whether a content that begins with `head` is worth a closer look.
+/// Whether a content that begins with `head` is worth a closer look. One that is shorter than the first
+/// bytes that are known, only marks can tell.
 pub(super) fn may_begin_with(entry: &FileEntry, head: &[u8]) -> bool {
     let fingerprint = fingerprint(entry);
-    fingerprint.len > 0 && fingerprint.matches(head)
+    let is_short = !head.is_empty() && head.len() < fingerprint.len as usize;
+    fingerprint.len > 0 && (is_short || fingerprint.matches(head))
+}
+
+/// Whether a plain file that begins with `head` still holds what was read of it. What cannot be read now
+/// is not held against it.
+pub(super) fn goes_on_in(entry: &FileEntry, file: &File, head: &[u8]) -> bool {
+    let holds = |offset: &Offset| {
+        let long_enough = file.metadata().map_or(true, |about| about.len() >= offset.settled);
+        long_enough && offset.guard.holds_in_file(file, offset.settled).unwrap_or(true)
+    };
+    fingerprint(entry).matches(head) && entry.sinks.values().all(holds)
 }
 
 /// Whether the file is finished and had this checksum, surely or, with a state of a version that kept
@@ -34,34 +50,69 @@ pub(super) fn has_checksum(
     (former && *entry.name == *stem && may_begin_with(entry, head)).then_some(false)
 }
 
-/// How many bytes of the file were read, if a content holds these: it is long enough, and the bytes
-/// before each sink's offset are there. Of a finished file nothing but all of it will do.
-pub(super) fn is_held_by(entry: &FileEntry, survey: &Survey) -> Option<u64> {
+/// Takes back what was lost when the file was truncated: those bytes were not read.
+pub(super) fn without_lost(entry: &mut FileEntry) {
+    let sinks = entry.sinks.iter().map(|(sink, offset)| {
+        let settled = offset.settled - offset.lost.min(offset.settled);
+        let resume = offset.resume.min(settled);
+        (Arc::clone(sink), Offset { settled, resume, ..*offset })
+    });
+    entry.sinks = sinks.collect();
+}
+
+/// How many bytes of a content were read, if it holds these: the bytes before each sink's offset are
+/// there, or, where it ends before that, `marks` tell that it is the beginning of what was read. Of a
+/// finished file nothing but all of it will do.
+pub(super) fn is_held_by(
+    entry: &FileEntry,
+    marks: Option<&PrefixGuards>,
+    survey: &Survey,
+) -> Option<u64> {
     let finished = entry.crc != 0 && entry.size == survey.length;
     if finished && entry.crc != survey.crc {
         return None;
     }
-    for offset in entry.sinks.values().filter(|offset| offset.settled > 0) {
-        let before = survey.before(offset.settled)?;
-        let before = &before[before.len().checked_sub(offset.guard.length())?..];
-        if offset.guard.is_none() || !offset.guard.matches(before) {
-            return None;
-        }
-    }
-    entry.sinks.values().map(|offset| offset.settled).max()
+    let holds = |at: u64, guard: Guard| {
+        let before = survey.before(at);
+        let before = before.and_then(|bytes| bytes.get(bytes.len().checked_sub(guard.length())?..));
+        before.is_some_and(|bytes| !guard.is_none() && guard.matches(bytes))
+    };
+    // A sink that skipped what was there has no guard: another one's will do, or marks.
+    let others = |at: u64| {
+        let mut others = entry.sinks.values();
+        others.any(|other| other.settled == at && holds(at, other.guard))
+            || marks.is_some_and(|marks| marks.tell(at, holds))
+    };
+    let is_read = |offset: &Offset| match offset.guard.is_none() {
+        true => others(offset.settled),
+        false => holds(offset.settled, offset.guard),
+    };
+    let mut offsets = entry.sinks.values().filter(|offset| offset.settled > 0);
+    let mut is_short = u64::from(entry.fingerprint_len) > survey.length;
+    let is_held = offsets.all(|offset| {
+        let ends_before = offset.settled > survey.length;
+        is_short |= ends_before;
+        ends_before || is_read(offset)
+    });
+    let is_held =
+        is_held && (!is_short || marks.is_some_and(|marks| marks.tell(survey.length, holds)));
+    let read = entry.sinks.values().map(|offset| offset.settled.min(survey.length)).max();
+    read.filter(|_| is_held)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Write, path::Path};
+    use std::{io::Write, path::Path};
 
     use flate2::Crc;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        checkpoint::Offset,
-        read::{content::gzip_bytes, guard::Guard, gzip, identity::FileId},
+    use crate::read::{
+        content::gzip_bytes,
+        guard::{AtHand, Guard},
+        gzip,
+        identity::FileId,
     };
 
     fn crc(content: &[u8]) -> u32 {
@@ -103,7 +154,7 @@ mod tests {
         let mut file: File = tempfile::tempfile().unwrap();
         file.write_all(&gzip_bytes(content)).unwrap();
         let offsets = entry.sinks.values().map(|offset| offset.settled);
-        is_held_by(entry, &gzip::survey(file, offsets, u64::MAX))
+        is_held_by(entry, None, &gzip::survey(file, offsets, u64::MAX))
     }
 
     fn content(changed: Option<usize>) -> Vec<u8> {
@@ -127,6 +178,27 @@ mod tests {
         assert_eq!(held(&unguarded, &content(None)), None, "in doubt it is read again");
         let nothing_read = entry(&content(None), &[0], false, false);
         assert_eq!(held(&nothing_read, &content(None)), Some(0));
+    }
+
+    #[test]
+    fn a_content_that_ends_before_what_was_read_is_told_by_its_marks() {
+        let whole = content(None);
+        let known = entry(&whole, &[3_000, 1_000], true, false);
+        let mut marks = PrefixGuards::default();
+        marks.note((0, 3_000), AtHand::before(&whole[..3_000], 3_000));
+        let held = |content: &[u8], marks: Option<&PrefixGuards>| {
+            let mut file: File = tempfile::tempfile().unwrap();
+            file.write_all(&gzip_bytes(content)).unwrap();
+            let offsets = known.sinks.values().map(|offset| offset.settled);
+            let offsets = offsets.chain(marks.iter().flat_map(|it| it.all().map(|(at, _)| at)));
+            is_held_by(&known, marks, &gzip::survey(file, offsets, u64::MAX))
+        };
+        assert_eq!(held(&whole[..2_500], Some(&marks)), Some(2_500));
+        assert_eq!(held(&whole[..2_500], None), None, "nothing tells");
+        assert_eq!(held(&whole[..1_200], Some(&marks)), None, "nothing tells");
+        assert_eq!(held(&content(Some(2_240))[..2_500], Some(&marks)), None, "another's");
+        assert_eq!(held(&content(Some(990))[..2_500], Some(&marks)), None, "another's");
+        assert_eq!(held(&whole, Some(&marks)), Some(3_000));
     }
 
     #[test]

@@ -79,13 +79,13 @@ impl Pipeline {
             tracing::error!("{damage}");
         }
         let (fresh, sound) = (recovered.fresh, recovered.damage.is_empty());
-        let Recovered { entries, cuts, mut positions, totals, .. } = recovered;
+        let Recovered { entries, cuts, prefixes, mut positions, totals, .. } = recovered;
         if sound {
             commit_first_positions(config, &mut store, &mut positions)?;
         }
         let totals = Totals::from_named(&totals);
         metrics.resume(|reason| totals.of(reason));
-        let accounts = Arc::new(Accounts::new(totals).with_cuts(cuts));
+        let accounts = Arc::new(Accounts::new(totals).with_cuts(cuts, prefixes));
         let _sinks_spawn_tasks = runtime.enter();
         let (readers, inboxes): (Vec<_>, Vec<_>) =
             (0..threads(config)).map(|_| unbounded()).unzip();

@@ -22,6 +22,18 @@ use crate::{
 #[derive(Default)]
 pub struct Unclaimed {
     by_inode: HashMap<u64, Vec<FileEntry>>,
+    /// Lives that a truncation ended. No inode holds them any more; a copy may.
+    former: Vec<FormerLife>,
+}
+
+/// A file's life that a truncation ended.
+pub struct FormerLife {
+    /// What is known of it.
+    pub entry: FileEntry,
+    /// Whether its size is what it was at its end.
+    pub counted: bool,
+    /// Whether a copy of it was found, and goes on under another id.
+    pub copied: bool,
 }
 
 /// A file that looks for its entry.
@@ -38,9 +50,8 @@ pub struct Seen<'a> {
 }
 
 impl Unclaimed {
-    /// All entries of the checkpoint, and those that are not of use any more: of several lives of
-    /// one inode the latest counts.
-    pub fn new(entries: Vec<FileEntry>) -> (Self, Vec<FileEntry>) {
+    /// All entries of the checkpoint. Of several lives of one inode the latest is the inode's.
+    pub fn new(entries: Vec<FileEntry>) -> Self {
         let mut by_inode: HashMap<u64, Vec<FileEntry>> = HashMap::with_capacity(entries.len());
         let mut former = Vec::new();
         for entry in entries {
@@ -54,7 +65,9 @@ impl Unclaimed {
                 Some(other) => former.push(std::mem::replace(other, entry)),
             }
         }
-        (Self { by_inode }, former)
+        // They ended under a former agent, which knew how long they were.
+        let ended = |entry| FormerLife { entry, counted: true, copied: false };
+        Self { by_inode, former: former.into_iter().map(ended).collect() }
     }
 
     /// Nobody claimed it after all.
@@ -67,6 +80,33 @@ impl Unclaimed {
     /// Nobody claimed it yet.
     pub fn put_back(&mut self, entry: FileEntry) {
         self.by_inode.entry(entry.inode).or_default().push(entry);
+    }
+
+    /// The file lives on after a truncation: only a copy can still be what the entry knows.
+    pub fn put_former(&mut self, life: FormerLife) {
+        self.former.push(life);
+    }
+
+    /// Lives of a source that a truncation ended, and of which no copy was found yet.
+    pub fn former_of(&self, source: &Path) -> impl Iterator<Item = &FileEntry> {
+        let source = source.to_string_lossy().into_owned();
+        let lives = self.former.iter().filter(|life| !life.copied).map(|life| &life.entry);
+        lives.filter(move |entry| entry.source.as_os_str() == &*source)
+    }
+
+    /// What was not read of a life before its truncation is read from a copy of `length` bytes, under
+    /// another id: no more than what followed is lost.
+    pub fn gave_its_end_to_a_copy(&mut self, id: FileId, length: u64) {
+        let Some(life) = self.former.iter_mut().find(|life| life.entry.id == id) else { return };
+        let settled = life.entry.sinks.values().map(|offset| offset.settled).min().unwrap_or(0);
+        // Sinks that were at other places miss no more than this one: the copy has the rest.
+        life.entry.size = settled + life.entry.size.saturating_sub(length.max(settled));
+        life.copied = true;
+    }
+
+    /// Takes out all lives that a truncation ended.
+    pub fn take_former(&mut self) -> Vec<FormerLife> {
+        std::mem::take(&mut self.former)
     }
 
     /// The entry of this file.
@@ -83,7 +123,7 @@ impl Unclaimed {
         Some(entry)
     }
 
-    /// A source's entries.
+    /// A source's entries, but for lives that a truncation ended.
     pub fn of_source(&self, source: &Path) -> impl Iterator<Item = &FileEntry> {
         let source = source.to_string_lossy().into_owned();
         let entries = self.by_inode.values().flatten();
@@ -92,6 +132,9 @@ impl Unclaimed {
 
     /// Takes out an entry.
     pub fn take(&mut self, id: FileId) -> Option<FileEntry> {
+        if let Some(at) = self.former.iter().position(|life| life.entry.id == id) {
+            return Some(self.former.swap_remove(at).entry);
+        }
         self.take_where(|entry| entry.id == id).pop()
     }
 
@@ -103,7 +146,7 @@ impl Unclaimed {
 
     /// Whether all of them are claimed.
     pub fn is_empty(&self) -> bool {
-        self.by_inode.is_empty()
+        self.by_inode.is_empty() && self.former.is_empty()
     }
 
     /// Takes out all that is left.
@@ -253,7 +296,7 @@ mod tests {
     ) -> Option<u64> {
         let key = InodeKey { device, inode: 7, born_ns };
         let identity = Identity { key, handle: handle.map(|byte| sys::Handle::new(1, &[byte])) };
-        let (mut unclaimed, _) = Unclaimed::new(entries);
+        let mut unclaimed = Unclaimed::new(entries);
         let (source, head) = (Path::new(source), head.as_bytes());
         let seen = Seen { identity: &identity, source, size: Some(size), head };
         unclaimed.claim(&seen).map(|entry| entry.id.0)
@@ -308,11 +351,11 @@ mod tests {
         let next = FileEntry { epoch: 1, ..entry(2, (3, 9), Some(1), 10) };
         let all = [entry(1, (3, 9), Some(1), 50), next, entry(3, (3, 9), None, 60)];
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
-            let (unclaimed, former) = Unclaimed::new(order.map(|at| all[at].clone()).into());
+            let unclaimed = Unclaimed::new(order.map(|at| all[at].clone()).into());
             assert_eq!((unclaimed.by_inode[&7].len(), unclaimed.by_inode[&7][0].id.0), (1, 2));
-            assert_eq!(former.len(), 2);
+            assert_eq!(unclaimed.former.len(), 2);
         }
         let strangers = vec![entry(1, (3, 0), Some(1), 50), entry(2, (3, 0), Some(2), 50)];
-        assert_eq!(Unclaimed::new(strangers).1.len(), 0);
+        assert_eq!(Unclaimed::new(strangers).former.len(), 0);
     }
 }

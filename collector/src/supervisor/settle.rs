@@ -52,7 +52,7 @@ pub enum Command {
         account: Arc<FileAccount>,
         /// An offset.
         copied: u64,
-        /// Bytes.
+        /// Bytes of lives in between, of which nobody but a copy knew.
         read_anew: u64,
     },
     /// Files are gone that nobody had ever opened.
@@ -368,6 +368,7 @@ impl Settler {
                     self.books.finish(&entry, entry.size, Reason::DeletedWhileDown);
                     unsaved.forget(id);
                     self.books.accounts.cuts.forget(id);
+                    self.books.accounts.prefixes.forget(id);
                 }
                 None => {}
             }
@@ -387,6 +388,7 @@ impl Settler {
         self.books.finish(&entry, entry.size.max(size), reason);
         unsaved.forget(id);
         self.books.accounts.cuts.forget(id);
+        self.books.accounts.prefixes.forget(id);
     }
 
     /// What is known of a file now, or was before it was let go. None: it is forgotten.
@@ -449,6 +451,9 @@ impl Settler {
         for account in unsaved.files.values() {
             if account.stale.swap(false, Ordering::AcqRel) {
                 changes.push(Change::File(Box::new(account.entry(&sinks))));
+                let guards = self.books.accounts.prefixes.of_ended(account.id);
+                let file = account.id;
+                changes.extend(guards.map(|guards| Change::Prefixes { file, guards }));
                 continue;
             }
             let size = account.seen.load(Ordering::Acquire);

@@ -5,6 +5,7 @@
 mod admin;
 mod claims;
 mod copies;
+mod copytruncate;
 mod crash;
 mod descriptors;
 mod doctor;

@@ -9,7 +9,7 @@ use benches::{
 };
 use serde_json::Value;
 
-use super::logs::Written;
+use super::logs::{Style, Written};
 
 /// Lost ranges that are told one by one.
 const TOLD: usize = 60;
@@ -25,6 +25,9 @@ pub struct Verdict {
     pub stated: u64,
     /// Whether it says that it may be more.
     pub at_least: bool,
+    /// Lines that came late out of copies which `copytruncate` left: nowhere else were they to be had, and
+    /// what follows them was not held back.
+    pub late: u64,
     /// Whether doubles are allowed that a kill or a lost reply explains.
     doubles: bool,
     /// Where most is missing.
@@ -52,6 +55,8 @@ impl Verdict {
         doubles: bool,
     ) -> Self {
         let report = oracle.report(Some(&manifest(written)));
+        let copied = written.iter().filter(|log| log.habits.style == Style::CopyTruncate);
+        let late = copied.map(|log| oracle.reordered(log.writer)).sum();
         let (mut lost_bytes, mut gaps) = (0, Vec::new());
         for log in written {
             for stream in Stream::ALL {
@@ -67,7 +72,7 @@ impl Verdict {
         gaps.sort_by_key(|&(bytes, _)| std::cmp::Reverse(bytes));
         let gaps = gaps.into_iter().take(TOLD).map(|(_, text)| text).collect();
         let (stated, at_least) = (stated(audit, sink), audit["at_least"] == true);
-        Self { sink, report, lost_bytes, stated, at_least, doubles, gaps }
+        Self { sink, report, lost_bytes, stated, at_least, late, doubles, gaps }
     }
 
     /// What is wrong, in a few words each.
@@ -82,7 +87,7 @@ impl Verdict {
         for (count, what) in [
             (doubled, "doubled"),
             (report.uid_changed, "doubled with another uid"),
-            (report.reordered, "out of order"),
+            (report.reordered.saturating_sub(self.late), "out of order"),
             (report.damaged, "damaged"),
             (report.wrong_metadata, "with wrong metadata"),
             (report.invented, "that nobody wrote"),
@@ -98,17 +103,17 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sink, report, lost_bytes, stated, at_least, .. } = self;
+        let Self { sink, report, lost_bytes, stated, at_least, late, .. } = self;
         let least = if *at_least { "at least " } else { "" };
         write!(
             f,
             "into {sink:7}: {} lines written, lost {} ({lost_bytes} bytes; stated {least}{stated}), doubled {} \
-             (unexplained {}), out of order {}, damaged {}",
+             (unexplained {}), out of order {} ({late} late out of copies), damaged {}",
             report.expected,
             report.lost,
             report.doubled,
             report.doubled_unexplained,
-            report.reordered,
+            report.reordered.saturating_sub(*late),
             report.damaged,
         )
     }

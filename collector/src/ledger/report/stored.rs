@@ -73,7 +73,8 @@ fn file(entry: &FileEntry, latest: bool) -> FileReport {
         container,
         device: entry.device,
         inode: entry.inode,
-        ended: entry.ended,
+        // Of an earlier life no byte can come any more, whether or not its end is written down.
+        ended: entry.ended || !latest,
         seen,
         sinks: sinks.collect(),
         ..FileReport::default()

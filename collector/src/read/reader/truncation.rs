@@ -4,11 +4,12 @@
 //! registry decides that once all that was read is settled.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{Feedback, Reader, TailId, lane_of};
+use super::{Feedback, Reader, TailId, Turn, lane_of};
 use crate::{
     ledger::FileAccount,
     messages::{self, Kind},
@@ -18,27 +19,38 @@ use crate::{
     },
 };
 
-/// How often the count is looked at before it is taken to stay as it is. Other logs wait meanwhile, and a
-/// program can write over its file as often as it likes: some milliseconds in all.
-const LOOKS: u32 = 10;
-/// Between two of these looks.
-const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
+/// The new size can be seen before the kernel has counted the truncation: whoever truncates may have to
+/// wait for a core in between. So long a file waits for its count, and no other file does. After that it
+/// was written over, and nothing was taken away.
+const COUNTED_WITHIN: Duration = Duration::from_millis(100);
+/// Between two looks at the count.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+/// Files whose truncation is not counted yet, by their tails, and since when they wait.
+pub(super) type Uncounted = HashMap<TailId, Instant>;
 
 impl Reader {
     /// The file is not the one that was read before: its inode was truncated. The inode's next life
-    /// begins behind this one. False: no room for what is left.
+    /// begins behind this one.
+    ///
+    /// # Errors
+    /// No room for what is left, or it is not counted yet: what is to be done instead.
     pub(super) fn truncated(
         &mut self,
         id: TailId,
         tail: &mut Tail,
         sink: usize,
         file: &LogFile,
-    ) -> bool {
-        if !self.flush(id, tail, sink, file, (0..0, true)) {
-            return false;
-        }
+    ) -> Result<(), Turn> {
         let index = tail.cursors[sink].index;
-        if tail.slot(index).is_some_and(|slot| !slot.truncated) {
+        let is_first = tail.slot(index).is_some_and(|slot| !slot.truncated);
+        if is_first && let Some(at) = self.awaits_count(id, file) {
+            return Err(Turn::Later(at));
+        }
+        if !self.flush(id, tail, sink, file, (0..0, true)) {
+            return Err(Turn::Stalled);
+        }
+        if is_first {
             let next = self.next_life(file);
             tail.replace(index, next);
         }
@@ -49,7 +61,44 @@ impl Reader {
         let end = (cursor.offset, cursor.guard());
         cursor.end_life((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, end);
         self.next_file(id, tail, sink, file);
-        true
+        Ok(())
+    }
+
+    /// When to look again whether the kernel has counted the truncation of a file. None: it has, or does
+    /// not count, or was given time enough.
+    fn awaits_count(&mut self, id: TailId, file: &LogFile) -> Option<Instant> {
+        let now = Instant::now();
+        let before = file.account.truncated.load(Ordering::Acquire);
+        if count(file).is_some_and(|taken| taken == before) {
+            // One that was left over from another time says nothing.
+            self.uncounted.retain(|_, since| now < *since + COUNTED_WITHIN * 10);
+            let since = *self.uncounted.entry(id).or_insert(now);
+            if now < since + COUNTED_WITHIN {
+                return Some(now + BETWEEN_LOOKS);
+            }
+        }
+        self.uncounted.remove(&id);
+        None
+    }
+
+    /// Whether a life ended of which nothing was read: no guard can tell, and the kernel's count does.
+    /// Where something was read, the count came late, and is the former life's.
+    pub(super) fn is_overlooked(&self, cursor: &Cursor, file: &LogFile) -> bool {
+        if cursor.offset > 0 {
+            return false;
+        }
+        let known = &file.account.truncated;
+        let Some(taken) = count(file).filter(|taken| *taken != known.load(Ordering::Acquire))
+        else {
+            return false;
+        };
+        let slots = self.sinks.len() as u16;
+        let is_read = |slot| file.account.sink(slot).read.load(Ordering::Acquire) > 0;
+        let late = (0..slots).any(is_read);
+        if late {
+            known.store(taken, Ordering::Release);
+        }
+        !late
     }
 
     /// The next life of a truncated inode.
@@ -64,10 +113,11 @@ impl Reader {
             self.sinks.len(),
         ));
         // What is taken away after this is the next life's.
-        if let Some(taken) = count_of_end(file) {
+        if let Some(taken) = count(file) {
             old.end_at(taken);
             account.truncated.store(taken, Ordering::Release);
         }
+        self.setup.accounts.prefixes.end(old.id);
         old.ended.store(true, Ordering::Release);
         old.stale.store(true, Ordering::Release);
         old.let_go();
@@ -84,24 +134,7 @@ impl Reader {
     }
 }
 
-/// What truncations had taken away of a file when its life ended, as the kernel counts. The new size can
-/// be seen a moment before it is counted.
-fn count_of_end(file: &LogFile) -> Option<u32> {
-    let before = file.account.truncated.load(Ordering::Acquire);
-    for _ in 0..LOOKS {
-        let taken = file.bell.as_ref()?.truncated()?;
-        if taken != before {
-            return Some(taken);
-        }
-        std::thread::sleep(BETWEEN_LOOKS);
-    }
-    // It was written over.
-    Some(before)
-}
-
-/// Whether a life ended of which nothing was read: no guard can tell, and the kernel's count does.
-pub(super) fn is_overlooked(cursor: &Cursor, file: &LogFile) -> bool {
-    let taken = |file: &LogFile| file.bell.as_ref()?.truncated();
-    let known = |file: &LogFile| file.account.truncated.load(Ordering::Acquire);
-    cursor.offset == 0 && taken(file).is_some_and(|taken| taken != known(file))
+/// What truncations have taken away of a file, as the kernel counts.
+fn count(file: &LogFile) -> Option<u32> {
+    file.bell.as_ref()?.truncated()
 }

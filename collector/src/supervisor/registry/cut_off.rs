@@ -4,12 +4,13 @@
 //! is can be told some seconds after it was made (see `twins`), so that long nothing is said to be lost.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use super::{Recognised, Registry};
+use super::{GIVE_UP_AFTER, Recognised, Registry};
 use crate::{
     checkpoint::FileEntry,
     discover::{Found, Role},
@@ -19,7 +20,10 @@ use crate::{
         identity::{FileId, Identity},
     },
     reason::Reason,
-    supervisor::{recovery, settle::Command},
+    supervisor::{
+        recovery::{self, FormerLife},
+        settle::Command,
+    },
     watch::{FileToken, Life},
 };
 
@@ -32,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(super) struct CutOff {
     lives: Vec<Ended>,
+    /// By source, what copies hold that are read from their beginning. They are of lives so short that
+    /// nobody saw them, which count as the end of the life before.
+    anew: HashMap<Arc<Path>, u64>,
 }
 
 struct Ended {
@@ -41,8 +48,6 @@ struct Ended {
     settled: bool,
     /// The end of what its copy holds.
     copied: u64,
-    /// What copies hold that are read from their beginning.
-    read_anew: u64,
     /// A file is there that may turn out to be its copy, since then at the latest.
     doubt: Option<Instant>,
 }
@@ -73,8 +78,9 @@ impl Registry {
         // What the kernel counts from now on is this life's: it must be known that it began.
         self.tell(Command::Keep(Arc::clone(&next)));
         let (account, since) = (former, Instant::now());
-        let (settled, copied, read_anew, doubt) = (false, 0, 0, None);
-        self.cut_off.lives.push(Ended { account, since, settled, copied, read_anew, doubt });
+        let (settled, copied, doubt) = (false, 0, None);
+        self.cut_off.lives.push(Ended { account, since, settled, copied, doubt });
+        tracing::debug!(path = %next.path().display(), former = %self.cut_off.lives.last().map_or(next.id, |l| l.account.id), id = %next.id, "A life ended.");
         let Some(held) = self.held.get_mut(token) else { return };
         let source = Arc::clone(held.source());
         let id = next.id;
@@ -90,6 +96,11 @@ impl Registry {
         if let Some(life) = lives.find(|life| life.account.id == id) {
             life.settled = true;
         }
+    }
+
+    /// Whether a life was ended by a truncation, and its readers are not done with it yet.
+    pub(super) fn is_being_cut_off(&self, id: FileId) -> bool {
+        self.cut_off.lives.iter().any(|life| life.account.id == id && !life.settled)
     }
 
     /// A copy of a life was found; it holds so many bytes.
@@ -113,8 +124,8 @@ impl Registry {
         }
         let unpacked = || gzip::trailer(&file.opened()?, look.size).map(|sum| sum.length.into());
         let size = if *gzip { unpacked().unwrap_or(0) } else { look.size };
-        if let Some(life) = self.cut_off.of_source(&source.path).next() {
-            life.read_anew += size;
+        if self.cut_off.of_source(&source.path).next().is_some() {
+            *self.cut_off.anew.entry(Arc::clone(&source.path)).or_default() += size;
         }
     }
 
@@ -134,17 +145,38 @@ impl Registry {
         }
     }
 
-    /// The agent goes down: nobody will tell any more copies.
+    /// The agent goes down. Where a file is there that may be a life's copy, the next agent tells.
     pub(super) fn cut_off_all(&mut self) {
         for at in (0..self.cut_off.lives.len()).rev() {
-            if self.cut_off.lives[at].settled {
+            let life = &self.cut_off.lives[at];
+            let (settled, told) = (life.settled, life.copied > 0);
+            let source = Arc::clone(&life.account.source.path);
+            if settled && (told || !self.may_have_copies(&source)) {
                 self.cut_off_rest(at);
+            }
+        }
+        for life in self.unclaimed.take_former() {
+            if life.copied {
+                self.tell(Command::Lose(Box::new(life.entry), Reason::Truncated));
             }
         }
     }
 
     fn cut_off_rest(&mut self, at: usize) {
-        let Ended { account, copied, read_anew, .. } = self.cut_off.lives.remove(at);
+        let Ended { account, copied, .. } = self.cut_off.lives.remove(at);
+        let seen = account.seen.load(Ordering::Acquire);
+        let read = |slot| account.sink(slot).settled.load(Ordering::Acquire);
+        let read = self.slots().map(read).min().unwrap_or(seen).max(copied);
+        let source = &account.source.path;
+        let mut read_anew = 0;
+        if let Some(anew) = self.cut_off.anew.get_mut(source) {
+            read_anew = seen.saturating_sub(read).min(*anew);
+            *anew -= read_anew;
+        }
+        let source = Arc::clone(source);
+        if self.cut_off.of_source(&source).next().is_none() {
+            self.cut_off.anew.remove(&source);
+        }
         self.tell(Command::CutOff { account, copied, read_anew });
     }
 
@@ -164,31 +196,34 @@ impl Registry {
 }
 
 impl Registry {
-    /// A file was truncated while no agent ran: what nobody read of its former life is lost, but for what
-    /// a copy holds (up to `copied`). What truncations had taken away when the next one began.
-    pub(super) fn lose_former_life(
-        &self,
-        entry: &FileEntry,
-        found: &Found,
-        copied: Option<u64>,
-    ) -> u32 {
-        let mut entry = entry.clone();
+    /// A file was truncated while no agent ran. What nobody read of its former life is lost unless a copy
+    /// turns up. The present life's epoch, and what truncations had taken away when it began.
+    pub(super) fn end_former_life(&mut self, mut entry: FileEntry) -> (u32, u32) {
         let taken = self.taken_away(entry.id, &recovery::identity_of(&entry));
-        let counted =
-            taken.and_then(|now| truncation::size_at_end(entry.size, entry.truncated, now));
-        let size = counted.unwrap_or(entry.size);
-        let settled = entry.sinks.values().map(|offset| offset.settled).min().unwrap_or(0);
-        entry.size = match copied {
-            None => size,
-            // Sinks that were at other places miss no more than this one: the copy has the rest.
-            Some(copied) => settled + size.saturating_sub(copied.max(settled)),
-        };
-        if counted.is_none() && copied.is_none() && !found.gzip && !self.complete {
-            self.note_unseen_truncation(&found.path);
-        }
-        self.tell(Command::Lose(Box::new(entry), Reason::Truncated));
+        let size = taken.and_then(|now| truncation::size_at_end(entry.size, entry.truncated, now));
+        let epoch = entry.epoch + 1;
+        entry.size = size.unwrap_or(entry.size);
+        self.unclaimed.put_former(FormerLife { entry, counted: size.is_some(), copied: false });
+        self.give_up_at.get_or_insert(Instant::now() + GIVE_UP_AFTER);
         // Of what was taken away by now nothing is the next life's, whatever it says of this one.
-        taken.unwrap_or(0)
+        (epoch, taken.unwrap_or(0))
+    }
+
+    /// Gives up lives of which no copy turned up. True: there are some for which it is too early.
+    pub(super) fn give_up_former_lives(&mut self) -> bool {
+        let mut undecided = false;
+        for life in self.unclaimed.take_former() {
+            if !life.copied && self.may_turn_up(&life.entry) {
+                undecided = true;
+                self.unclaimed.put_former(life);
+                continue;
+            }
+            if !life.counted && !life.copied && !self.complete {
+                self.note_unseen_truncation(&life.entry.source);
+            }
+            self.tell(Command::Lose(Box::new(life.entry), Reason::Truncated));
+        }
+        undecided
     }
 }
 

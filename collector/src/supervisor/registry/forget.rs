@@ -97,6 +97,10 @@ impl Registry {
             Err(error) => return error.kind() != io::ErrorKind::NotFound,
         };
         let key = account.identity.key;
+        // Where it was truncated, its inode is another life's.
+        if self.lives_on(account) {
+            return false;
+        }
         entries.any(|(path, inode)| {
             // A listing's number may be another filesystem's, mounted there.
             inode == key.inode

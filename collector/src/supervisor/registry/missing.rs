@@ -84,10 +84,16 @@ impl Registry {
     pub(super) fn give_up(&mut self) {
         if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
             self.give_up_at = None;
-            let (mut waiting, mut undecided) = (false, false);
-            for entry in self.unclaimed.take_all() {
-                if self.may_turn_up(&entry) {
-                    undecided = true;
+            let undecided = self.give_up_former_lives();
+            let mut waiting = false;
+            let (early, gone): (Vec<_>, Vec<_>) =
+                self.unclaimed.take_all().into_iter().partition(|entry| self.may_turn_up(entry));
+            let undecided = undecided || !early.is_empty();
+            early.into_iter().for_each(|entry| self.unclaimed.put_back(entry));
+            for entry in gone {
+                // The kernel forgets all that it told at once, when all of it is counted. What were
+                // counted before, and forgotten, would be a stranger to the next agent.
+                if undecided && self.final_size(&entry).is_some() {
                     self.unclaimed.put_back(entry);
                 } else {
                     waiting |= !self.lose(entry);

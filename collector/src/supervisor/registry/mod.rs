@@ -22,6 +22,7 @@ mod paths;
 mod place;
 mod recognise;
 mod rest;
+mod sequence;
 mod shortage;
 mod sources;
 mod surveys;
@@ -54,7 +55,6 @@ use crate::{
         identity::{FileId, Identity, InodeKey, Look},
         reader::{Feedback, Message, TailId},
     },
-    reason::Reason,
     watch::{Event, FileToken, Watcher},
 };
 use directories::Directories;
@@ -218,11 +218,14 @@ struct Recognised {
     entry: Option<FileEntry>,
     /// The entry is new: it is a copy's that `copytruncate` left.
     is_twin: bool,
-    /// It was truncated, and a copy holds what it was before up to here.
-    copied: Option<u64>,
+    /// Its inode had another life, which a truncation ended while no agent ran: the present one's epoch,
+    /// and what truncations had taken away when it began.
+    epoch: Option<(u32, u32)>,
     head: Vec<u8>,
     /// A file of the same source that is held already and was written later.
     before: Option<FileToken>,
+    /// Which of the looks taken together showed it last.
+    seen: u32,
 }
 
 impl Registry {
@@ -231,8 +234,8 @@ impl Registry {
         let entries = std::mem::take(&mut setup.entries);
         let while_down = departed::WhileDown::since_checkpoint_in(&setup.state_dir, &entries);
         setup.accounts.reserve(entries.iter().map(|entry| entry.id));
-        let (unclaimed, former) = Unclaimed::new(entries);
-        let registry = Self {
+        let unclaimed = Unclaimed::new(entries);
+        Self {
             setup,
             unclaimed,
             directories: Directories::default(),
@@ -257,12 +260,7 @@ impl Registry {
             ways: ways::Ways::default(),
             names: names::Names::default(),
             away: away::Away::default(),
-        };
-        for entry in former {
-            // The inode was truncated and lives on: what this life had is not to be read any more.
-            registry.tell(Command::Lose(Box::new(entry), Reason::Truncated));
         }
-        registry
     }
 
     /// Runs until the agent goes down.

@@ -11,7 +11,7 @@ use std::{
 
 use super::{Inode, Recognised, Registry, SourceState, Still, cut_off, held::Held};
 use crate::{
-    checkpoint::{FileEntry, Offset},
+    checkpoint::FileEntry,
     config::Start,
     discover::{Found, Role, Source},
     ledger::FileAccount,
@@ -24,7 +24,7 @@ use crate::{
         tail::{LogFile, Tail},
         unpack::Unpacking,
     },
-    supervisor::{recovery, settle::Command},
+    supervisor::{evidence, recovery, settle::Command},
     watch::{Bell, DirToken, FileToken},
 };
 
@@ -94,7 +94,7 @@ impl Registry {
     /// Hands a recognised file to its reader, at the offset that is right for it.
     pub(super) fn settle_in(&mut self, recognised: Recognised) {
         self.note_copy_read_anew(&recognised);
-        let Recognised { found, file, look, identity, entry, is_twin, copied, head, before } =
+        let Recognised { found, file, look, identity, entry, is_twin, epoch, head, before, .. } =
             recognised;
         if self.held.find(&look.key).is_some() {
             // Another name of the same file, found in the same look.
@@ -107,14 +107,20 @@ impl Registry {
         let source = &found.source;
         let was_final = entry.as_ref().is_some_and(|entry| entry.ended);
         let account = match entry {
-            Some(entry) => self.resume(&entry, &identity, &found, (&file, &look, copied), &head),
-            None => self.begin(&identity, &found, &file, &look),
+            Some(entry) => self.resume(&entry, &identity, &found, &file, &head),
+            None => {
+                let (first, taken) = epoch.unwrap_or((identity.first_epoch(), 0));
+                let account = self.begin(&identity, first, &found, (&file, &look));
+                account.truncated.store(taken, Ordering::Release);
+                account
+            }
         };
         let packed = found.gzip.then(|| gzip::trailer(&file, look.size)).flatten();
         if found.gzip {
             account.set_fingerprint(Fingerprint::of(&head));
             account.set_crc(packed.map_or(0, |sum| sum.crc));
         }
+        tracing::debug!(path = %found.path.display(), inode = look.key.inode, id = %account.id, epoch = account.epoch, size = look.size, "A file has an account.");
         self.setup.accounts.insert(Arc::clone(&account));
         self.present(&source.path, account.id);
         // A compressed file may hold more than was seen of it before it was compressed.
@@ -203,17 +209,14 @@ impl Registry {
         entry: &FileEntry,
         identity: &Identity,
         found: &Found,
-        (file, look, copied): (&File, &Look, Option<u64>),
+        file: &File,
         head: &[u8],
     ) -> Arc<FileAccount> {
-        let fingerprint =
-            Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() };
         // What the reader cannot read either, it says.
-        let holds = |offset: &Offset| {
-            look.size >= offset.settled
-                && offset.guard.holds_in_file(file, offset.settled).unwrap_or(true)
+        let same = match found.gzip {
+            true => evidence::fingerprint(entry).matches(head),
+            false => evidence::goes_on_in(entry, file, head),
         };
-        let same = fingerprint.matches(head) && (found.gzip || entry.sinks.values().all(holds));
         let source = Arc::clone(&found.source);
         if same {
             // A compressed copy keeps the identity of what it is a copy of. The handle is kept
@@ -226,9 +229,10 @@ impl Registry {
             account.rename(&found.path);
             return Arc::new(account);
         }
-        let taken = self.lose_former_life(entry, found, copied);
+        // It was truncated after it was recognised.
+        let (epoch, taken) = self.end_former_life(entry.clone());
         let sinks = self.setup.sinks.len();
-        let epoch = self.setup.accounts.free_epoch(identity, entry.epoch + 1);
+        let epoch = self.setup.accounts.free_epoch(identity, epoch);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
         account.truncated.store(taken, Ordering::Release);
         // The former life is forgotten: that this one began is not to go with an agent that ends soon.
@@ -241,13 +245,13 @@ impl Registry {
     fn begin(
         &mut self,
         identity: &Identity,
+        first_epoch: u32,
         found: &Found,
-        file: &File,
-        look: &Look,
+        (file, look): (&File, &Look),
     ) -> Arc<FileAccount> {
         let sinks = self.setup.sinks.len();
         // The same inode, done with before, was written anew; or two devices have the same numbers.
-        let epoch = self.setup.accounts.free_epoch(identity, identity.first_epoch());
+        let epoch = self.setup.accounts.free_epoch(identity, first_epoch);
         let source = Arc::clone(&found.source);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
         if self.scanning && self.setup.fresh && self.setup.start == Start::End && !found.gzip {

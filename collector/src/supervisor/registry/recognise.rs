@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Inode, RETRY, Recognised, Registry, Still, copies::Packed, rest, twins::Twin};
+use super::{
+    Inode, RETRY, Recognised, Registry, Still, copies::Packed, rest, sequence::Sequence,
+    twins::Twin,
+};
 use crate::{
     discover::{Found, Role},
     read::{
@@ -18,7 +21,7 @@ use crate::{
         identity::{self, Identity, InodeKey, Look},
         reader::Message,
     },
-    supervisor::recovery::Seen,
+    supervisor::{evidence, recovery::Seen},
     watch::FileToken,
 };
 
@@ -36,15 +39,30 @@ const RELIST: Duration = Duration::from_millis(20);
 /// Opened files of a source that wait for an older one that could not be found yet.
 pub(super) struct Parked {
     files: HashMap<InodeKey, Recognised>,
+    sequence: Sequence,
     /// Since when they wait for it.
     since: Instant,
+    /// Since when they wait, for whichever.
+    begun: Instant,
     /// Which one they wait for.
     older: Option<Role>,
 }
 
+/// What a listed file is found to be.
+enum Who {
+    /// One that is known, or a copy of one.
+    Known,
+    /// One that is to be read.
+    New(Box<Recognised>),
+    /// Not to be told yet, and perhaps older than what is to be read.
+    Untold,
+}
+
 impl Parked {
     fn nothing() -> Self {
-        Self { files: HashMap::new(), since: Instant::now(), older: None }
+        let (files, sequence) = (HashMap::new(), Sequence::default());
+        let now = Instant::now();
+        Self { files, sequence, since: now, begun: now, older: None }
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = InodeKey> {
@@ -64,47 +82,54 @@ impl Registry {
         let Some(source) = found.first().map(|found| Arc::clone(&found.source.path)) else {
             return Vec::new();
         };
-        let Parked { files: mut opened, mut since, older } =
+        let Parked { files: mut opened, mut sequence, mut since, begun, older } =
             self.parked.remove(&source).unwrap_or_else(Parked::nothing);
+        opened.values_mut().for_each(|file| file.seen = 0);
         let mut found = found;
-        let mut doubt = None;
+        let (mut doubt, mut unstable) = (None, false);
         let began = rest::used();
-        for look in 0..LOOKS {
+        for look in 1..=LOOKS {
+            self.heed_readers();
             let before = opened.len();
-            let vanished = self.open_found(found, directory, &mut opened);
-            // A look that shows nothing new, after the live file was opened, shows everything older
-            // than that. Where the directory did not change lately, the first look does.
+            let vanished = self.open_found(found, directory, look, &mut opened);
+            sequence.look(shown(&opened, look), |other, key| {
+                // A compressed one that holds nothing known was made of a file that came later.
+                let is_packed = opened.get(other).is_some_and(|file| file.found.gzip);
+                is_packed || other.born_ns > key.born_ns
+            });
+            // A look that shows nothing new shows everything older than what was opened before: a
+            // listing misses a file that is renamed meanwhile. Where the directory did not change
+            // lately, the first look does.
             let nothing_new = opened.len() == before;
-            let opened_live = opened.values().any(|file| file.found.role == Role::Live);
-            let stable = nothing_new || !opened_live || look == 0 && !changed_lately(directory);
-            doubt = match vanished {
-                None if stable => None,
-                None => Some(Role::Live),
-                Some(role) => Some(role),
-            };
+            unstable = !nothing_new && (look > 1 || changed_lately(directory));
+            let oldest = || opened.values().map(|file| file.found.role.clone()).min();
+            doubt = vanished.or_else(|| oldest().filter(|_| unstable));
             if doubt.is_none() || rest::takes_long(began) {
                 break;
             }
             found = self.list(directory).files;
             found.retain(|file| file.source.path == source);
         }
-        let mut recognised: Vec<Recognised> = opened.into_values().collect();
-        recognised.sort_by(|a, b| a.found.role.cmp(&b.found.role));
-        self.ignore_unasked(&mut recognised, directory);
+        let mut recognised = in_order(opened, &sequence);
         if let Some(doubt) = doubt {
             self.retries.insert(directory.to_path_buf(), Instant::now() + RELIST);
-            if older.as_ref() != Some(&doubt) {
+            if older.as_ref() != Some(&doubt) && !unstable {
                 // The one they waited for was found, another one was not.
                 since = Instant::now();
             }
-            if since.elapsed() < PARK {
+            if since.elapsed() < PARK && begun.elapsed() < PARK * 2 {
                 // What may be later than a file that is still to be found waits for it, held open.
                 let later = recognised.partition_point(|file| file.found.role < doubt);
                 let parked = recognised.split_off(later);
-                let files = parked.into_iter().map(|file| (file.look.key, file)).collect();
-                self.parked.insert(source, Parked { files, since, older: Some(doubt) });
+                let files: HashMap<_, _> =
+                    parked.into_iter().map(|file| (file.look.key, file)).collect();
+                sequence.retain(|key| files.contains_key(key));
+                self.parked
+                    .insert(source, Parked { files, sequence, since, begun, older: Some(doubt) });
             }
         }
+        // Whether a parked one is asked for, the file tells that it waits for.
+        self.ignore_unasked(&mut recognised, directory);
         recognised
     }
 
@@ -113,13 +138,12 @@ impl Registry {
         let due: Vec<Arc<Path>> = self
             .parked
             .iter()
-            .filter(|(_, parked)| parked.since.elapsed() >= PARK * 2)
+            .filter(|(_, parked)| parked.begun.elapsed() >= PARK * 2)
             .map(|(source, _)| Arc::clone(source))
             .collect();
         for source in due {
             let Some(parked) = self.parked.remove(&source) else { continue };
-            let mut files: Vec<Recognised> = parked.files.into_values().collect();
-            files.sort_by(|a, b| a.found.role.cmp(&b.found.role));
+            let files = in_order(parked.files, &parked.sequence);
             let directory = Arc::from(source.parent().unwrap_or(&source));
             for file in files {
                 let source = Arc::clone(&file.found.source);
@@ -134,35 +158,38 @@ impl Registry {
         &mut self,
         found: Vec<Found>,
         directory: &Path,
+        look: u32,
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Option<Role> {
         let mut vanished = None;
         let (mut before, mut packed) = (None, Vec::new());
         // From the latest on, so that each knows which held file comes after it.
         for found in found.into_iter().rev() {
-            let look = identity::look_at(&found.path);
-            if let Ok(key) = look.as_ref().map(|look| look.key) {
+            let listed = identity::look_at(&found.path);
+            if let Ok(key) = listed.as_ref().map(|look| look.key) {
                 if let Some(token) = self.held.find(&key)
                     && self.held.get(token).is_some_and(|held| !held.dormant)
                 {
                     before = Some(token);
                 }
                 if let Some(file) = opened.get_mut(&key) {
-                    (file.found, file.before) = (found, before);
+                    (file.found, file.before, file.seen) = (found, before, look);
                     continue;
                 }
             }
             if found.gzip {
                 packed.push((found, before));
-            } else if let Some(role) = self.open_one((found, look), before, directory, opened) {
+            } else if let Some(role) =
+                self.open_one((found, listed), (before, look), directory, opened)
+            {
                 vanished = Some(role);
             }
         }
         // Whose copy a compressed file is, is asked when every other file has found itself; the
         // oldest first.
         for (found, before) in packed.into_iter().rev() {
-            let look = identity::look_at(&found.path);
-            if let Some(role) = self.open_one((found, look), before, directory, opened) {
+            let listed = identity::look_at(&found.path);
+            if let Some(role) = self.open_one((found, listed), (before, look), directory, opened) {
                 vanished = vanished.into_iter().chain([role]).min();
             }
         }
@@ -172,17 +199,18 @@ impl Registry {
     /// Opens a listed file. Its role, if it vanished.
     fn open_one(
         &mut self,
-        (found, look): (Found, io::Result<Look>),
-        before: Option<FileToken>,
+        (found, listed): (Found, io::Result<Look>),
+        (before, seen): (Option<FileToken>, u32),
         directory: &Path,
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Option<Role> {
         let role = found.role.clone();
-        match self.recognise_one(found, look, directory, opened) {
-            Ok(None) => {}
-            Ok(Some(file)) => {
-                opened.insert(file.look.key, Recognised { before, ..file });
+        match self.recognise_one((found, listed), seen, directory, opened) {
+            Ok(Who::Known) => {}
+            Ok(Who::New(file)) => {
+                opened.insert(file.look.key, Recognised { before, seen, ..*file });
             }
+            Ok(Who::Untold) => return Some(role),
             Err((path, error)) if error.kind() == io::ErrorKind::NotFound => {
                 tracing::debug!(path = %path.display(), "A file vanished before it was opened.");
                 return Some(role);
@@ -203,16 +231,16 @@ impl Registry {
 
     fn recognise_one(
         &mut self,
-        found: Found,
-        listed: io::Result<Look>,
+        (found, listed): (Found, io::Result<Look>),
+        seen: u32,
         directory: &Path,
         opened: &mut HashMap<InodeKey, Recognised>,
-    ) -> Result<Option<Recognised>, (PathBuf, io::Error)> {
+    ) -> Result<Who, (PathBuf, io::Error)> {
         let fail = |error| (found.path.clone(), error);
         let mut listed = listed.map_err(fail)?;
         let (file, look) = loop {
             if self.is_known(&listed, &found) {
-                return Ok(None);
+                return Ok(Who::Known);
             }
             let (file, look) = identity::open(&found.path).map_err(fail)?;
             // The name may mean another file by now.
@@ -220,42 +248,75 @@ impl Registry {
                 break (file, look);
             }
             if let Some(other) = opened.get_mut(&look.key) {
-                other.found = found;
-                return Ok(None);
+                (other.found, other.seen) = (found, seen);
+                return Ok(Who::Known);
             }
             listed = look;
         };
         let identity = identity::identify(&file, &look);
         if self.is_done_by_its_handle(&identity, &look) {
-            return Ok(None);
+            return Ok(Who::Known);
         }
-        let mut is_twin = false;
+        let (mut is_twin, mut epoch) = (false, None);
         let (head, entry) = if found.gzip {
-            match self.recognise_packed(&found, &file, (&look, &identity), opened) {
-                Packed::Copy | Packed::Later => return Ok(None),
-                Packed::Read(entry, head) => (head, entry.map(|entry| *entry)),
+            let packed = self.recognise_packed(&found, &file, (&look, &identity), opened);
+            tracing::debug!(path = %found.path.display(), inode = look.key.inode, is = %packed, "A compressed file was looked at.");
+            match packed {
+                Packed::Copy => return Ok(Who::Known),
+                Packed::Later => {
+                    self.note_doubtful_copy(&found.source.path);
+                    let read = self.is_read_beside(&found, opened);
+                    return Ok(if read { Who::Known } else { Who::Untold });
+                }
+                Packed::Read(entry, head) => {
+                    self.unfinished.remove(&look.key);
+                    (head, entry.map(|entry| *entry))
+                }
+                Packed::Twin(entry, head) => {
+                    self.unfinished.remove(&look.key);
+                    is_twin = true;
+                    (head, Some(*entry))
+                }
             }
         } else {
             let head = identity::head(&file).map_err(fail)?;
             let (source, size) = (&*found.source.path, Some(look.size));
             let seen = Seen { identity: &identity, source, size, head: &head };
             let mut entry = self.unclaimed.claim(&seen);
-            if entry.is_none() {
+            if let Some(former) = entry.take_if(|entry| !evidence::goes_on_in(entry, &file, &head))
+            {
+                epoch = Some(self.end_former_life(former));
+            }
+            if entry.is_none() && epoch.is_none() && found.role != Role::Live {
+                if self.is_to_be_heard(&found) && self.age(&look) < PARK {
+                    self.wait_for(&found, &look, false, true);
+                    return Ok(Who::Untold);
+                }
                 match self.recognise_twin(&found, &file, (&look, &identity), &head, opened) {
                     Twin::Of(known) => (entry, is_twin) = (Some(*known), true),
-                    Twin::Later => return Ok(None),
+                    Twin::Later => return Ok(Who::Known),
                     Twin::Nobodys => {}
                 }
             }
             (head, entry)
         };
         if entry.is_none() && self.has_too_many_names(&found, &look, directory) {
-            return Ok(None);
+            return Ok(Who::Known);
         }
         let before = None;
         let file = descriptors::admits(&file).then_some(file);
-        let copied = None;
-        Ok(Some(Recognised { found, file, look, identity, entry, is_twin, copied, head, before }))
+        let file =
+            Recognised { found, file, look, identity, entry, is_twin, epoch, head, before, seen };
+        Ok(Who::New(Box::new(file)))
+    }
+
+    /// Whether the file that a compressed one of this name is made of is there, and read.
+    fn is_read_beside(&self, found: &Found, opened: &HashMap<InodeKey, Recognised>) -> bool {
+        identity::look_at(&found.path.with_extension("")).is_ok_and(|look| {
+            let key = &look.key;
+            let known = self.held.find(key).is_some() || self.inodes.contains_key(key);
+            known || opened.contains_key(key)
+        })
     }
 
     /// Whether a file that nobody knows has more names than it may have: one of them may be another owner's.
@@ -328,6 +389,32 @@ impl Registry {
         }
         self.present(&source, id);
     }
+}
+
+/// Puts files of a source into the order they were written in. None has a later role than the one that
+/// follows it: its name may have been another file's when it was seen.
+fn in_order(files: HashMap<InodeKey, Recognised>, sequence: &Sequence) -> Vec<Recognised> {
+    let places: HashMap<InodeKey, usize> = sequence.places().collect();
+    let mut files: Vec<Recognised> = files.into_values().collect();
+    files.sort_by_key(|file| places.get(&file.look.key).copied().unwrap_or(0));
+    let mut follower: Option<Role> = None;
+    for file in files.iter_mut().rev() {
+        if let Some(role) = follower.filter(|role| *role < file.found.role) {
+            file.found.role = role;
+        }
+        follower = Some(file.found.role.clone());
+    }
+    files
+}
+
+/// The files that a look showed, oldest first.
+fn shown(opened: &HashMap<InodeKey, Recognised>, look: u32) -> Vec<InodeKey> {
+    let mut shown: Vec<&Recognised> = opened.values().filter(|file| file.seen == look).collect();
+    shown.sort_by(|a, b| {
+        let born = |file: &Recognised| file.look.key.born_ns;
+        a.found.role.cmp(&b.found.role).then(born(a).cmp(&born(b)))
+    });
+    shown.into_iter().map(|file| file.look.key).collect()
 }
 
 /// Whether the directory's entries changed a moment ago: perhaps since they were listed.

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     fs::File,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
 use super::{Recognised, Registry};
@@ -20,13 +20,13 @@ use crate::{
     read::{
         guard::{GUARD_BYTES, Guard},
         identity::{self, FileId, Fingerprint, Identity, InodeKey, Look},
+        prefix::PrefixGuards,
     },
+    supervisor::evidence,
 };
 
 /// A copy that was written to so lately may still be written.
 const SETTLES: Duration = Duration::from_secs(2);
-/// How soon one is looked at again.
-const AGAIN: Duration = Duration::from_millis(300);
 /// What is on the way to a sink is waited for so long: a dead one would hold up the others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -52,6 +52,10 @@ struct Original {
     file: Option<Arc<File>>,
     /// Whether batches of it are on the way.
     in_flight: bool,
+    /// The life that a truncation ended while no agent ran.
+    former: Option<FileId>,
+    /// What tells copies that end before what was read of it.
+    marks: Option<PrefixGuards>,
 }
 
 impl Registry {
@@ -71,10 +75,15 @@ impl Registry {
         for other in opened.values_mut() {
             originals.extend(other.as_original(found));
         }
-        let age = age(look);
+        originals.extend(self.unclaimed.former_of(&found.source.path).map(|entry| {
+            let marks = self.setup.accounts.prefixes.of(entry.id);
+            Original { marks, ..Original::former(entry) }
+        }));
+        let age = self.age(look);
         let mut later = false;
         for original in originals {
             let life = original.life;
+            let former = original.former;
             match original.copied_to(file, look, head, age) {
                 Copied::No => {}
                 Copied::Perhaps => later = true,
@@ -82,19 +91,21 @@ impl Registry {
                     if let Some(life) = life {
                         self.note_copy(life, look.size);
                     }
-                    for other in opened.values_mut() {
-                        other.gave_its_end_to_a_copy(found, look.size);
+                    self.unfinished.remove(&look.key);
+                    if let Some(id) = former {
+                        self.unclaimed.gave_its_end_to_a_copy(id, look.size);
                     }
-                    return Twin::Of(Box::new(self.entry_of(found, look, identity, head, sinks)));
+                    let entry = self.entry_of(found, look.size, identity, head, sinks);
+                    return Twin::Of(Box::new(entry));
                 }
             }
         }
         if later {
             self.note_doubtful_copy(&found.source.path);
-            let directory = found.path.parent().unwrap_or(&found.path);
-            self.retries.insert(directory.to_owned(), Instant::now() + AGAIN);
+            self.wait_for(found, look, false, true);
             return Twin::Later;
         }
+        self.unfinished.remove(&look.key);
         Twin::Nobodys
     }
 
@@ -109,15 +120,17 @@ impl Registry {
             if !is_former && (file.is_none() || !held.live) {
                 return None;
             }
-            Some(Original::of(&account, file, &self.setup.sinks))
+            let marks = self.setup.accounts.prefixes.of(account.id);
+            Some(Original { marks, ..Original::of(&account, file, &self.setup.sinks) })
         });
         lives.collect()
     }
 
-    fn entry_of(
+    /// A new entry for a copy of `size` (unpacked) bytes, which is taken up at these offsets.
+    pub(super) fn entry_of(
         &self,
         found: &Found,
-        look: &Look,
+        size: u64,
         identity: &Identity,
         head: &[u8],
         sinks: Offsets,
@@ -126,7 +139,7 @@ impl Registry {
         let source = Arc::clone(&found.source);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, 0);
         account.set_fingerprint(Fingerprint::of(head));
-        account.see(look.size);
+        account.see(size);
         FileEntry { sinks, ..account.entry(&[]) }
     }
 }
@@ -139,27 +152,16 @@ impl Recognised {
             return None;
         }
         let file = self.opened()?;
-        let same = entry.sinks.values().all(|offset| holds(&file, *offset));
         Some(Original {
             life: None,
             fingerprint: Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() },
             sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
             excluded: Vec::new(),
-            file: same.then(|| Arc::new(file)),
+            file: Some(Arc::new(file)),
             in_flight: false,
+            former: None,
+            marks: None,
         })
-    }
-
-    /// What was not read of it when it was truncated is read from its copy: nothing is lost.
-    fn gave_its_end_to_a_copy(&mut self, copy: &Found, size: u64) {
-        let is_it = self.found.role == Role::Live && self.found.source.path == copy.source.path;
-        let Some(file) = is_it.then(|| self.opened()).flatten() else { return };
-        if let Some(entry) = self.entry.as_mut() {
-            let truncated = !entry.sinks.values().all(|offset| holds(&file, *offset));
-            if truncated {
-                self.copied = self.copied.max(Some(size));
-            }
-        }
     }
 }
 
@@ -171,6 +173,20 @@ enum Copied {
 }
 
 impl Original {
+    /// A life that a truncation ended while no agent ran.
+    fn former(entry: &FileEntry) -> Self {
+        Self {
+            fingerprint: evidence::fingerprint(entry),
+            sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
+            excluded: Vec::new(),
+            file: None,
+            in_flight: false,
+            life: None,
+            former: Some(entry.id),
+            marks: None,
+        }
+    }
+
     fn of(account: &FileAccount, file: Option<Arc<File>>, slots: &[SinkSlot]) -> Self {
         let ended = account.ended.load(Ordering::Acquire);
         let mut original = Self {
@@ -180,6 +196,8 @@ impl Original {
             excluded: Vec::new(),
             file,
             in_flight: false,
+            former: None,
+            marks: None,
         };
         for slot in slots {
             let (name, sink) = (Arc::clone(&slot.name), account.sink(slot.number));
@@ -226,6 +244,16 @@ impl Original {
             };
         }
         let furthest = self.sinks.iter().map(|(_, at)| at.settled).max().unwrap_or(0);
+        let is_short = may_be && look.size < furthest || known > head.len();
+        if is_short && !self.in_flight && self.holds_marks(copy, look.size) {
+            let guard = Guard::in_file(copy, look.size).unwrap_or_default();
+            let end = Offset { settled: look.size, resume: look.size, guard, ..Offset::default() };
+            return Copied::Yes(self.places(look.size, |at| {
+                let Offset { settled, resume, guard, .. } = at;
+                let read = Offset { settled, resume, guard, ..Offset::default() };
+                if settled < look.size { read } else { end }
+            }));
+        }
         if known > 0 && head.len() < known || may_be && look.size < furthest {
             // Too short to tell: it is being written, or is something else.
             return perhaps;
@@ -244,6 +272,15 @@ impl Original {
             let Offset { settled, resume, guard, .. } = at;
             Offset { settled, resume, guard, ..Offset::default() }
         }))
+    }
+
+    /// Whether a copy that ends before what was read of the original holds what stands before earlier
+    /// offsets, and before those of sinks that are not as far.
+    fn holds_marks(&self, copy: &File, size: u64) -> bool {
+        let mut within = self.sinks.iter().filter(|(_, at)| at.settled <= size);
+        let held = |at, guard: Guard| guard.holds_in_file(copy, at).unwrap_or(false);
+        self.marks.as_ref().is_some_and(|marks| marks.tell(size, held))
+            && within.all(|(_, at)| holds(copy, *at))
     }
 
     /// The original is as it was: a copy is the beginning of it, and nothing to read once the original
@@ -269,17 +306,6 @@ impl Original {
 fn holds(file: &File, at: Offset) -> bool {
     let long_enough = identity::look(file).is_ok_and(|look| look.size >= at.settled);
     long_enough && at.guard.holds_in_file(file, at.settled).unwrap_or(false)
-}
-
-/// How long ago it was written to, by its own time; one in the future (the clock was set back) is long
-/// ago.
-fn age(look: &Look) -> Duration {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
-    match u64::try_from(now.saturating_sub(look.modified_ns)) {
-        Ok(age) => Duration::from_nanos(age),
-        Err(_in_the_future) => PATIENCE,
-    }
 }
 
 #[cfg(test)]

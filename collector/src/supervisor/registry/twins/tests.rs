@@ -17,6 +17,8 @@ fn told(was: &[u8], read: usize, now: Option<&[u8]>, copy: &[u8], age: Duration)
     let at = Offset { settled, resume, guard, ..Offset::default() };
     let original = Original {
         life: None,
+        former: None,
+        marks: None,
         fingerprint: Fingerprint::of(&was[..read]),
         sinks: vec![("out".into(), at)],
         excluded: Vec::new(),

@@ -1,0 +1,60 @@
+//! What tells copies of files that end before what was read of the files.
+//!
+//! Kept for all files together: most have none, and an account of each is in memory.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::read::{guard::AtHand, identity::FileId, prefix::PrefixGuards};
+
+/// The guards of all files' beginnings.
+#[derive(Debug, Default)]
+pub struct Prefixes(Mutex<HashMap<FileId, Kept, foldhash::fast::RandomState>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    guards: PrefixGuards,
+    /// A truncation ended the life: only copies hold it now, and the checkpoint is to know this.
+    ended: bool,
+}
+
+impl Prefixes {
+    /// Those that the checkpoint knows.
+    pub fn new(known: BTreeMap<FileId, PrefixGuards>) -> Self {
+        let known = known.into_iter().map(|(file, guards)| (file, Kept { guards, ended: true }));
+        Self(Mutex::new(known.collect()))
+    }
+
+    /// A file's bytes `from..to` were read, for whichever sink.
+    pub fn note(&self, file: FileId, range: (u64, u64), bytes: AtHand<'_>) {
+        self.files().entry(file).or_default().guards.note(range, bytes);
+    }
+
+    /// A truncation ended a life.
+    pub fn end(&self, file: FileId) {
+        if let Some(kept) = self.files().get_mut(&file) {
+            kept.ended = true;
+        }
+    }
+
+    /// A file's guards.
+    pub fn of(&self, file: FileId) -> Option<PrefixGuards> {
+        self.files().get(&file).map(|kept| kept.guards)
+    }
+
+    /// A file's guards, if a truncation ended its life.
+    pub fn of_ended(&self, file: FileId) -> Option<PrefixGuards> {
+        self.files().get(&file).filter(|kept| kept.ended).map(|kept| kept.guards)
+    }
+
+    /// A file is nobody's any more.
+    pub fn forget(&self, file: FileId) {
+        self.files().remove(&file);
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<FileId, Kept, foldhash::fast::RandomState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,241 @@
+//! logrotate's `copytruncate` with `compress`: a copy is made, the file truncated, the copy compressed
+//! and removed within moments. Only the compressed copy is left to tell what it is.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::harness::{World, body, in_every_mode, patience};
+
+in_every_mode!(
+    compressed_at_once_nothing_is_read_again,
+    compressed_while_down_the_copy_is_read_on,
+    compressed_around_a_kill_nothing_is_lost_or_doubled,
+    compressed_while_the_clock_is_wrong,
+    a_copy_that_ends_before_what_was_read_is_not_read_again,
+    a_plain_copy_that_ends_before_what_was_read_is_not_read_again,
+);
+
+/// Kept former copies.
+const KEEP: usize = 9;
+
+struct Log {
+    live: PathBuf,
+    written: usize,
+}
+
+impl Log {
+    fn new(world: &World) -> Self {
+        Self { live: world.path("plain/app.log"), written: 0 }
+    }
+
+    fn write(&mut self, lines: usize) {
+        let text: String = (self.written..self.written + lines)
+            .map(|n| format!("line {n} of a log that copytruncate rotates\n"))
+            .collect();
+        let mut file = File::options().create(true).append(true).open(&self.live).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        self.written += lines;
+    }
+
+    fn former(&self, number: usize, ending: &str) -> PathBuf {
+        format!("{}.{number}{ending}", self.live.display()).into()
+    }
+
+    fn move_up(&self) {
+        for number in (1..KEEP).rev() {
+            for ending in ["", ".gz"] {
+                let _not_there =
+                    fs::rename(self.former(number, ending), self.former(number + 1, ending));
+            }
+        }
+    }
+
+    fn copy(&self) {
+        self.move_up();
+        fs::copy(&self.live, self.former(1, "")).unwrap();
+    }
+
+    fn truncate(&self) {
+        File::options().write(true).open(&self.live).unwrap().set_len(0).unwrap();
+    }
+
+    fn compress(&self) {
+        compress(&self.former(1, ""), &self.former(1, ".gz"));
+    }
+
+    fn rotate(&self) {
+        self.copy();
+        self.truncate();
+        self.compress();
+    }
+
+    /// Requires that every line arrived once. What only a copy holds may come after what follows it.
+    fn assert_collected(&self, world: &World) {
+        let mut counts = vec![0; self.written];
+        let end = Instant::now() + patience();
+        while Instant::now() < end && counts.contains(&0) {
+            std::thread::sleep(Duration::from_millis(500));
+            counts.fill(0);
+            for record in world.records() {
+                counts[body(&record).split(' ').nth(1).unwrap().parse::<usize>().unwrap()] += 1;
+            }
+        }
+        let of = |wanted: fn(u32) -> bool| {
+            let numbers = counts.iter().enumerate().filter(|(_, n)| wanted(**n));
+            numbers.map(|(number, _)| number).collect::<Vec<_>>()
+        };
+        let (lost, doubled) = (of(|n| n == 0), of(|n| n > 1));
+        let right = lost.is_empty() && doubled.is_empty();
+        let first = doubled.first().map(|number| format!("line {number} "));
+        let again: Vec<_> = world
+            .records()
+            .into_iter()
+            .filter(|record| first.as_ref().is_some_and(|first| body(record).starts_with(first)))
+            .collect();
+        let log = world.log();
+        assert!(right, "lost {lost:?}, doubled {doubled:?}, the first {again:?}\n{log}");
+    }
+}
+
+fn compress(from: &Path, to: &Path) {
+    let mut encoder =
+        flate2::write::GzEncoder::new(File::create(to).unwrap(), flate2::Compression::fast());
+    encoder.write_all(&fs::read(from).unwrap()).unwrap();
+    encoder.finish().unwrap();
+    fs::remove_file(from).unwrap();
+}
+
+fn compressed_at_once_nothing_is_read_again(world: World) {
+    let mut log = Log::new(&world);
+    log.write(10);
+    let agent = world.start();
+    world.wait_for(10);
+    for round in 0..8 {
+        log.write(40);
+        std::thread::sleep(Duration::from_millis([0, 5, 60, 400][round % 4]));
+        log.rotate();
+    }
+    log.assert_collected(&world);
+    assert_eq!(agent.stop(), Some(0));
+    // Nor after a start, whatever their names are by then.
+    log.move_up();
+    let agent = world.start();
+    log.write(5);
+    log.assert_collected(&world);
+    log.rotate();
+    log.write(5);
+    log.assert_collected(&world);
+    assert_eq!(agent.stop(), Some(0));
+    let (code, audit) = world.audit();
+    assert_eq!(code, 0, "{audit}");
+}
+
+fn compressed_while_down_the_copy_is_read_on(world: World) {
+    let mut log = Log::new(&world);
+    log.write(100);
+    let agent = world.start();
+    world.wait_for(100);
+    assert_eq!(agent.stop(), Some(0));
+    for _ in 0..3 {
+        log.write(20);
+        log.rotate();
+        log.write(30);
+        let agent = world.start();
+        log.assert_collected(&world);
+        assert_eq!(agent.stop(), Some(0));
+        // Nothing is new.
+        let agent = world.start();
+        log.assert_collected(&world);
+        assert_eq!(agent.stop(), Some(0));
+    }
+    let (code, audit) = world.audit();
+    assert_eq!(code, 0, "{audit}");
+}
+
+fn compressed_around_a_kill_nothing_is_lost_or_doubled(world: World) {
+    let mut log = Log::new(&world);
+    log.write(10);
+    let mut agent = world.start();
+    world.wait_for(10);
+    for round in 0..6 {
+        log.write(50);
+        std::thread::sleep(Duration::from_millis([5, 300, 0][round % 3]));
+        log.copy();
+        log.truncate();
+        std::thread::sleep(Duration::from_millis([0, 100][round % 2]));
+        agent.kill();
+        log.compress();
+        agent = world.start();
+        log.assert_collected(&world);
+    }
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// A file that was written a moment ago looks as if it were old, or yet to be written.
+fn compressed_while_the_clock_is_wrong(world: World) {
+    let mut log = Log::new(&world);
+    log.write(10);
+    let agent = world.start();
+    world.wait_for(10);
+    for (round, hours) in [-2_i64, 2, -48, 48].into_iter().enumerate() {
+        log.write(40);
+        std::thread::sleep(Duration::from_millis([0, 300][round % 2]));
+        agent.signal(Signal::STOP);
+        log.rotate();
+        let now = std::time::SystemTime::now();
+        let off = Duration::from_secs(hours.unsigned_abs() * 3_600);
+        let time = if hours < 0 { now - off } else { now + off };
+        File::open(log.former(1, ".gz")).unwrap().set_modified(time).unwrap();
+        agent.signal(Signal::CONT);
+        log.assert_collected(&world);
+    }
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// What is written between the copy and the truncation is read from the original.
+fn ends_before_what_was_read(world: World, compressed: bool) {
+    let mut log = Log::new(&world);
+    log.write(100);
+    let agent = world.start();
+    world.wait_for(100);
+    for _ in 0..3 {
+        for _ in 0..4 {
+            log.write(20);
+            world.wait_for(log.written);
+        }
+        agent.signal(Signal::STOP);
+        log.copy();
+        agent.signal(Signal::CONT);
+        log.write(7);
+        world.wait_for(log.written);
+        agent.signal(Signal::STOP);
+        log.truncate();
+        if compressed {
+            log.compress();
+        }
+        log.write(3);
+        agent.signal(Signal::CONT);
+        log.assert_collected(&world);
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    log.assert_collected(&world);
+    assert_eq!(agent.stop(), Some(0));
+    let agent = world.start();
+    log.write(3);
+    log.assert_collected(&world);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+fn a_copy_that_ends_before_what_was_read_is_not_read_again(world: World) {
+    ends_before_what_was_read(world, true);
+}
+
+fn a_plain_copy_that_ends_before_what_was_read_is_not_read_again(world: World) {
+    ends_before_what_was_read(world, false);
+}
