@@ -101,13 +101,17 @@ fn is_late(error: &io::Error) -> bool {
 
 /// Sends this again and again, and throws away what comes back.
 fn repeat(stream: &mut dyn Duplex, piece: &[u8]) -> io::Result<()> {
-    let pieces = piece.repeat((32 << 10) / piece.len());
-    let mut thrown_away = vec![0; 64 << 10];
+    let pieces = piece.repeat((256 << 10) / piece.len());
+    let mut thrown_away = vec![0; 1 << 20];
     loop {
         stream.write_all(&pieces)?;
-        match stream.read(&mut thrown_away) {
-            Err(error) if !is_late(&error) => return Err(error),
-            _ => {}
+        loop {
+            match stream.read(&mut thrown_away) {
+                Ok(read) if read > 0 => {}
+                Err(error) if is_late(&error) => break,
+                Ok(_closed) => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
     }
 }
@@ -126,7 +130,7 @@ fn cpu(agent: &Agent) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// The agent is at it for 8 seconds and uses less than a sixth of a CPU: what may be sent at once, and a trickle.
+/// The agent is at it for 8 seconds and uses less than a tenth of a CPU: what may be sent at once, and a trickle.
 #[track_caller]
 fn costs_next_to_nothing(flood: Flood, tls: bool) {
     let (world, _asked) = world(flood, tls);
@@ -137,8 +141,9 @@ fn costs_next_to_nothing(flood: Flood, tls: bool) {
     let before = cpu(&agent);
     thread::sleep(Duration::from_secs(8));
     let used = cpu(&agent) - before;
+    println!("{used:?} of CPU time");
     // An emulated machine, or one without optimisation, is slower by far.
-    assert!(used < Duration::from_millis(1_400) * slowness(), "{used:?} of CPU time");
+    assert!(used < Duration::from_millis(700) * slowness(), "{used:?} of CPU time");
     assert_eq!(agent.stop(), Some(1), "nothing can be delivered");
 }
 
