@@ -115,6 +115,11 @@ impl Running {
         Ok(Self { child, name: name.to_owned() })
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it prints, if its command piped that.
     pub fn take_stdout(&mut self) -> Result<ChildStdout> {
         let stdout = self.child.stdout.take();
@@ -213,6 +218,11 @@ impl Agent {
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// Where its admin port is.
+    pub fn admin(&self) -> &str {
+        &self.admin
     }
 
     /// Another of its commands, with its configuration.

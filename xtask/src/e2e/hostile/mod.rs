@@ -1,6 +1,7 @@
 //! `cargo xtask e2e hostile`: what somebody who may write into one log directory does on purpose, against
 //! the real agent as root. An attack says what it tried how often, and fails if it got anything.
 
+mod floods;
 mod races;
 
 use std::{path::PathBuf, time::Duration};
@@ -48,7 +49,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let setting = Setting { everyline, lasting: Duration::from_secs(args.seconds) };
     let mut succeeded = Vec::new();
-    for attack in races::ATTACKS {
+    for attack in races::ATTACKS.into_iter().chain(floods::ATTACKS) {
         if args.only.as_ref().is_some_and(|only| !attack.name.contains(only)) {
             continue;
         }
