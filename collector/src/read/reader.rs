@@ -74,6 +74,9 @@ pub enum Message {
     Named(TailId, FileToken, bool),
     /// More is told of the source soon; nothing of it is read before that, or this instant.
     Await(TailId, Instant),
+    /// Newer files of the source, or of any, may be there that are not handed over yet: until then no file
+    /// is its last.
+    Follow(Option<TailId>, Instant),
     /// What is known of the source from here on.
     Describe(TailId, Arc<Source>),
     /// The source is excluded: nothing more of it is read; or it is not any more.
@@ -185,6 +188,7 @@ pub struct Reader {
     /// Slots of sinks that will be added again.
     awaited: Vec<u16>,
     uncounted: truncation::Uncounted,
+    follows: ends::Follows,
     /// Who wants to know when there is nothing to read.
     asked: Vec<Sender<Caught>>,
     encodings: Encodings,
@@ -231,6 +235,7 @@ impl Reader {
             sinks: Vec::new(),
             awaited: Vec::new(),
             uncounted: truncation::Uncounted::new(),
+            follows: ends::Follows::default(),
             asked: Vec::new(),
             encodings: Encodings::default(),
             buffer: vec![0; CHUNK + GUARD_BYTES],
@@ -339,6 +344,7 @@ impl Reader {
             Message::Parked(slot, source, skip, until) => self.park(slot, &source, skip, until),
             Message::Unparked(slot, source) => self.unpark(slot, &source),
             Message::Await(id, until) => self.await_description(id, until),
+            Message::Follow(id, until) => self.follows.note(id, until),
             Message::Describe(id, source) => self.describe(id, source),
             Message::Exclude(id, excluded) => self.exclude(id, excluded),
             Message::GiveWay => self.give_way(),

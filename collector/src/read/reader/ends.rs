@@ -1,8 +1,43 @@
 //! What a reader does where a file ends: it waits, goes on to the next file, or is done with the source.
 
-use std::{ops::Range, time::Instant};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use super::{AtEnd, LogFile, Reader, Tail, TailId, Turn, lane_of, pump};
+
+/// How soon one is looked at again whose follower may be there.
+const FOLLOWED_AGAIN: Duration = Duration::from_millis(200);
+
+/// Sources of which newer files may be there that are not handed over yet: until when none is the last.
+/// A message may go on there, which must not be cut in two.
+#[derive(Debug, Default)]
+pub(super) struct Follows {
+    any: Option<Instant>,
+    of: HashMap<TailId, Instant>,
+}
+
+impl Follows {
+    /// Of one source, or of any.
+    pub(super) fn note(&mut self, id: Option<TailId>, until: Instant) {
+        match id {
+            None => self.any = Some(until),
+            Some(id) => {
+                let now = Instant::now();
+                self.of.retain(|_, until| *until > now);
+                self.of.insert(id, until);
+            }
+        }
+    }
+
+    /// Until when a source's last file may not be its last.
+    fn until(&self, id: TailId, now: Instant) -> Option<Instant> {
+        let until = self.of.get(&id).copied().into_iter().chain(self.any).max();
+        until.filter(|until| *until > now)
+    }
+}
 
 impl Reader {
     /// At the end of what a file holds. None: go on (with the next file).
@@ -20,7 +55,12 @@ impl Reader {
         // Half a character at the end is none yet: nothing is cut there while the other half may come.
         let whole = cursor.decoder.whole(offset, &self.buffer[line.clone()]);
         let whole = line.start..line.start + whole;
-        match tail.at_end(index, size, line.len(), Instant::now()) {
+        let now = Instant::now();
+        match tail.at_end(index, size, line.len(), now) {
+            AtEnd::Finish if let Some(until) = self.follows.until(id, now) => {
+                // The file that follows wakes the tail before that.
+                Some(Turn::Later(until.min(now + FOLLOWED_AGAIN)))
+            }
             AtEnd::Stay => Some(self.await_end(id, tail, sink, file, &whole).unwrap_or(Turn::Idle)),
             AtEnd::Later(at) => Some(Turn::Later(at)),
             AtEnd::Pass(at) => {

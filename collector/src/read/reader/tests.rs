@@ -142,3 +142,29 @@ fn what_is_written_anew_before_it_is_registered_is_another_life() {
     assert_eq!((read(&first), read(&second)), (0, text.len() as u64));
     assert!(second.fingerprint().matches(text.as_bytes()));
 }
+
+#[test]
+fn no_file_is_the_last_while_newer_ones_may_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget = Budget::new(1 << 30, 1 << 30, Box::new(|_| {}));
+    let ended = |which: Option<TailId>| {
+        let mut reader = reader(dir.path(), &budget);
+        fs::write(dir.path().join("0.log"), "2026-11-22T01:02:03Z stdout P a part \n").unwrap();
+        let long = Instant::now() + Duration::from_secs(60);
+        assert!(reader.handle(Message::Follow(which, long)));
+        assert!(reader.handle(Message::Gone(TailId(1), FileToken::numbered(1))));
+        fs::remove_file(dir.path().join("0.log")).unwrap();
+        let until = Instant::now() + crate::read::tail::DELETED_GRACE + Duration::from_millis(300);
+        while Instant::now() < until {
+            assert!(reader.handle(Message::Wake(vec![(TailId(1), FileToken::numbered(1))])));
+            visit_all(&mut reader);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // A message whose end may still come is not cut off.
+        let id = reader.tails[&TailId(1)].files().last().unwrap().account.id;
+        reader.setup.accounts.cuts.next(id, 0).is_some()
+    };
+    assert!(!ended(Some(TailId(1))));
+    assert!(!ended(None));
+    assert!(ended(Some(TailId(2))), "another's");
+}

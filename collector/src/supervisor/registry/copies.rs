@@ -581,7 +581,6 @@ mod tests {
             is_twin: false,
             epoch: None,
             before: None,
-            seen: 1,
         };
         let role = Role::Rotated(AgeKey::Date("20261122-010203".to_owned()));
         let gz = dir.path().join("0.log.20261122-010203.gz");

@@ -63,6 +63,10 @@ pub use orders::{Begin, Order, Orders};
 
 /// How often finished files whose names vanished are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// Longer than a first look takes.
+const FIRST_LOOK: Duration = Duration::from_secs(600);
+/// What changed during the first look is looked at within this.
+const CAUGHT_UP: Duration = Duration::from_secs(4);
 /// Room kept for events.
 const KEPT: usize = 1_024;
 /// A directory whose files could not be opened is listed again after this.
@@ -224,8 +228,6 @@ struct Recognised {
     head: Vec<u8>,
     /// A file of the same source that is held already and was written later.
     before: Option<FileToken>,
-    /// Which of the looks taken together showed it last.
-    seen: u32,
 }
 
 impl Registry {
@@ -309,6 +311,7 @@ impl Registry {
 
     /// The first look at everything.
     fn scan(&mut self) {
+        self.tell_looking(Instant::now() + FIRST_LOOK);
         self.share_descriptors();
         if self.setup.fresh {
             // What is there was counted for an agent whose state is gone.
@@ -347,6 +350,8 @@ impl Registry {
             }
         }
         self.note_unseen_changes();
+        // What was rotated meanwhile is looked at now.
+        self.tell_looking(Instant::now() + CAUGHT_UP);
         self.scanning = false;
         let nothing_missing = self.unclaimed.is_empty() && self.while_down.is_empty();
         let wait = if nothing_missing { Duration::ZERO } else { GIVE_UP_AFTER };

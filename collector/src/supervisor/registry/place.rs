@@ -43,7 +43,7 @@ impl Registry {
             let path = Arc::clone(&found.source.path);
             sources.entry(path).or_insert_with(|| (directory, Vec::new())).1.push(found);
         }
-        for (directory, mut files) in sources.into_values() {
+        for (path, (directory, mut files)) in sources {
             files.sort_by(|a, b| a.role.cmp(&b.role));
             // What is told of a known source may be something else now, also where no file is new.
             if let Some(source) = files.first().map(|file| Arc::clone(&file.source))
@@ -56,6 +56,7 @@ impl Registry {
                 self.open_source(&source, &directory);
                 self.settle_in(file);
             }
+            self.tell_what_follows(&path);
         }
     }
 
@@ -94,7 +95,7 @@ impl Registry {
     /// Hands a recognised file to its reader, at the offset that is right for it.
     pub(super) fn settle_in(&mut self, recognised: Recognised) {
         self.note_copy_read_anew(&recognised);
-        let Recognised { found, file, look, identity, entry, is_twin, epoch, head, before, .. } =
+        let Recognised { found, file, look, identity, entry, is_twin, epoch, head, before } =
             recognised;
         if self.held.find(&look.key).is_some() {
             // Another name of the same file, found in the same look.

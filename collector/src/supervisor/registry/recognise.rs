@@ -3,7 +3,7 @@
 //! Opens files and reads their first bytes; hands nothing to a reader.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +15,7 @@ use super::{
     twins::Twin,
 };
 use crate::{
-    discover::{Found, Role},
+    discover::{AgeKey, Found, Role},
     read::{
         descriptors,
         identity::{self, Identity, InodeKey, Look},
@@ -29,6 +29,8 @@ use crate::{
 const LOOKS: u32 = 6;
 /// Files wait this long at most for an older one that vanished while it was looked for.
 const PARK: Duration = Duration::from_secs(3);
+/// As long as one has to wait for its turn to be unpacked.
+const PARK_UNPACKING: Duration = Duration::from_secs(30);
 /// A directory that changed this lately may have changed since it was listed.
 const LATELY: Duration = Duration::from_millis(500);
 /// A file with too many names is looked at again after this.
@@ -44,6 +46,8 @@ pub(super) struct Parked {
     since: Instant,
     /// Since when they wait, for whichever.
     begun: Instant,
+    /// How long they may.
+    patience: Duration,
     /// Which one they wait for.
     older: Option<Role>,
 }
@@ -62,7 +66,7 @@ impl Parked {
     fn nothing() -> Self {
         let (files, sequence) = (HashMap::new(), Sequence::default());
         let now = Instant::now();
-        Self { files, sequence, since: now, begun: now, older: None }
+        Self { files, sequence, since: now, begun: now, patience: PARK * 2, older: None }
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = InodeKey> {
@@ -82,18 +86,23 @@ impl Registry {
         let Some(source) = found.first().map(|found| Arc::clone(&found.source.path)) else {
             return Vec::new();
         };
-        let Parked { files: mut opened, mut sequence, mut since, begun, older } =
+        let Parked { files: mut opened, mut sequence, mut since, begun, older, .. } =
             self.parked.remove(&source).unwrap_or_else(Parked::nothing);
-        opened.values_mut().for_each(|file| file.seen = 0);
+        let mut last = HashSet::new();
         let mut found = found;
         let (mut doubt, mut unstable) = (None, false);
         let began = rest::used();
+        let _before = self.was_put_off();
         for look in 1..=LOOKS {
             self.heed_readers();
             let before = opened.len();
-            let vanished = self.open_found(found, directory, look, &mut opened);
-            sequence.look(shown(&opened, look), |other, key| {
-                // A compressed one that holds nothing known was made of a file that came later.
+            let mut shown = Vec::new();
+            let vanished = self.open_found(found, directory, &mut shown, &mut opened);
+            shown.sort();
+            let shown: Vec<InodeKey> = shown.into_iter().map(|(_, _, key)| key).collect();
+            last = shown.iter().copied().collect();
+            sequence.look(shown, |other, key| {
+                // A compressed one that is not one of theirs was made of a file that came later.
                 let is_packed = opened.get(other).is_some_and(|file| file.found.gzip);
                 is_packed || other.born_ns > key.born_ns
             });
@@ -117,15 +126,19 @@ impl Registry {
                 // The one they waited for was found, another one was not.
                 since = Instant::now();
             }
-            if since.elapsed() < PARK && begun.elapsed() < PARK * 2 {
+            let patience = if self.was_put_off() { PARK_UNPACKING } else { PARK };
+            if since.elapsed() < patience && begun.elapsed() < patience * 2 {
                 // What may be later than a file that is still to be found waits for it, held open.
                 let later = recognised.partition_point(|file| file.found.role < doubt);
                 let parked = recognised.split_off(later);
                 let files: HashMap<_, _> =
                     parked.into_iter().map(|file| (file.look.key, file)).collect();
-                sequence.retain(|key| files.contains_key(key));
-                self.parked
-                    .insert(source, Parked { files, sequence, since, begun, older: Some(doubt) });
+                sequence.retain(|key| files.contains_key(key) || last.contains(key));
+                let patience = patience * 2;
+                self.parked.insert(
+                    source,
+                    Parked { files, sequence, since, begun, patience, older: Some(doubt) },
+                );
             }
         }
         // Whether a parked one is asked for, the file tells that it waits for.
@@ -133,12 +146,27 @@ impl Registry {
         recognised
     }
 
+    /// Tells a source's reader that files wait here that follow what it has.
+    pub(super) fn tell_what_follows(&self, source: &Path) {
+        if self.parked.contains_key(source) {
+            let until = Instant::now() + PARK;
+            self.send(source, |tail| Message::Follow(Some(tail), until));
+        }
+    }
+
+    /// Until then files may be there that no look has shown, of whichever source.
+    pub(super) fn tell_looking(&self, until: Instant) {
+        for reader in &self.setup.readers {
+            let _going_down = reader.send(Message::Follow(None, until));
+        }
+    }
+
     /// Hands over files that have waited long enough for an older one.
     pub(super) fn hand_over_parked(&mut self) {
         let due: Vec<Arc<Path>> = self
             .parked
             .iter()
-            .filter(|(_, parked)| parked.begun.elapsed() >= PARK * 2)
+            .filter(|(_, parked)| parked.begun.elapsed() >= parked.patience)
             .map(|(source, _)| Arc::clone(source))
             .collect();
         for source in due {
@@ -158,7 +186,7 @@ impl Registry {
         &mut self,
         found: Vec<Found>,
         directory: &Path,
-        look: u32,
+        shown: &mut Vec<(Role, i64, InodeKey)>,
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Option<Role> {
         let mut vanished = None;
@@ -167,21 +195,20 @@ impl Registry {
         for found in found.into_iter().rev() {
             let listed = identity::look_at(&found.path);
             if let Ok(key) = listed.as_ref().map(|look| look.key) {
+                shown.push((found.role.clone(), key.born_ns, key));
                 if let Some(token) = self.held.find(&key)
                     && self.held.get(token).is_some_and(|held| !held.dormant)
                 {
                     before = Some(token);
                 }
                 if let Some(file) = opened.get_mut(&key) {
-                    (file.found, file.before, file.seen) = (found, before, look);
+                    (file.found, file.before) = (found, before);
                     continue;
                 }
             }
             if found.gzip {
                 packed.push((found, before));
-            } else if let Some(role) =
-                self.open_one((found, listed), (before, look), directory, opened)
-            {
+            } else if let Some(role) = self.open_one((found, listed), before, directory, opened) {
                 vanished = Some(role);
             }
         }
@@ -189,7 +216,7 @@ impl Registry {
         // oldest first.
         for (found, before) in packed.into_iter().rev() {
             let listed = identity::look_at(&found.path);
-            if let Some(role) = self.open_one((found, listed), (before, look), directory, opened) {
+            if let Some(role) = self.open_one((found, listed), before, directory, opened) {
                 vanished = vanished.into_iter().chain([role]).min();
             }
         }
@@ -200,15 +227,15 @@ impl Registry {
     fn open_one(
         &mut self,
         (found, listed): (Found, io::Result<Look>),
-        (before, seen): (Option<FileToken>, u32),
+        before: Option<FileToken>,
         directory: &Path,
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Option<Role> {
         let role = found.role.clone();
-        match self.recognise_one((found, listed), seen, directory, opened) {
+        match self.recognise_one((found, listed), directory, opened) {
             Ok(Who::Known) => {}
             Ok(Who::New(file)) => {
-                opened.insert(file.look.key, Recognised { before, seen, ..*file });
+                opened.insert(file.look.key, Recognised { before, ..*file });
             }
             Ok(Who::Untold) => return Some(role),
             Err((path, error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -232,7 +259,6 @@ impl Registry {
     fn recognise_one(
         &mut self,
         (found, listed): (Found, io::Result<Look>),
-        seen: u32,
         directory: &Path,
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Result<Who, (PathBuf, io::Error)> {
@@ -248,7 +274,7 @@ impl Registry {
                 break (file, look);
             }
             if let Some(other) = opened.get_mut(&look.key) {
-                (other.found, other.seen) = (found, seen);
+                other.found = found;
                 return Ok(Who::Known);
             }
             listed = look;
@@ -305,8 +331,7 @@ impl Registry {
         }
         let before = None;
         let file = descriptors::admits(&file).then_some(file);
-        let file =
-            Recognised { found, file, look, identity, entry, is_twin, epoch, head, before, seen };
+        let file = Recognised { found, file, look, identity, entry, is_twin, epoch, head, before };
         Ok(Who::New(Box::new(file)))
     }
 
@@ -391,12 +416,22 @@ impl Registry {
     }
 }
 
-/// Puts files of a source into the order they were written in. None has a later role than the one that
-/// follows it: its name may have been another file's when it was seen.
+/// Puts files of a source into the order they were written in. Names with dates tell it; numbers are others'
+/// by the next look. None has a later role than the one that follows it.
 fn in_order(files: HashMap<InodeKey, Recognised>, sequence: &Sequence) -> Vec<Recognised> {
-    let places: HashMap<InodeKey, usize> = sequence.places().collect();
+    let is_dated = |file: &Recognised| matches!(file.found.role, Role::Rotated(AgeKey::Date(_)));
+    let dated = files.values().any(is_dated);
     let mut files: Vec<Recognised> = files.into_values().collect();
-    files.sort_by_key(|file| places.get(&file.look.key).copied().unwrap_or(0));
+    if dated {
+        files.sort_by(|a, b| {
+            let born = |file: &Recognised| file.look.key.born_ns;
+            a.found.role.cmp(&b.found.role).then(born(a).cmp(&born(b)))
+        });
+        former_live_ones_first(&mut files);
+    } else {
+        let places: HashMap<InodeKey, usize> = sequence.places().collect();
+        files.sort_by_key(|file| places.get(&file.look.key).copied().unwrap_or(0));
+    }
     let mut follower: Option<Role> = None;
     for file in files.iter_mut().rev() {
         if let Some(role) = follower.filter(|role| *role < file.found.role) {
@@ -407,14 +442,24 @@ fn in_order(files: HashMap<InodeKey, Recognised>, sequence: &Sequence) -> Vec<Re
     files
 }
 
-/// The files that a look showed, oldest first.
-fn shown(opened: &HashMap<InodeKey, Recognised>, look: u32) -> Vec<InodeKey> {
-    let mut shown: Vec<&Recognised> = opened.values().filter(|file| file.seen == look).collect();
-    shown.sort_by(|a, b| {
-        let born = |file: &Recognised| file.look.key.born_ns;
-        a.found.role.cmp(&b.found.role).then(born(a).cmp(&born(b)))
-    });
-    shown.into_iter().map(|file| file.look.key).collect()
+/// One that was opened as the live file, and rotated and removed before it was seen again, was begun before
+/// those that followed it.
+fn former_live_ones_first(files: &mut Vec<Recognised>) {
+    let born = |file: &Recognised| file.look.key.born_ns;
+    for at in (0..files.len()).rev() {
+        let file = &files[at];
+        let key = &file.look.key;
+        let is_there = || identity::look_at(&file.found.path).is_ok_and(|look| look.key == *key);
+        if file.found.role != Role::Live || is_there() {
+            continue;
+        }
+        // A compressed file was made later than what it holds.
+        let next = files.iter().position(|other| !other.found.gzip && born(other) > born(file));
+        if let Some(next) = next.filter(|next| *next < at) {
+            let file = files.remove(at);
+            files.insert(next, file);
+        }
+    }
 }
 
 /// Whether the directory's entries changed a moment ago: perhaps since they were listed.

@@ -39,6 +39,8 @@ pub(super) struct Surveys {
     all: Map<InodeKey, Underway>,
     /// No part is unpacked for a tenant before this.
     rest_until: Map<Arc<str>, Instant>,
+    /// One was put off since this was asked last.
+    put_off: bool,
 }
 
 struct Underway {
@@ -103,8 +105,14 @@ impl Registry {
         None
     }
 
+    /// Whether a file had to wait for its turn since this was asked last.
+    pub(super) fn was_put_off(&mut self) -> bool {
+        std::mem::take(&mut self.surveys.put_off)
+    }
+
     /// Its directory is looked at again soon.
     fn survey_later(&mut self, (path, tenant): (&Path, &Arc<str>), now: Instant) {
+        self.surveys.put_off = true;
         let directory = path.parent().unwrap_or(path).to_owned();
         let rest = self.surveys.rest_until.get(tenant).copied().unwrap_or(now);
         let until = rest.max(now + PAUSE);
