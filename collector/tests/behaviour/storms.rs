@@ -48,6 +48,11 @@ fn storm(mut world: World, wanted: &str, once: impl Fn(&Path, usize)) {
         assert!(Instant::now() < deadline, "{}", world.records().iter().map(body).count());
         std::thread::sleep(Duration::from_millis(100));
     }
+    // A compressed file that is not whole is waited for, however old it says that it is.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !world.log().contains(wanted) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+    }
     agent.stop();
     let log = world.log();
     let said = log.lines().filter(|line| line.contains(wanted)).count();
