@@ -296,11 +296,6 @@ fn compressed_files_are_unpacked_within_the_descriptors() {
         containers.push(container);
     }
     let agent = start_with(&world, 100, 100);
-    // 120 copies take turns, a few at a time.
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while world.records().len() < 60 * 11 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(500));
-    }
     let records = world.wait_for(60 * 11);
     for container in &containers {
         crate::harness::assert_exactly_once(&records, container);
