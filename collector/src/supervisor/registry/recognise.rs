@@ -92,7 +92,8 @@ impl Registry {
         let mut found = found;
         let (mut doubt, mut unstable) = (None, false);
         let began = rest::used();
-        let _before = self.was_put_off();
+        // What was put off for another source says nothing of this one.
+        let _another = self.was_put_off();
         for look in 1..=LOOKS {
             self.heed_readers();
             let before = opened.len();
