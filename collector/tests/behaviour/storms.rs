@@ -48,10 +48,15 @@ fn storm(mut world: World, wanted: &str, once: impl Fn(&Path, usize)) {
         assert!(Instant::now() < deadline, "{}", world.records().iter().map(body).count());
         std::thread::sleep(Duration::from_millis(100));
     }
-    // A compressed file that is not whole is waited for, however old it says that it is.
+    // A compressed file that is not whole is waited for, however old it says that it is. Then they are read one
+    // after the other: it is over when nothing more is said.
+    let count = || world.log().matches(wanted).count();
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !world.log().contains(wanted) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(200));
+    let mut said = 0;
+    while said == 0 || count() > said {
+        assert!(Instant::now() < deadline, "{said} times in {times}:\n{}", world.log());
+        said = count();
+        std::thread::sleep(Duration::from_secs(2));
     }
     agent.stop();
     let log = world.log();
