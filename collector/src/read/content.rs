@@ -72,6 +72,19 @@ impl Content {
         }
     }
 
+    /// The same, not held open any more. It is opened again where it lies then.
+    #[must_use]
+    pub fn to_closed(&self, key: InodeKey) -> Self {
+        match self {
+            Self::Plain(_) => Self::closed(key),
+            Self::Gzip(unpacked) => {
+                let how = unpacked.lock().unwrap_or_else(PoisonError::into_inner).how().clone();
+                Self::closed_gzip(key, how)
+            }
+            Self::Closed(_) => self.clone(),
+        }
+    }
+
     /// A plain file that is not open, or no more.
     pub fn closed(key: InodeKey) -> Self {
         Self::Closed(Closed::new(key, None))
@@ -89,6 +102,13 @@ impl Content {
         }
     }
 
+    /// Nobody reads it now: what is unpacked of it is given back.
+    pub fn rest(&self) {
+        if let Self::Gzip(unpacked) = self {
+            unpacked.lock().unwrap_or_else(PoisonError::into_inner).give_back();
+        }
+    }
+
     /// Whether it is a compressed copy, which nobody writes to.
     pub fn is_compressed(&self) -> bool {
         match self {
@@ -103,6 +123,17 @@ impl Content {
         match self {
             Self::Plain(file) => Some(file),
             Self::Gzip(_) | Self::Closed(_) => None,
+        }
+    }
+
+    /// The file that is held open, compressed or not.
+    pub fn held(&self) -> Option<Arc<File>> {
+        match self {
+            Self::Plain(file) => Some(Arc::clone(file)),
+            Self::Gzip(unpacked) => {
+                Some(unpacked.lock().unwrap_or_else(PoisonError::into_inner).file())
+            }
+            Self::Closed(_) => None,
         }
     }
 

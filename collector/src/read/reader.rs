@@ -53,6 +53,8 @@ pub use sinks::Caught;
 const CHUNK: usize = 256 << 10;
 /// Room that a line needs in the buffer beyond its message (CRI's header, JSON's frame).
 const LINE_OVERHEAD: usize = 4 << 10;
+/// Sinks settle what they were given within this time, as a rule.
+const SETTLES: Duration = Duration::from_secs(1);
 
 /// A tail's number; the same for all its files and all its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -635,8 +637,17 @@ impl Reader {
         }
         if tail.is_hinted() {
             self.look_again(id, tail, Instant::now());
-        } else if tail.has_waiting_files() {
-            self.look_again(id, tail, Instant::now() + LINGER);
+            return;
+        }
+        let mut wait = None;
+        for slot in tail.left_behind() {
+            slot.file.content.rest();
+            // The sinks are all that a compressed one waits for.
+            let longest = if slot.file.content.is_compressed() { SETTLES } else { LINGER };
+            wait.get_or_insert(longest);
+        }
+        if let Some(wait) = wait {
+            self.look_again(id, tail, Instant::now() + wait);
         }
     }
 

@@ -275,9 +275,15 @@ impl Tail {
     }
 
     /// Whether files are held that every cursor has left behind.
-    pub fn has_waiting_files(&self) -> bool {
+    pub fn has_waiting_files(&mut self) -> bool {
+        self.left_behind().next().is_some()
+    }
+
+    /// The files that every cursor has left behind. They are held until the sinks have settled them.
+    pub fn left_behind(&mut self) -> impl Iterator<Item = &mut Slot> {
         let reached = self.cursors.iter().map(|cursor| cursor.index).min().unwrap_or(0);
-        self.first < reached && !self.slots.is_empty()
+        let left = reached.saturating_sub(self.first) as usize;
+        self.slots.iter_mut().take(left)
     }
 
     /// Every file held.

@@ -147,6 +147,19 @@ impl Unpacked {
         Ok(Piece { bytes, at_end })
     }
 
+    pub(super) fn how(&self) -> &Unpacking {
+        &self.how
+    }
+
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Nobody reads it now: its rooms and their descriptors are others'. Whoever comes back unpacks again.
+    pub(super) fn give_back(&mut self) {
+        self.pieces.clear();
+    }
+
     /// A reader of it waits for a sink: its rooms may be taken away soon.
     pub(super) fn wait(&self) {
         self.pieces.iter().for_each(|piece| piece.room.wait());

@@ -117,7 +117,7 @@ impl Reader {
         }
         let sinks = self.slots();
         // Its own give way first: a source with many files is no reason to close another's.
-        let mut given = tail.slots_mut().filter_map(|slot| slot.close_idle(&sinks)).count();
+        let mut given = tail.close_idle(&sinks);
         for slot in tail.slots_mut() {
             let Some(file) = slot.file.content.plain() else { continue };
             if descriptors::admits(&**file) {
@@ -178,11 +178,20 @@ impl Reader {
                 continue;
             };
             let Some(tail) = self.tails.get_mut(&id) else { continue };
-            for slot in tail.slots_mut() {
-                closed += usize::from(slot.close_idle(&sinks).is_some());
-            }
+            closed += tail.close_idle(&sinks);
         }
         closed
+    }
+}
+
+impl Tail {
+    /// Closes what is read to its end and can be opened again; how many files. A compressed one only when every
+    /// cursor has left it: whoever came back would unpack it from its beginning.
+    fn close_idle(&mut self, sinks: &[u16]) -> usize {
+        let left = self.left_behind().filter(|slot| slot.file.content.is_compressed());
+        let compressed = left.filter_map(|slot| slot.close_idle(sinks)).count();
+        let plain = self.slots_mut().filter(|slot| !slot.file.content.is_compressed());
+        compressed + plain.filter_map(|slot| slot.close_idle(sinks)).count()
     }
 }
 
@@ -196,8 +205,8 @@ impl Slot {
 
     /// Whether it has no name any more, so that nobody could open it again.
     fn is_deleted(&self) -> bool {
-        let file = self.file.content.plain();
-        let links = file.and_then(|file| identity::look(file).ok()).map(|look| look.links);
+        let file = self.file.content.held();
+        let links = file.and_then(|file| identity::look(&file).ok()).map(|look| look.links);
         self.gone.is_some() || links == Some(0)
     }
 
@@ -207,13 +216,14 @@ impl Slot {
 
     /// Closes it if it is read to its end and can be opened again.
     fn close_idle(&mut self, sinks: &[u16]) -> Option<()> {
-        let idle = self.file.content.plain().is_some() && self.is_idle(sinks);
+        let is_open = !matches!(self.file.content, Content::Closed(_));
+        let idle = is_open && self.is_idle(sinks);
         idle.then(|| self.close())
     }
 
     fn close(&mut self) {
         if !self.truncated {
-            self.file.content = Content::closed(self.file.account.identity.key);
+            self.file.content = self.file.content.to_closed(self.file.account.identity.key);
         }
     }
 }
