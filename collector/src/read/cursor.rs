@@ -10,6 +10,7 @@ use crate::{
     batch::lane::{Advance, Lane, Outlet, RangeSlot},
     decode::Decoder,
     ledger::FileAccount,
+    read::identity::FileId,
     reason::{ByReason, Reason},
 };
 
@@ -163,6 +164,38 @@ impl Cursor {
     pub fn set_back(&mut self, offset: u64) {
         self.replay_until = self.replay_until.max(self.covered);
         self.move_to(offset, Guard::NONE);
+    }
+
+    /// Reads what was covered of a file again, from an offset on, for the decoder's state only.
+    pub fn read_again(&mut self, from: u64, until: u64) {
+        (self.covered, self.replay_until) = (until, until);
+        self.move_to(from, Guard::NONE);
+    }
+
+    /// The earlier files that hold its unfinished messages, from this one on.
+    pub fn carried_since(&self, first: FileId) -> Option<&[Arc<FileAccount>]> {
+        let at = self.carried.iter().position(|file| file.id == first)?;
+        Some(&self.carried[at..])
+    }
+
+    /// What an earlier file holds of its unfinished messages, from an offset on, is gone. How much that is.
+    pub fn lose_carried(
+        &mut self,
+        (outlet, lane): (&Outlet, &mut Lane),
+        account: &Arc<FileAccount>,
+        from: u64,
+        reason: Reason,
+    ) -> u64 {
+        self.carried.retain(|file| !Arc::ptr_eq(file, account));
+        let place = account.sink(self.sink);
+        let (end, guard) = (place.read.load(Ordering::Acquire), place.read_guard());
+        let lost = end.saturating_sub(from);
+        let mut given_up = ByReason::default();
+        given_up.add(reason, lost);
+        let (bytes, lines, again) = (0, 0, self.again);
+        let advance = Advance { end, resume: end, guard, bytes, given_up, lines, again };
+        lane.cover(outlet, &mut RangeSlot::default(), account, advance);
+        lost
     }
 
     /// Moves on to an offset whose guard this is.

@@ -6,7 +6,6 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
-    io,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,12 +24,11 @@ use self::{
 };
 use super::{
     checksum::Finished,
-    content::Piece,
     cursor::Cursor,
     encodings::Encodings,
-    guard::{AtHand, GUARD_BYTES},
+    guard::GUARD_BYTES,
     identity::FileId,
-    pump::{self, Pumped, Stop},
+    pump::{self, Stop},
     sink_lanes::SinkLanes,
     tail::{AtEnd, Gone, LINGER, LogFile, Tail},
     zeros,
@@ -41,7 +39,7 @@ use crate::{
         lane::{Outlet, lane_of},
     },
     deliver::Grouping,
-    discover::{Format, Source},
+    discover::Source,
     ledger::{Accounts, FileAccount},
     metrics::Metrics,
     watch::{FileToken, Heard},
@@ -448,18 +446,9 @@ impl Reader {
             if let Some(turn) = self.stays_set_back(id, tail, sink, &file) {
                 return turn;
             }
-            let entered = match tail.cursors[sink].entered {
-                true => Ok(true),
-                false => {
-                    let content = (!truncated).then_some(&file.content);
-                    let entered = tail.cursors[sink].enter(&file.account, content);
-                    self.enter_set_back(id, tail, sink, &file);
-                    entered
-                }
-            };
-            let same = match entered {
+            let same = match self.enter(id, tail, sink, (&file, truncated)) {
                 Ok(same) => same,
-                Err(error) => return Self::unreadable(&file, &error),
+                Err(turn) => return turn,
             };
             if truncated || !same || self.is_overlooked(&tail.cursors[sink], &file) {
                 if let Err(turn) = self.truncated(id, tail, sink, &file) {
@@ -546,10 +535,7 @@ impl Reader {
                     return Turn::More;
                 }
                 if pumped.consumed == 0 {
-                    // The longest line with its frame fits: see `Decoder::next`.
-                    let longest = self.setup.max_line_bytes + LINE_OVERHEAD + GUARD_BYTES;
-                    let larger = (self.buffer.len() * 2).min(longest.max(self.buffer.len() + 1));
-                    self.buffer.resize(larger, 0);
+                    self.enlarge_buffer();
                 } else if left == 0 {
                     return Turn::More;
                 }
@@ -570,42 +556,6 @@ impl Reader {
                 None => {}
             }
         }
-    }
-
-    /// Reads from the guard bytes on into the buffer.
-    fn read(&mut self, cursor: &Cursor, file: &LogFile) -> io::Result<Piece> {
-        self.setup.metrics.reads.inc();
-        file.content.read_at(&mut self.buffer, cursor.offset - cursor.guard_len() as u64)
-    }
-
-    fn pump(
-        &mut self,
-        id: TailId,
-        tail: &mut Tail,
-        sink: usize,
-        file: &LogFile,
-        piece: Piece,
-    ) -> Pumped {
-        let lanes = &mut self.sinks[sink];
-        let lane = lane_of(id.0, lanes.lanes.len() as u32);
-        let encoding = self.encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
-        let cursor = &mut tail.cursors[sink];
-        let read = &self.buffer[..piece.bytes];
-        let target = pump::Target { lanes, lane, metrics: &self.setup.metrics };
-        let (from, guard) = (cursor.offset, cursor.guard_len());
-        let pumped = pump::pump(target, cursor, encoding, &file.account, read);
-        cursor.consume(read, pumped.consumed);
-        self.rests.skipped += pumped.zeros;
-        // kubelet renames what it rotates.
-        let is_renamed = tail.source.format == Format::Cri;
-        if pumped.consumed > 0 && !is_renamed && !file.content.is_compressed() {
-            let end = from + (read.len() - guard) as u64;
-            let read_now = (from, from + pumped.consumed as u64);
-            let bytes = AtHand::before(read, end);
-            self.setup.accounts.prefixes.note(file.account.id, read_now, bytes);
-        }
-        self.setup.metrics.read_bytes.inc_by(pumped.consumed as u64);
-        pumped
     }
 
     /// Leaves a file for the next one.
@@ -684,7 +634,9 @@ fn heard(file: &LogFile, size: u64) -> Heard {
 }
 
 mod ahead;
+mod chunk;
 mod described;
+mod earlier;
 mod ends;
 mod exclude;
 mod known;

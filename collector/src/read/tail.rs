@@ -286,6 +286,13 @@ impl Tail {
         self.slots.iter_mut().take(left)
     }
 
+    /// A file that is held, unless it has several places, or a truncation ended its life.
+    pub fn only_place_of(&self, account: &Arc<FileAccount>) -> Option<&LogFile> {
+        let mut places = self.slots.iter().filter(|slot| Arc::ptr_eq(&slot.file.account, account));
+        let place = places.next().filter(|slot| !slot.truncated)?;
+        places.next().is_none().then_some(&place.file)
+    }
+
     /// Every file held.
     pub fn files(&self) -> impl Iterator<Item = &LogFile> {
         self.slots.iter().map(|slot| &slot.file)

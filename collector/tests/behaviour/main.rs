@@ -25,6 +25,7 @@ mod memory;
 mod messages;
 mod names;
 mod outputs;
+mod over_files;
 mod own;
 mod planted;
 mod quotas;

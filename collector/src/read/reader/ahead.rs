@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, io, ops::Range};
 
-use super::{LogFile, Reader, Tail, TailId, Turn, lane_of, pump};
+use super::{LogFile, Reader, Tail, TailId, Turn, pump};
 use crate::read::{
     content::Piece,
     guard::Guard,
@@ -87,12 +87,8 @@ impl Reader {
         file: &LogFile,
         (line, start, end): (Range<usize>, u64, u64),
     ) -> Ahead {
-        let Self { sinks, encodings, buffer, setup, .. } = self;
-        let lanes = &mut sinks[sink];
-        let lane = lane_of(id.0, lanes.lanes.len() as u32);
-        let encoding = encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
+        let (mut target, encoding, buffer) = self.target(id, tail, sink);
         let cursor = &mut tail.cursors[sink];
-        let mut target = pump::Target { lanes, lane, metrics: &setup.metrics };
         let read = (&buffer[..line.end], line.len());
         if !line.is_empty()
             && !pump::flush(&mut target, cursor, encoding, &file.account, read, false)

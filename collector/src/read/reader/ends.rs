@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{AtEnd, LogFile, Reader, Tail, TailId, Turn, lane_of, pump};
+use super::{AtEnd, LogFile, Reader, Tail, TailId, Turn, pump};
 
 /// How soon one is looked at again whose follower may be there.
 const FOLLOWED_AGAIN: Duration = Duration::from_millis(200);
@@ -108,12 +108,8 @@ impl Reader {
         file: &LogFile,
         (line, last): (Range<usize>, bool),
     ) -> bool {
-        let Self { sinks, encodings, buffer, setup, .. } = self;
-        let lanes = &mut sinks[sink];
-        let lane = lane_of(id.0, lanes.lanes.len() as u32);
+        let (mut target, encoding, buffer) = self.target(id, tail, sink);
         let read = (&buffer[..line.end], line.len());
-        let encoding = encodings.of(id, &tail.source, lanes.outlet.encoding.framing);
-        let mut target = pump::Target { lanes, lane, metrics: &setup.metrics };
         pump::flush(&mut target, &mut tail.cursors[sink], encoding, &file.account, read, last)
     }
 }

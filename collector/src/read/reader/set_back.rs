@@ -4,13 +4,16 @@
 //! The bytes of an unfinished message stand in its file. A cursor whose decoder holds more text than
 //! there is room for is set back to where its oldest unfinished message begins, with a decoder that
 //! knows nothing; when the file has grown, or the message has waited long enough, it reads again from
-//! there. What a message costs is bounded: one that is read again too often, from too far back, or from an
-//! earlier file, is cut.
+//! there; if it began in an earlier file, the files from there on (`earlier`). What a message costs is bounded:
+//! one that is read again too often, or from too far back, is cut.
 
 use std::{collections::HashMap, time::Instant};
 
 use super::{LogFile, Reader, Tail, TailId, Turn};
-use crate::read::identity::{self, FileId};
+use crate::{
+    decode::Origin,
+    read::identity::{self, FileId},
+};
 
 /// So often a message is read again before it is cut.
 const TIMES: u32 = 16;
@@ -30,15 +33,27 @@ pub(super) struct Unfinished {
 
 /// A cursor that was set back.
 #[derive(Debug, Clone, Copy)]
-struct SetBack {
-    file: FileId,
+pub(super) struct SetBack {
+    /// The file that it is in.
+    pub(super) file: FileId,
     /// Where its oldest unfinished message begins.
-    from: u64,
+    pub(super) origin: Origin,
     /// How large the file was.
     size: u64,
     /// When it is to be read again if it stays so. None: not.
     due: Option<Instant>,
     times: u32,
+}
+
+impl SetBack {
+    /// Where its file is read again from.
+    fn from(&self) -> u64 {
+        if self.is_over_files() { 0 } else { self.origin.offset }
+    }
+
+    fn is_over_files(&self) -> bool {
+        self.origin.file != self.file
+    }
 }
 
 impl Reader {
@@ -76,10 +91,14 @@ impl Reader {
         let has_room = self.has_room(at, bytes);
         self.unfinished.total -= self.unfinished.held.remove(&at).unwrap_or(0);
         let before = self.unfinished.set_back.remove(&at);
+        let still = before.filter(|_| !cursor.entered);
+        if let Some(still) = still.filter(|it| bytes == 0 || it.is_over_files()) {
+            // It was let alone, or is in a file that comes before, or knows no more than the earlier files.
+            cursor.let_alone();
+            self.unfinished.set_back.insert(at, still);
+            return false;
+        }
         if bytes == 0 {
-            // It was let alone, or is in a file that comes before.
-            let still = before.filter(|_| !cursor.entered);
-            self.unfinished.set_back.extend(still.map(|it| (at, it)));
             return false;
         }
         if has_room {
@@ -96,16 +115,20 @@ impl Reader {
             Turn::Later(at) => (Some(*at), self.waits_at(id, file.account.id).unwrap_or(0)),
             _ => (None, 0),
         };
-        let again = before.filter(|it| (it.file, it.from) == (file.account.id, origin.offset));
+        let again = before.filter(|it| it.origin == origin);
         let times = again.map_or(0, |it| it.times) + u32::from(due.is_some());
-        let near = origin.file == file.account.id && offset - origin.offset.min(offset) <= FAR;
-        if !near || times > TIMES {
-            let between = cursor.entered && !cursor.decoder.is_inside_line();
+        let is_inside_line = cursor.decoder.is_inside_line();
+        let distance = match origin.file == file.account.id {
+            true => Some(offset - origin.offset.min(offset)),
+            false if is_inside_line => None,
+            false => self.distance(tail, sink, origin, &file),
+        };
+        if distance.is_none_or(|bytes| bytes > FAR) || times > TIMES {
+            let between = tail.cursors[sink].entered && !is_inside_line;
             return between && self.request_cut(id, tail, (index, &file), offset);
         }
-        cursor.let_alone();
-        let from = origin.offset;
-        let set_back = SetBack { file: file.account.id, from, size, due, times };
+        tail.cursors[sink].let_alone();
+        let set_back = SetBack { file: file.account.id, origin, size, due, times };
         self.unfinished.set_back.insert(at, set_back);
         false
     }
@@ -125,7 +148,9 @@ impl Reader {
             && file.content.plain().is_some_and(|plain| {
                 identity::look(plain).is_ok_and(|look| look.links > 0 && look.size == set_back.size)
             });
-        let cut = self.setup.accounts.cuts.next(file.account.id, set_back.from + 1).is_some();
+        // At the beginning of a file, a cut ends what began before it.
+        let from = set_back.from() + u64::from(!set_back.is_over_files());
+        let cut = self.setup.accounts.cuts.next(file.account.id, from).is_some();
         if !last || !same || cut {
             return None;
         }
@@ -136,13 +161,57 @@ impl Reader {
         }
     }
 
-    /// A file is entered: by a cursor that was set back in it, where that was.
-    pub(super) fn enter_set_back(&self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile) {
+    /// A cursor enters a file, if it is not in it. Whether the file holds what was read of it by then.
+    ///
+    /// # Errors
+    /// It cannot be read now: what is to be done instead.
+    pub(super) fn enter(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        (file, truncated): (&LogFile, bool),
+    ) -> Result<bool, Turn> {
+        if tail.cursors[sink].entered {
+            return Ok(true);
+        }
+        self.read_earlier(id, tail, sink, file)?;
+        let content = (!truncated).then_some(&file.content);
+        let entered = tail.cursors[sink].enter(&file.account, content);
+        let same = entered.map_err(|error| Self::unreadable(file, &error))?;
+        let goes_on = same && !truncated && !tail.excluded;
+        self.enter_set_back(id, tail, sink, (file, goes_on));
+        Ok(same)
+    }
+
+    /// A file is entered: by a cursor that was set back in it, where that was. One that was set back to an
+    /// earlier file reads this one again if it `goes_on`; else there is no more of the message than the
+    /// earlier files have.
+    pub(super) fn enter_set_back(
+        &self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        (file, goes_on): (&LogFile, bool),
+    ) {
         if let Some(set_back) = self.unfinished.set_back.get(&(id, tail.cursors[sink].sink()))
             && set_back.file == file.account.id
+            && (goes_on || !set_back.is_over_files())
         {
-            tail.cursors[sink].set_back(set_back.from);
+            tail.cursors[sink].set_back(set_back.from());
         }
+    }
+
+    /// How a cursor was set back whose message began in an earlier file.
+    pub(super) fn set_back_over_files(&self, id: TailId, sink: u16) -> Option<SetBack> {
+        let set_back = self.unfinished.set_back.get(&(id, sink)).copied();
+        set_back.filter(SetBack::is_over_files)
+    }
+
+    /// From where on a file has not been read for good by a cursor that enters it at `offset`.
+    pub(super) fn read_for_good(&self, id: TailId, sink: u16, file: FileId, offset: u64) -> u64 {
+        let set_back = self.unfinished.set_back.get(&(id, sink));
+        set_back.filter(|it| it.file == file).map_or(offset, |it| it.from().min(offset))
     }
 
     /// A file is left for good.

@@ -11,18 +11,25 @@ use std::{
 
 use super::{LogFile, Reader, Tail, TailId, Turn};
 use crate::{
+    ledger::FileAccount,
     messages,
-    read::{content::Content, descriptors, guard::Guard, identity, tail::Slot},
+    read::{
+        content::{Closed, Content},
+        descriptors,
+        guard::Guard,
+        identity,
+        tail::Slot,
+    },
     reason::Reason,
 };
 
 /// A file that cannot be found is looked for again after this: a listing is on its way that says
 /// what it is called now.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// It is given up for lost when nobody has found it for so long.
-const GIVE_UP: Duration = Duration::from_secs(3);
+pub(super) const GIVE_UP: Duration = Duration::from_secs(3);
 /// Where there is no descriptor at all, it is tried again after this.
-const NO_ROOM: Duration = Duration::from_millis(250);
+pub(super) const NO_ROOM: Duration = Duration::from_millis(250);
 /// Files that give way at once where there is no descriptor at all: the sinks may need some.
 const GIVE_WAY: usize = 8;
 
@@ -37,10 +44,7 @@ impl Reader {
         }
         let (closed, account, gone) =
             (Arc::clone(closed), Arc::clone(&slot.file.account), slot.gone.is_some());
-        let mut opened = closed.open(&account.path(), &account.identity);
-        if opened.as_ref().is_err_and(descriptors::is_shortage) && self.make_room(GIVE_WAY) > 0 {
-            opened = closed.open(&account.path(), &account.identity);
-        }
+        let opened = self.open_closed(&closed, &account);
         let now = Instant::now();
         match opened {
             Ok(content) => {
@@ -57,6 +61,9 @@ impl Reader {
                 if !over || missing < GIVE_UP {
                     return Err(Turn::Later(now + LOOK_AGAIN));
                 }
+                if let Some(file) = tail.slot(index).map(|slot| slot.file.clone()) {
+                    self.read_earlier(id, tail, sink, &file)?;
+                }
                 match self.vanished(id, tail, sink) {
                     true => Err(Turn::More),
                     false => Err(Turn::Stalled),
@@ -70,6 +77,19 @@ impl Reader {
         }
     }
 
+    /// Opens a file that is not held open; others give way if there is no descriptor for it.
+    pub(super) fn open_closed(
+        &mut self,
+        closed: &Closed,
+        account: &FileAccount,
+    ) -> io::Result<Content> {
+        let opened = closed.open(&account.path(), &account.identity);
+        if opened.as_ref().is_err_and(descriptors::is_shortage) && self.make_room(GIVE_WAY) > 0 {
+            return closed.open(&account.path(), &account.identity);
+        }
+        opened
+    }
+
     /// A file went while nobody held it open. What is known to have been in it and was not read is
     /// lost. False: the sink's budget has no room.
     fn vanished(&mut self, id: TailId, tail: &mut Tail, sink: usize) -> bool {
@@ -80,13 +100,15 @@ impl Reader {
         if !tail.cursors[sink].entered {
             // Nothing is read: nothing can fail.
             let _entered = tail.cursors[sink].enter(&file.account, None);
-            self.enter_set_back(id, tail, sink, &file);
+            self.enter_set_back(id, tail, sink, (&file, false));
         }
+        let (slot, offset) = (tail.cursors[sink].sink(), tail.cursors[sink].offset);
+        let from = self.read_for_good(id, slot, file.account.id, offset);
         if !self.flush(id, tail, sink, &file, (0..0, true)) {
             return false;
         }
         let seen = file.account.seen.load(Ordering::Acquire);
-        let lost = seen.saturating_sub(tail.cursors[sink].offset);
+        let lost = seen.saturating_sub(from);
         if lost > 0 {
             let lanes = &mut self.sinks[sink];
             let lane = super::lane_of(id.0, lanes.lanes.len() as u32) as usize;
