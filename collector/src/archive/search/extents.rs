@@ -120,8 +120,8 @@ impl Extents {
             }
             let times = frame.header.times;
             let low = times.from.saturating_mul(SECOND);
-            // The second `to` may be full.
-            let high = times.to.saturating_add(1).saturating_mul(SECOND).saturating_sub(1);
+            // The second `to` may be full. What is later than can be counted has the greatest key there is.
+            let high = times.to.saturating_mul(SECOND).saturating_add(SECOND - 1);
             match self.list.last_mut() {
                 Some(last) if bytes < EXTENT_BYTES => {
                     last.end = frame.end();

@@ -140,7 +140,9 @@ impl Merge {
                 Some(&bound) => bound,
                 None => i64::MAX,
             };
-            if self.give_out(extents, bound, give)? == Flow::End {
+            // The greatest key of all comes first from the newest on, and is not sure yet either.
+            let sure = !self.reverse || taken == list.len();
+            if sure && self.give_out(extents, bound, give)? == Flow::End {
                 pool.drain()?;
                 return Ok(Flow::End);
             }

@@ -264,10 +264,9 @@ impl Search {
             let start = extents.len().saturating_sub(step);
             step = step.saturating_mul(4);
             let before = start.checked_sub(1).and_then(|last| reach.get(last as usize));
-            let low = before.map_or(i64::MIN, |reach| reach.saturating_add(1));
-            if low > high {
-                continue;
-            }
+            // Where those before reach to the end of time, they have to be scanned too.
+            let low = before.map_or(Some(i64::MIN), |reach| reach.checked_add(1));
+            let Some(low) = low.filter(|low| *low <= high) else { continue };
             let left = |number: &u32| {
                 *number < first || extents.get(*number).is_some_and(|extent| extent.left)
             };

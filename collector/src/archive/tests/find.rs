@@ -496,6 +496,37 @@ fn a_limit_ends_the_search_after_the_first_lines() {
     }
 }
 
+/// Nanoseconds since the epoch are counted from 1677 to 2262 only, and who writes lines may write any year.
+#[test]
+fn lines_of_any_year_are_found_in_either_order() {
+    // Days in milliseconds, around the beginning and the end of what timestamps can be.
+    let day = 86_400_000;
+    let first = -62_000_000_000_000 - START * 1_000;
+    let last = 253_300_000_000_000 - START * 1_000;
+    for from in [first, last, 9_223_372_036_000 - START * 1_000] {
+        for count in [1, 90] {
+            let dir = tempdir().unwrap();
+            let entry = |number: i64| Entry { milliseconds: from + number * day, ..plain(0, 0) };
+            let entries: Vec<Entry> = (0..count).map(entry).collect();
+            archive(dir.path(), &entries, 1);
+            let expected = lines(&entries);
+            for tail in [None, Some(1), Some(7), Some(1_000)] {
+                for order in [Order::Oldest, Order::Newest] {
+                    let search =
+                        Search { show: AS_STORED, tail, order, threads: 2, ..Search::default() };
+                    let (mut found, _) = found_by(&search, dir.path());
+                    if order == Order::Newest {
+                        found.reverse();
+                    }
+                    let wanted = tail.map_or(expected.len(), |tail| tail as usize);
+                    let wanted = &expected[expected.len().saturating_sub(wanted)..];
+                    assert_eq!(found, wanted, "{count} from {from}, {order:?}, {tail:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn strangers_lines_are_searched_as_they_are() {
     let dir = tempdir().unwrap();
