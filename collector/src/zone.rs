@@ -48,10 +48,14 @@ impl Zone {
         let local = offset.unwrap_or(jiff::tz::Offset::UTC).to_datetime(at);
         let mut text = String::with_capacity(29);
         let millisecond = local.subsec_nanosecond() / 1_000_000;
+        // A year before the first has a sign, and then six digits.
+        let _infallible = match local.year() {
+            year @ 0.. => write!(text, "{year:04}"),
+            year => write!(text, "{year:07}"),
+        };
         let _infallible = write!(
             text,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{millisecond:03}",
-            local.year(),
+            "-{:02}-{:02}T{:02}:{:02}:{:02}.{millisecond:03}",
             local.month(),
             local.day(),
             local.hour(),
@@ -133,6 +137,7 @@ mod tests {
             assert_eq!(Zone::UTC.shown(stored), utc);
             assert_eq!(berlin.shown(stored), local);
         }
+        assert_eq!(Zone::UTC.shown("0000-01-01T00:00:00Z"), "0000-01-01T00:00:00.000Z");
         assert_eq!(
             posix("<-0330>3:30").shown("2026-01-31T01:00:00Z"),
             "2026-01-30T21:30:00.000-03:30"
@@ -142,6 +147,17 @@ mod tests {
         {
             assert_eq!((Zone::UTC.shown(text), berlin.shown(text)), (text.into(), text.into()));
         }
+    }
+
+    #[test]
+    fn a_time_before_the_first_year_can_be_typed_in_again() {
+        for text in ["-000001-12-31T23:59:59.500Z", "-009999-01-02T01:59:59.000Z"] {
+            assert_eq!(Zone::UTC.show(text.parse().unwrap()), text);
+        }
+        // Where it is later, the year has begun.
+        let eve: Timestamp = "-000001-12-31T23:59:59.500Z".parse().unwrap();
+        assert_eq!(posix("CET-1").show(eve), "0000-01-01T00:59:59.500+01:00");
+        assert_eq!(posix("CET-1").show(eve).parse::<Timestamp>().unwrap(), eve);
     }
 
     proptest! {
