@@ -11,21 +11,21 @@ pub(super) const VERSION: u32 = 1;
 
 /// What a journal's bytes came to.
 #[derive(Debug, Default)]
-pub(super) struct Recovery {
+pub(crate) struct Recovery {
     /// All readable records applied, in order.
-    pub(super) state: State,
+    pub(crate) state: State,
     /// Bytes up to the end of the last line; what follows is an unfinished record.
-    pub(super) whole_len: usize,
+    pub(crate) whole_len: usize,
     /// Bytes of the unfinished record at the end.
-    pub(super) torn_len: usize,
+    pub(crate) torn_len: usize,
     /// Records applied (the header not counted).
-    pub(super) records: usize,
+    pub(crate) records: usize,
     /// Unreadable stretches before `whole_len`.
-    pub(super) damaged: Vec<Range<usize>>,
+    pub(crate) damaged: Vec<Range<usize>>,
     /// No readable header (`damaged` may or may not show where it was).
-    pub(super) headless: bool,
+    pub(crate) headless: bool,
     /// Written in another format version: nothing was read.
-    pub(super) foreign_version: Option<u32>,
+    pub(crate) foreign_version: Option<u32>,
 }
 
 impl Recovery {
@@ -36,26 +36,26 @@ impl Recovery {
 }
 
 /// Appends a record holding all of `changes` and `more` to `out`. Returns its length.
-pub(super) fn encode_record(changes: &[Change], more: &[Change], out: &mut Vec<u8>) -> usize {
+pub(crate) fn encode_record(changes: &[Change], more: &[Change], out: &mut Vec<u8>) -> usize {
     encode(&Concat(changes, more), out)
 }
 
 /// Appends the header to `out`. Returns its length.
-pub(super) fn encode_header(out: &mut Vec<u8>) -> usize {
+pub(crate) fn encode_header(out: &mut Vec<u8>) -> usize {
     encode(&Header { everyline: "checkpoint".to_owned(), version: VERSION }, out)
 }
 
 /// Reads a journal back. Takes any bytes at all.
-pub(super) fn recover(bytes: &[u8]) -> Recovery {
+pub(crate) fn recover(bytes: &[u8]) -> Recovery {
     let mut recovery = Recovery::default();
     let mut at = 0;
     match record_at(bytes, 0).map(|(json, end)| (serde_json::from_slice::<Header>(json), end)) {
-        Some((Ok(header), end)) if bytes.get(end) == Some(&b'\n') => {
+        Some((Ok(header), end)) if end < bytes.len() => {
             if header.version != VERSION {
                 recovery.foreign_version = Some(header.version);
                 return recovery;
             }
-            at = end + 1;
+            at = after(bytes, end, &mut recovery);
         }
         _ => recovery.headless = true,
     }
@@ -71,18 +71,20 @@ pub(super) fn recover(bytes: &[u8]) -> Recovery {
 /// Reads the record at `at`, or finds out that there is none. Returns where to go on.
 fn step(bytes: &[u8], at: usize, names: &mut Names, recovery: &mut Recovery) -> usize {
     if let Some((json, end)) = record_at(bytes, at)
-        && let Some(&after) = bytes.get(end)
-        && let Ok(changes) = serde_json::from_slice::<Vec<Change>>(json)
+        && end < bytes.len()
     {
+        // Where it ends is known also of one that says what nobody understands.
+        let Ok(changes) = serde_json::from_slice::<Vec<Change>>(json) else {
+            recovery.damaged.push(at..end + 1);
+            recovery.whole_len = end + 1;
+            return recovery.whole_len;
+        };
         for mut change in changes {
             names.share(&mut change);
             recovery.state.apply(change);
         }
         recovery.records += 1;
-        if after != b'\n' {
-            recovery.damaged.push(end..end + 1);
-        }
-        recovery.whole_len = end + 1;
+        recovery.whole_len = after(bytes, end, recovery);
     } else if let Some(newline) = memchr::memchr(b'\n', &bytes[at..]) {
         recovery.damaged.push(at..at + newline + 1);
         recovery.whole_len = at + newline + 1;
@@ -90,6 +92,14 @@ fn step(bytes: &[u8], at: usize, names: &mut Names, recovery: &mut Recovery) -> 
         return bytes.len();
     }
     recovery.whole_len
+}
+
+/// Where to go on behind a record that ends at `end`: what stands in its LF's place costs nothing else.
+fn after(bytes: &[u8], end: usize, recovery: &mut Recovery) -> usize {
+    if bytes.get(end) != Some(&b'\n') {
+        recovery.damaged.push(end..end + 1);
+    }
+    end + 1
 }
 
 /// The sinks' names as they were read first: there are few, and each is in every file's entry.

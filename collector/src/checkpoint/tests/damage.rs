@@ -199,6 +199,42 @@ fn damaged_header_costs_nothing_else() {
     assert_eq!(state, whole);
 }
 
+/// Whatever stands in the place of its bytes, its LF included.
+#[test]
+fn no_byte_of_the_header_costs_anything_else() {
+    let (bytes, _, whole) = journal_of(&sample_commits(), 5);
+    let header = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    for at in 0..=header {
+        for byte in [bytes[at] ^ 1, bytes[at] ^ 0x80, b' ', b'9', 0] {
+            let mut damaged = bytes.clone();
+            damaged[at] = byte;
+            let recovery = journal::recover(&damaged);
+            assert_eq!(recovery.state, whole, "byte {at} as {byte:#x}");
+            assert_eq!(recovery.is_damaged(), byte != bytes[at], "byte {at} as {byte:#x}");
+        }
+    }
+}
+
+/// A record whose checksum is right and that says what this version does not know is as long as it says.
+#[test]
+fn the_end_of_a_record_that_nobody_understands_costs_nothing_else() {
+    let (mut bytes, _, _) = journal_of(&sample_commits(), 5);
+    let json = r#"[{"of_a_later_version":[1,2]}]"#;
+    let record = format!("{:08x} {} {json}\n", crc32c::crc32c(json.as_bytes()), json.len());
+    bytes.extend_from_slice(record.as_bytes());
+    let end = bytes.len() - 1;
+    let kept = Change::Total { name: "kept".into(), value: 7 };
+    journal::encode_record(&[kept], &[], &mut bytes);
+    for byte in [b'\n', b' ', b'0', 0, 0xff] {
+        bytes[end] = byte;
+        let recovery = journal::recover(&bytes);
+        assert_eq!(recovery.state.totals.get("kept"), Some(&7), "{byte:#x}");
+        let damaged = end + 1 - record.len()..end + 1;
+        assert_eq!(recovery.damaged.len(), 1, "{byte:#x}");
+        assert_eq!(recovery.damaged[0], damaged, "{byte:#x}");
+    }
+}
+
 #[test]
 fn torn_tail_after_damage_is_cut_off_too() {
     let (mut bytes, _, _) = journal_of(&sample_commits(), 5);
