@@ -17,6 +17,8 @@ pub mod config;
 pub mod decode;
 pub mod deliver;
 pub mod discover;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod held_back;
 pub mod ledger;
 pub mod messages;

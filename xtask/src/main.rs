@@ -8,6 +8,7 @@ mod bpf;
 mod build;
 mod demo;
 mod e2e;
+mod fuzz;
 mod http;
 mod packages;
 mod process;
@@ -40,6 +41,8 @@ enum Task {
     E2e(e2e::Scenario),
     /// Let everything happen to an agent for minutes, all from a seed, and account for every line
     Soak(soak::Args),
+    /// Try inputs that nobody thought of, a minute for each fuzz target
+    Fuzz(fuzz::Args),
     /// Hold the repository to its own law
     Tidy,
     /// Run the tests that depend on the kernel inside Debian's 6.1 and 6.12, in QEMU (installs what it needs)
@@ -56,6 +59,7 @@ fn main() -> Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::E2e(scenario) => e2e::run(&scenario),
         Task::Soak(args) => soak::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Tidy => tidy::run(),
         Task::Vm(args) => vm::run(&args),
     }

@@ -25,16 +25,18 @@ pub struct Args {
 /// Programs that the build runs, and the Debian package each is in.
 const NEEDED: [Needed; 2] = [("cc", "gcc libc6-dev"), ("make", "make")];
 
-/// The crash points are compiled in only here: never into what the other tests run.
-const CRASHES: [&str; 8] = [
+/// The crash points, and what fuzz targets call, are compiled in only here: never into what the other tests run.
+const APART: [&str; 10] = [
     "--package",
     "collector",
     "--features",
-    "failpoints",
+    "failpoints,fuzzing",
     "--test",
     "checkpoint_crash",
     "--test",
     "cut_crash",
+    "--test",
+    "fuzz_corpora",
 ];
 
 /// Runs all tests.
@@ -50,8 +52,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     // What was asked for by name is all that is run.
     if args.rest.is_empty() {
-        println!("\nOnce more with a kill at each named point of a commit and of a cut:");
-        good &= cargo_test(&CRASHES, &[], &mut sum)?;
+        println!(
+            "\nOnce more with a kill at each named point of a commit and of a cut, and the fuzz targets' seeds:"
+        );
+        good &= cargo_test(&APART, &[], &mut sum)?;
     }
     let names = sum.failures;
     if !good {

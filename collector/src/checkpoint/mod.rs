@@ -66,6 +66,8 @@ mod tests;
 mod usable;
 mod wire;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use journal::{encode_header, encode_record, recover};
 pub use lock::{LockError, StateLock};
 pub use offsets::Offsets;
 pub use place::{OwnDirectory, Place};

@@ -56,7 +56,8 @@ impl Times {
         times
     }
 
-    fn at(zone: Zone, now: Timestamp) -> Self {
+    /// At a given time.
+    pub(crate) fn at(zone: Zone, now: Timestamp) -> Self {
         Self { zone, now: now.to_zoned(zone.time_zone()), notes: Vec::new() }
     }
 

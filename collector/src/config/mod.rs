@@ -101,7 +101,8 @@ impl Config {
         }
     }
 
-    fn parse_bytes(bytes: &[u8], name: &str) -> Result<Self, ConfigError> {
+    /// The same from any bytes.
+    pub(crate) fn parse_bytes(bytes: &[u8], name: &str) -> Result<Self, ConfigError> {
         let error = match std::str::from_utf8(bytes) {
             Ok(text) => return Self::parse(text, name),
             Err(error) => error,

@@ -15,7 +15,7 @@ use globset::GlobSet;
 
 mod pattern;
 
-use pattern::Pattern;
+pub(crate) use pattern::Pattern;
 
 use super::{
     AgeKey, DiscoverError, Format, Found, Known, Listing, Look, Role, Schema, Source,

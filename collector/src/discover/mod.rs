@@ -46,6 +46,8 @@ mod tests;
 mod ways;
 
 pub use attributes::{Attributes, Schema};
+#[cfg(feature = "fuzzing")]
+pub(crate) use files::Pattern;
 pub use own::OwnOutputs;
 
 /// Finds log files as configured. Cheap to ask, and always answers from the file system as it is.

@@ -5,6 +5,7 @@
 //! judgement is left to reviewers.
 
 mod documents;
+mod locks;
 mod sources;
 
 use std::{
@@ -35,6 +36,7 @@ fn check(root: &Path) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
     sources::check(&files, &mut breaches);
     documents::check(&files, &mut breaches);
+    locks::check(&files, &mut breaches);
     breaches.sort();
     Ok(breaches)
 }
@@ -94,6 +96,7 @@ mod tests {
         let (files, mut breaches) = (Files(files), Vec::new());
         sources::check(&files, &mut breaches);
         documents::check(&files, &mut breaches);
+        locks::check(&files, &mut breaches);
         breaches.retain(|breach| !breach.contains("is missing"));
         breaches
     }

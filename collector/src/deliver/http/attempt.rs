@@ -114,7 +114,7 @@ fn works(result: &Result<Reply, Failure>) -> Option<bool> {
 /// What a reply other than success asks for.
 fn judge(sink: &Sink, reply: &Reply) -> Verdict {
     sink.metrics.error(class(reply.status));
-    let said = describe(sink, reply);
+    let said = describe(sink.client.shown(), reply);
     // An expired client certificate or a moved server may look like a refusal of what was sent.
     if is_for_content(reply.status) {
         return match reply.status {
@@ -160,8 +160,7 @@ fn class(status: StatusCode) -> &'static str {
 }
 
 /// A full sentence of what the server answered and what to do about it.
-fn describe(sink: &Sink, reply: &Reply) -> String {
-    let url = sink.client.shown();
+pub(super) fn describe(url: &str, reply: &Reply) -> String {
     let status = reply.status;
     let body = shown::excerpt(&reply.body, SHOWN);
     let body = if body.is_empty() { body } else { format!(", saying “{body}”") };

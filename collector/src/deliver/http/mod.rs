@@ -31,6 +31,8 @@ mod meter;
 mod narrow;
 mod proxy;
 mod renew;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod replies;
 mod report;
 mod retry_after;
 mod split;

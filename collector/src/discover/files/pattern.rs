@@ -15,9 +15,9 @@ const NEVER: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     /// The longest literal beginning: a directory, as the host calls it.
-    pub(super) base: PathBuf,
+    pub(crate) base: PathBuf,
     whole: GlobMatcher,
     /// One for every directory between base and file; then `**` or the like, if `endless`.
     between: Vec<GlobMatcher>,
@@ -26,7 +26,7 @@ pub(super) struct Pattern {
 
 impl Pattern {
     /// Compiles a pattern that stands under `key` in the configuration.
-    pub(super) fn new(key: &str, pattern: &str) -> Result<Self, DiscoverError> {
+    pub(crate) fn new(key: &str, pattern: &str) -> Result<Self, DiscoverError> {
         if !pattern.starts_with('/') {
             let (key, pattern) = (key.to_owned(), pattern.to_owned());
             return Err(DiscoverError::Relative { key, pattern });
@@ -52,7 +52,7 @@ impl Pattern {
     }
 
     /// Whether a file is meant.
-    pub(super) fn is_match(&self, path: &Path) -> bool {
+    pub(crate) fn is_match(&self, path: &Path) -> bool {
         self.whole.is_match(path)
     }
 
@@ -63,7 +63,7 @@ impl Pattern {
     }
 
     /// Whether a directory, so called below the base, can hold matches at some depth.
-    pub(super) fn leads_through(&self, below: &Path) -> bool {
+    pub(crate) fn leads_through(&self, below: &Path) -> bool {
         if NEVER.iter().any(|never| self.base.join(below) == Path::new(never)) {
             return false;
         }

@@ -1,0 +1,67 @@
+//! The fuzz targets have a lock file of their own, for they are no part of the workspace: what it names that
+//! the workspace's names too is the same version, so what is fuzzed is what is shipped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Files;
+
+const LOCK: &str = "Cargo.lock";
+const FUZZ: &str = "collector/fuzz/Cargo.lock";
+/// What to do about all of it.
+const TODO: &str = "run `cp Cargo.lock collector/fuzz/Cargo.lock`, then `cargo metadata --offline \
+                    --manifest-path collector/fuzz/Cargo.toml`";
+
+pub(super) fn check(files: &Files, breaches: &mut Vec<String>) {
+    let (Some(ours), Some(fuzz)) = (files.get(LOCK), files.get(FUZZ)) else { return };
+    let (ours, fuzz) = (versions(ours), versions(fuzz));
+    for (name, versions) in &fuzz {
+        let known = ours.get(name);
+        let mut others =
+            versions.iter().filter(|version| known.is_some_and(|known| !known.contains(*version)));
+        if let Some(other) = others.next() {
+            breaches.push(format!("{FUZZ}: {name} {other} is not what {LOCK} has; {TODO}"));
+        }
+    }
+}
+
+/// The versions of each package that a lock file names.
+fn versions(lock: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut found = BTreeMap::<_, BTreeSet<_>>::new();
+    let mut name = "";
+    for line in lock.lines() {
+        if let Some(value) = value(line, "name") {
+            name = value;
+        } else if let Some(version) = value(line, "version")
+            && !name.is_empty()
+        {
+            found.entry(std::mem::take(&mut name)).or_default().insert(version);
+        }
+    }
+    found
+}
+
+fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::breaches;
+
+    #[test]
+    fn another_version_than_the_workspaces_is_a_breach() {
+        let lock = |packages: &[(&str, &str)]| -> String {
+            let package = |(name, version): &(&str, &str)| {
+                format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n\n")
+            };
+            format!("version = 4\n\n{}", packages.iter().map(package).collect::<String>())
+        };
+        let ours = lock(&[("bytes", "1.0.0"), ("rand", "0.8.0"), ("rand", "0.9.0")]);
+        let same = lock(&[("bytes", "1.0.0"), ("rand", "0.9.0"), ("libfuzzer-sys", "0.4.0")]);
+        assert_eq!(breaches(&[(super::LOCK, &ours), (super::FUZZ, &same)]), [""; 0]);
+        let other = lock(&[("bytes", "1.0.1"), ("rand", "0.7.0")]);
+        let found = breaches(&[(super::LOCK, &ours), (super::FUZZ, &other)]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("bytes 1.0.1") && found[1].contains("rand 0.7.0"), "{found:?}");
+    }
+}
