@@ -1,5 +1,6 @@
 //! The fuzz targets have a lock file of their own, for they are no part of the workspace: what it names that
-//! the workspace's names too is the same version, so what is fuzzed is what is shipped.
+//! the workspace's names too is the same version, so what is fuzzed is what is shipped. And it names all that
+//! the collector needs, or the targets could not be built with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +8,9 @@ use super::Files;
 
 const LOCK: &str = "Cargo.lock";
 const FUZZ: &str = "collector/fuzz/Cargo.lock";
+const MANIFEST: &str = "collector/Cargo.toml";
 /// What to do about all of it.
-const TODO: &str = "run `cp Cargo.lock collector/fuzz/Cargo.lock`, then `cargo metadata --offline \
+const TODO: &str = "run `cp Cargo.lock collector/fuzz/Cargo.lock`, then `cargo update --workspace \
                     --manifest-path collector/fuzz/Cargo.toml`";
 
 pub(super) fn check(files: &Files, breaches: &mut Vec<String>) {
@@ -22,6 +24,18 @@ pub(super) fn check(files: &Files, breaches: &mut Vec<String>) {
             breaches.push(format!("{FUZZ}: {name} {other} is not what {LOCK} has; {TODO}"));
         }
     }
+    for name in dependencies(files.get(MANIFEST).unwrap_or_default()) {
+        if !fuzz.contains_key(name) {
+            breaches.push(format!("{FUZZ}: {name}, of {MANIFEST}, is not in it; {TODO}"));
+        }
+    }
+}
+
+/// What a manifest's section of dependencies names.
+fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
+    let section = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+    let lines = section.take_while(|line| !line.starts_with('['));
+    lines.filter_map(|line| Some(line.split_once(" = ")?.0.trim()))
 }
 
 /// The versions of each package that a lock file names.
@@ -62,6 +76,10 @@ mod tests {
         let other = lock(&[("bytes", "1.0.1"), ("rand", "0.7.0")]);
         let found = breaches(&[(super::LOCK, &ours), (super::FUZZ, &other)]);
         assert_eq!(found.len(), 2, "{found:?}");
+        let needs = "[dependencies]\nbytes = \"1\"\nnew = { version = \"2\" }\n\n[dev-dependencies]\nrand = \"0.8\"\n";
+        let missing =
+            breaches(&[(super::LOCK, &ours), (super::FUZZ, &same), (super::MANIFEST, needs)]);
+        assert!(missing.len() == 1 && missing[0].contains(": new, of"), "{missing:?}");
         assert!(found[0].contains("bytes 1.0.1") && found[1].contains("rand 0.7.0"), "{found:?}");
     }
 }
