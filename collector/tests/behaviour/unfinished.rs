@@ -19,6 +19,7 @@ in_every_mode!(
     a_message_that_goes_on_in_time_is_one,
     the_log_of_a_container_that_was_started_anew_is_over,
     every_sink_makes_the_same_records_of_a_cut_file,
+    messages_that_are_truncated_away_are_a_stated_loss,
 );
 
 const TIME: &str = "2026-11-22T01:02:03.2Z";
@@ -231,6 +232,37 @@ fn every_sink_makes_the_same_records_of_a_cut_file(mut world: World) {
     assert_eq!(essence(&texts[0]), essence(&texts[1]));
     assert_eq!(essence(&texts[0]).len(), 19);
     assert_eq!(world.audit().0, 0);
+}
+
+/// There was no room to keep them, and their bytes are gone when they are to be read again.
+fn messages_that_are_truncated_away_are_a_stated_loss(mut world: World) {
+    world.extra = NEVER.into();
+    let mut pods: Vec<Container> = (0..16).map(|n| world.container(&format!("p{n}"))).collect();
+    let part = format!("2026-11-22T01:02:03Z stdout P {}\n", "#".repeat(16_384));
+    let agent = world.start();
+    for pod in &mut pods {
+        (0..24).for_each(|_| pod.raw(part.as_bytes()));
+        pod.raw(b"2026-11-22T01:02:03Z stderr F small\n");
+    }
+    world.wait_for(pods.len());
+    std::thread::sleep(Duration::from_millis(500));
+    for pod in &mut pods {
+        drop(fs::File::create(pod.live()).unwrap());
+        pod.raw(b"2026-11-22T01:02:04Z stdout F anew\n");
+    }
+    world.wait_for(2 * pods.len());
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(agent.stop(), Some(0));
+    let bodies = bodies(&world);
+    assert_eq!(bodies.iter().filter(|body| *body == "anew").count(), pods.len());
+    let long: usize = bodies.iter().filter(|it| it.starts_with('#')).map(String::len).sum();
+    let missing = pods.len() * 24 * 16_384 - long;
+    let (code, audit) = world.audit();
+    let lost: u64 =
+        audit["lost"].as_object().unwrap().values().map(|bytes| bytes.as_u64().unwrap()).sum();
+    assert!(missing > 0, "all of it was kept in memory");
+    assert!(lost >= missing as u64, "{missing} bytes are missing: {audit}\n{}", world.log());
+    assert_eq!(code, 1, "{audit}");
 }
 
 fn peak_memory_mib(agent: &crate::harness::Agent) -> u64 {

@@ -26,15 +26,14 @@ impl Reader {
         sink: usize,
         file: &LogFile,
     ) -> bool {
-        if !self.flush(id, tail, sink, file, (0..0, true)) {
-            return false;
-        }
+        let Some(unread) = self.end_here(id, tail, sink, file) else { return false };
         let lanes = &mut self.sinks[sink];
         let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
         let seen = file.account.seen.load(Ordering::Acquire);
         let guard = file.content.plain().and_then(|plain| Guard::in_file(plain, seen).ok());
         let cursor = &mut tail.cursors[sink];
-        cursor.give_up(Reason::NotCollected, seen.saturating_sub(cursor.offset));
+        let left = seen.saturating_sub(cursor.offset) + unread;
+        cursor.give_up(Reason::NotCollected, left);
         let lane = (&lanes.outlet, &mut lanes.lanes[lane]);
         cursor.end_life(lane, &file.account, (seen, guard.unwrap_or_default()));
         self.next_file(id, tail, sink, file);

@@ -12,7 +12,10 @@ use std::{collections::HashMap, time::Instant};
 use super::{LogFile, Reader, Tail, TailId, Turn};
 use crate::{
     decode::Origin,
-    read::identity::{self, FileId},
+    read::{
+        guard::Guard,
+        identity::{self, FileId},
+    },
 };
 
 /// So often a message is read again before it is cut.
@@ -99,6 +102,9 @@ impl Reader {
             return false;
         }
         if bytes == 0 {
+            // Nothing of what it was set back for is read again yet.
+            let waits = before.filter(|_| cursor.offset < cursor.covered());
+            self.unfinished.set_back.extend(waits.map(|it| (at, it)));
             return false;
         }
         if has_room {
@@ -179,39 +185,51 @@ impl Reader {
         let content = (!truncated).then_some(&file.content);
         let entered = tail.cursors[sink].enter(&file.account, content);
         let same = entered.map_err(|error| Self::unreadable(file, &error))?;
-        let goes_on = same && !truncated && !tail.excluded;
-        self.enter_set_back(id, tail, sink, (file, goes_on));
+        self.enter_set_back(id, tail, sink, file);
         Ok(same)
     }
 
-    /// A file is entered: by a cursor that was set back in it, where that was. One that was set back to an
-    /// earlier file reads this one again if it `goes_on`; else there is no more of the message than the
-    /// earlier files have.
-    pub(super) fn enter_set_back(
-        &self,
-        id: TailId,
-        tail: &mut Tail,
-        sink: usize,
-        (file, goes_on): (&LogFile, bool),
-    ) {
+    /// A file is entered: by a cursor that was set back in it, where that was.
+    pub(super) fn enter_set_back(&self, id: TailId, tail: &mut Tail, sink: usize, file: &LogFile) {
         if let Some(set_back) = self.unfinished.set_back.get(&(id, tail.cursors[sink].sink()))
             && set_back.file == file.account.id
-            && (goes_on || !set_back.is_over_files())
         {
             tail.cursors[sink].set_back(set_back.from());
         }
+    }
+
+    /// A file is over for a cursor, wherever it stands in it, and with it what is unfinished. How many bytes
+    /// it was to read again, which it does not. None: the sink's budget is used up.
+    pub(super) fn end_here(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+    ) -> Option<u64> {
+        let cursor = &mut tail.cursors[sink];
+        let set_back = self.unfinished.set_back.get(&(id, cursor.sink()));
+        let (before, covered) = (cursor.offset, cursor.covered());
+        let unread = match set_back {
+            Some(set_back) if set_back.file == file.account.id => covered.saturating_sub(before),
+            Some(_) | None => 0,
+        };
+        if unread > 0 {
+            cursor.move_to(covered, file.account.sink(cursor.sink()).read_guard());
+        }
+        if self.flush(id, tail, sink, file, (0..0, true)) {
+            return Some(unread);
+        }
+        if unread > 0 {
+            tail.cursors[sink].move_to(before, Guard::NONE);
+        }
+        None
     }
 
     /// How a cursor was set back whose message began in an earlier file.
     pub(super) fn set_back_over_files(&self, id: TailId, sink: u16) -> Option<SetBack> {
         let set_back = self.unfinished.set_back.get(&(id, sink)).copied();
         set_back.filter(SetBack::is_over_files)
-    }
-
-    /// From where on a file has not been read for good by a cursor that enters it at `offset`.
-    pub(super) fn read_for_good(&self, id: TailId, sink: u16, file: FileId, offset: u64) -> u64 {
-        let set_back = self.unfinished.set_back.get(&(id, sink));
-        set_back.filter(|it| it.file == file).map_or(offset, |it| it.from().min(offset))
     }
 
     /// A file is left for good.

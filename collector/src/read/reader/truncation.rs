@@ -17,6 +17,7 @@ use crate::{
         cursor::Cursor,
         tail::{LogFile, Tail},
     },
+    reason::Reason,
 };
 
 /// The new size can be seen before the kernel has counted the truncation: whoever truncates may have to
@@ -47,9 +48,7 @@ impl Reader {
         if is_first && let Some(at) = self.awaits_count(id, file) {
             return Err(Turn::Later(at));
         }
-        if !self.flush(id, tail, sink, file, (0..0, true)) {
-            return Err(Turn::Stalled);
-        }
+        let Some(unread) = self.end_here(id, tail, sink, file) else { return Err(Turn::Stalled) };
         if is_first {
             let next = self.next_life(file);
             tail.replace(index, next);
@@ -57,6 +56,11 @@ impl Reader {
         let lanes = &mut self.sinks[sink];
         let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
         let cursor = &mut tail.cursors[sink];
+        if unread > 0 {
+            // A copy goes on behind it: nobody reads the beginning of a message there.
+            cursor.give_up(Reason::Truncated, unread);
+            messages::say_lost(&file.account.path(), Reason::Truncated, unread);
+        }
         // Of the bytes that were read: a copy that holds them goes on behind them.
         let end = (cursor.offset, cursor.guard());
         cursor.end_life((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, end);

@@ -100,15 +100,11 @@ impl Reader {
         if !tail.cursors[sink].entered {
             // Nothing is read: nothing can fail.
             let _entered = tail.cursors[sink].enter(&file.account, None);
-            self.enter_set_back(id, tail, sink, (&file, false));
+            self.enter_set_back(id, tail, sink, &file);
         }
-        let (slot, offset) = (tail.cursors[sink].sink(), tail.cursors[sink].offset);
-        let from = self.read_for_good(id, slot, file.account.id, offset);
-        if !self.flush(id, tail, sink, &file, (0..0, true)) {
-            return false;
-        }
+        let Some(unread) = self.end_here(id, tail, sink, &file) else { return false };
         let seen = file.account.seen.load(Ordering::Acquire);
-        let lost = seen.saturating_sub(from);
+        let lost = seen.saturating_sub(tail.cursors[sink].offset) + unread;
         if lost > 0 {
             let lanes = &mut self.sinks[sink];
             let lane = super::lane_of(id.0, lanes.lanes.len() as u32) as usize;
