@@ -218,6 +218,10 @@ impl Attacked {
         let end = Instant::now() + patience;
         let mut file = None;
         let mut at = 0;
+        // This program may be slower than the agent, which stores much more than these lines: only what is
+        // around them is looked at closely.
+        let marker = format!("\"body\":\"{name} ");
+        let marker = memchr::memmem::Finder::new(&marker);
         loop {
             if file.is_none() {
                 file = File::open(&self.output).ok();
@@ -227,12 +231,11 @@ impl Attacked {
                 at += file.read_to_end(&mut rest)? as u64;
             }
             let now = Instant::now();
-            let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            for line in rest[..whole].split(|byte| *byte == b'\n') {
-                let text = String::from_utf8_lossy(line);
-                let marker = format!("\"body\":\"{name} ");
-                let Some((_, body)) = text.split_once(&marker) else { continue };
-                let key = body.split('"').next().unwrap_or_default().to_owned();
+            let whole = memchr::memrchr(b'\n', &rest).map_or(0, |end| end + 1);
+            for begin in marker.find_iter(&rest[..whole]) {
+                let body = &rest[begin + marker.needle().len()..whole];
+                let length = memchr::memchr(b'"', body).unwrap_or(0);
+                let key = String::from_utf8_lossy(&body[..length]).into_owned();
                 stored.entry(key).or_insert(now);
             }
             rest.drain(..whole);
