@@ -29,6 +29,8 @@ pub enum Resource {
     AdminHosts,
     /// `/metrics` and `/status`, which take memory until they are read.
     AdminLargeAnswers,
+    /// Descriptors of log files.
+    Descriptors,
     /// The time it takes to look through holes.
     Holes,
     /// The time it takes to list a directory.
@@ -41,10 +43,11 @@ pub enum Resource {
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AdminConnections,
         Self::AdminHosts,
         Self::AdminLargeAnswers,
+        Self::Descriptors,
         Self::Holes,
         Self::Listing,
         Self::Messages,
@@ -57,6 +60,7 @@ impl Resource {
             Self::AdminConnections => "admin_connections",
             Self::AdminHosts => "admin_hosts",
             Self::AdminLargeAnswers => "admin_large_answers",
+            Self::Descriptors => "descriptors",
             Self::Holes => "holes",
             Self::Listing => "listing",
             Self::Messages => "messages",

@@ -17,6 +17,7 @@ use super::{
     beneath,
     descriptors::{self, Waiting},
     identity::{self, Identity, InodeKey},
+    permits::{self, Permit},
     sys,
     unpack::{Unpacked, Unpacking},
 };
@@ -53,8 +54,8 @@ pub struct Piece {
 
 impl Content {
     /// A gzip file, unpacked when it is read.
-    pub fn gzip(file: File, how: Unpacking) -> Self {
-        Self::Gzip(Arc::new(Mutex::new(Unpacked::new(file, how))))
+    pub fn gzip(file: File, how: Unpacking, permit: Permit) -> Self {
+        Self::Gzip(Arc::new(Mutex::new(Unpacked::new(file, how, permit))))
     }
 
     /// Reads at an offset of the uncompressed bytes.
@@ -164,10 +165,9 @@ impl Closed {
         let Some(how) = &self.unpack else {
             return Ok(Content::Plain(Arc::new(file)));
         };
-        if !descriptors::admits(&file) {
-            return Err(rustix::io::Errno::MFILE.into());
-        }
-        Ok(Content::gzip(file, how.as_ref().clone()))
+        let permit = permits::permit(Arc::clone(&how.tenant), &file);
+        let permit = permit.ok_or(rustix::io::Errno::MFILE)?;
+        Ok(Content::gzip(file, how.as_ref().clone(), permit))
     }
 
     fn open_by_handle(&self, path: &Path, identity: &Identity) -> io::Result<File> {

@@ -6,6 +6,7 @@
 //! counted, whoever opens what. A file that found no room is open for a visit, and then closed.
 
 use std::{
+    fs::File,
     io,
     os::fd::AsRawFd,
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -75,6 +76,20 @@ pub fn admits_deleted(file: &impl AsRawFd) -> bool {
     let bound = BOUND.load(Ordering::Relaxed);
     let kept_back = LIMIT.load(Ordering::Relaxed).saturating_sub(bound);
     (file.as_raw_fd() as u64) < bound.saturating_add(kept_back / 4)
+}
+
+/// How many descriptors log files may have.
+pub fn for_files() -> u64 {
+    BOUND.load(Ordering::Relaxed)
+}
+
+/// The same open file under a number that is beyond those for log files.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn move_beyond(file: &File) -> io::Result<File> {
+    let bound = i32::try_from(for_files()).unwrap_or(i32::MAX);
+    Ok(rustix::io::fcntl_dupfd_cloexec(file, bound)?.into())
 }
 
 /// The shares; None: nothing limits descriptors, or nobody has asked yet.

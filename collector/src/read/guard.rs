@@ -174,7 +174,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::read::{content::gzip_bytes, unpack::Unpacking};
+    use crate::read::{content::gzip_bytes, permits::permit, unpack::Unpacking};
 
     #[test]
     fn its_value_is_the_same_in_every_version() {
@@ -225,7 +225,8 @@ mod tests {
         let packed = File::open(dir.path().join("a.gz")).unwrap();
         let tenant = dir.path().to_string_lossy().into();
         let how = Unpacking { state_dir: dir.path().into(), limit: u64::MAX, tenant };
-        let packed = Content::gzip(packed, how);
+        let permit = permit(Arc::clone(&how.tenant), &packed).unwrap();
+        let packed = Content::gzip(packed, how, permit);
         let end = text.len() as u64;
         for offset in [1, 63, 64, 65, 4_096, end - 1, end] {
             let guard = Guard::of(&text[..offset as usize]);

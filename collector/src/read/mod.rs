@@ -14,6 +14,7 @@ mod encodings;
 pub mod guard;
 pub mod gzip;
 pub mod identity;
+pub mod permits;
 pub mod prefix;
 pub mod pump;
 pub mod reader;

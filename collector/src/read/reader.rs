@@ -198,8 +198,8 @@ pub struct Reader {
     registering: usize,
     /// Tails whose files may give way where descriptors are short; filled when that happens.
     idle: Vec<TailId>,
-    /// When none of them was found idle.
-    none_idle: Option<Instant>,
+    /// When none of them was found idle; and none of a tenant that has more than its share.
+    none_idle: [Option<Instant>; 2],
     looked_through: LookedThrough,
     waiting: Waiting,
     parked: Parked,
@@ -242,7 +242,7 @@ impl Reader {
             unregistered: Vec::new(),
             registering: 0,
             idle: Vec::new(),
-            none_idle: None,
+            none_idle: [None; 2],
             looked_through: HashMap::default(),
             waiting: HashMap::default(),
             parked: Parked::default(),
@@ -305,6 +305,7 @@ impl Reader {
                 self.with_tail(id, |tail| {
                     tail.closed = false;
                     tail.append(file, before);
+                    tail.close_new();
                 });
                 self.enqueue(id);
             }

@@ -11,7 +11,7 @@ use std::{
 
 mod late;
 
-use super::{content::Content, cursor::Cursor, guard::Guard, identity};
+use super::{content::Content, cursor::Cursor, guard::Guard, identity, permits::Permit};
 use crate::{
     discover::Source,
     ledger::FileAccount,
@@ -63,6 +63,8 @@ pub struct Slot {
     pub truncated: bool,
     /// Its unterminated remainder has been delivered.
     pub finished: bool,
+    /// It may stay open after a visit.
+    pub permit: Option<Permit>,
     /// It was left behind and has grown: this is its second place, before the file being read now.
     again: bool,
     /// It may have been written to since the last look at it.
@@ -108,8 +110,8 @@ pub enum AtEnd {
 impl Slot {
     fn new(file: LogFile) -> Self {
         let (gone, quiet, truncated, finished) = (None, (0, None), false, false);
-        let (again, hinted, passed) = (false, false, false);
-        Self { file, gone, quiet, truncated, finished, again, hinted, passed }
+        let (permit, again, hinted, passed) = (None, false, false, false);
+        Self { file, gone, quiet, truncated, finished, permit, again, hinted, passed }
     }
 }
 
@@ -412,7 +414,7 @@ mod tests {
     use crate::{
         decode::{Decoder, Limits},
         discover::Format,
-        read::{content::gzip_bytes, identity::Identity, unpack::Unpacking},
+        read::{content::gzip_bytes, identity::Identity, permits::permit, unpack::Unpacking},
     };
 
     fn tail(dir: &std::path::Path) -> Tail {
@@ -432,7 +434,11 @@ mod tests {
         let source = Arc::clone(&tail.source);
         let account = Arc::new(FileAccount::new(identity, 0, source, &path, 1));
         let content = match gzip {
-            true => Content::gzip(file, Unpacking::of(&tail.source, &dir.into(), u64::MAX)),
+            true => {
+                let how = Unpacking::of(&tail.source, &dir.into(), u64::MAX);
+                let permit = permit(tail.source.tenant(), &file).unwrap();
+                Content::gzip(file, how, permit)
+            }
             false => Content::Plain(Arc::new(file)),
         };
         LogFile { token: FileToken::numbered(token), account, content, live, bell: None }
@@ -440,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_quiet_source_costs_little() {
-        assert!(size_of::<Tail>() <= 80 && size_of::<Slot>() <= 96);
+        assert!(size_of::<Tail>() <= 80 && size_of::<Slot>() <= 104);
         let dir = tempfile::tempdir().unwrap();
         let mut tail = tail(dir.path());
         for token in 1..=3 {

@@ -20,6 +20,7 @@ use super::{
     content::Piece,
     guard::GUARD_BYTES,
     gzip::ReadAt,
+    permits::Permit,
     room::{self, Room},
 };
 use crate::discover::Source;
@@ -59,6 +60,7 @@ pub struct Unpacked {
     pieces: Vec<Unpacker>,
     /// Its length, and what was wrong with it there.
     end: Option<(u64, Option<String>)>,
+    _permit: Permit,
 }
 
 /// Unpacks from the beginning on.
@@ -98,9 +100,9 @@ impl Unpacking {
 }
 
 impl Unpacked {
-    pub(super) fn new(file: File, how: Unpacking) -> Self {
+    pub(super) fn new(file: File, how: Unpacking, permit: Permit) -> Self {
         let (file, head, short) = (Arc::new(file), Vec::new(), VecDeque::new());
-        Self { file, how, head, short, pieces: Vec::new(), end: None }
+        Self { file, how, head, short, pieces: Vec::new(), end: None, _permit: permit }
     }
 
     /// Why it could not be read to its end, once it could not.
@@ -273,7 +275,7 @@ impl Unpacker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::read::content::gzip_bytes;
+    use crate::read::{content::gzip_bytes, permits::permit};
 
     fn packed(packed: &[u8], limit: u64) -> (tempfile::TempDir, Unpacked) {
         let dir = tempfile::tempdir().unwrap();
@@ -281,7 +283,9 @@ mod tests {
         std::fs::write(&path, packed).unwrap();
         let tenant = path.to_string_lossy().into();
         let how = Unpacking { state_dir: dir.path().into(), limit, tenant };
-        (dir, Unpacked::new(File::open(&path).unwrap(), how))
+        let file = File::open(&path).unwrap();
+        let permit = permit(Arc::clone(&how.tenant), &file).unwrap();
+        (dir, Unpacked::new(file, how, permit))
     }
 
     fn unpack(bytes: &[u8], limit: u64) -> (Vec<u8>, Option<String>) {

@@ -39,6 +39,7 @@ mod runtimes;
 mod screen;
 mod search;
 mod seccomp;
+mod shares;
 mod state;
 mod stop;
 mod storms;

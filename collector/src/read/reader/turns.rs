@@ -1,7 +1,8 @@
 //! More files than descriptors: a file that found no room is open for a visit and closed after it;
 //! where bytes would wait in it unread, one that has none gives way.
 //!
-//! A deleted file is never closed before it is read to its end: nobody could open it again.
+//! A deleted file is never closed before it is read to its end: nobody could open it again. For a tenant that has
+//! more than its share no other's file gives way.
 
 use std::{
     io,
@@ -17,7 +18,7 @@ use crate::{
         content::{Closed, Content},
         descriptors,
         guard::Guard,
-        identity,
+        identity, permits,
         tail::Slot,
     },
     reason::Reason,
@@ -84,7 +85,9 @@ impl Reader {
         account: &FileAccount,
     ) -> io::Result<Content> {
         let opened = closed.open(&account.path(), &account.identity);
-        if opened.as_ref().is_err_and(descriptors::is_shortage) && self.make_room(GIVE_WAY) > 0 {
+        if opened.as_ref().is_err_and(descriptors::is_shortage)
+            && self.make_room(GIVE_WAY, permits::is_over(&account.source.tenant())) > 0
+        {
             return closed.open(&account.path(), &account.identity);
         }
         opened
@@ -127,29 +130,45 @@ impl Reader {
     /// At the end of a visit: closes what found no room, unless it is gone, or unread and another
     /// file can give way to it.
     pub(super) fn close_the_rest(&mut self, tail: &mut Tail) {
-        let found_room = |slot: &mut Slot| {
-            slot.file.content.plain().is_none_or(|file| descriptors::admits(&**file))
-        };
-        if tail.slots_mut().all(found_room) {
+        if tail.slots_mut().all(|slot| slot.found_room()) {
             return;
         }
-        let sinks = self.slots();
+        let tenant = tail.source.tenant();
+        if tail.find_room(&tenant) {
+            return;
+        }
+        let (sinks, over) = (self.slots(), permits::is_over(&tenant));
         // Its own give way first: a source with many files is no reason to close another's.
         let mut given = tail.close_idle(&sinks);
         for slot in tail.slots_mut() {
-            let Some(file) = slot.file.content.plain() else { continue };
-            if descriptors::admits(&**file) {
+            if slot.found_room() {
                 continue;
             }
+            let Some(file) = slot.file.content.plain() else { continue };
             let deleted = slot.is_deleted();
             if given == 0 && (deleted || slot.is_unread(&sinks)) {
-                given = self.make_room(1);
+                given = self.make_room(1, over);
             }
             if (deleted || slot.is_unread(&sinks)) && given > 0 {
                 given -= 1;
                 // The number that became free is this file's.
                 if let Ok(moved) = file.try_clone()
-                    && descriptors::admits(&moved)
+                    && let Some(permit) = permits::permit(Arc::clone(&tenant), &moved)
+                {
+                    let moved = Arc::new(moved);
+                    slot.permit = Some(permit);
+                    slot.file.account.hold(&moved);
+                    slot.file.content = Content::Plain(moved);
+                    continue;
+                }
+            }
+            if deleted && descriptors::admits_deleted(&**file) {
+                if !descriptors::admits(&**file) {
+                    continue;
+                }
+                // Not among those that a tenant beyond its share leaves to others.
+                if let Ok(moved) = descriptors::move_beyond(file)
+                    && descriptors::admits_deleted(&moved)
                 {
                     let moved = Arc::new(moved);
                     slot.file.account.hold(&moved);
@@ -157,9 +176,7 @@ impl Reader {
                     continue;
                 }
             }
-            if !deleted || !descriptors::admits_deleted(&**file) {
-                slot.close();
-            }
+            slot.close();
         }
     }
 
@@ -174,13 +191,15 @@ impl Reader {
                 }
             }
         }
-        self.make_room(GIVE_WAY);
+        self.make_room(GIVE_WAY, false);
     }
 
-    /// Closes up to `wanted` files that are read to their end and can be opened again; how many.
-    pub(super) fn make_room(&mut self, wanted: usize) -> usize {
+    /// Closes up to `wanted` files that are read to their end and can be opened again; how many. For a
+    /// tenant that is over its share, only those of tenants that are.
+    pub(super) fn make_room(&mut self, wanted: usize, over: bool) -> usize {
         let now = Instant::now();
-        if self.none_idle.is_some_and(|at| now.saturating_duration_since(at) < NO_ROOM) {
+        let none_idle = self.none_idle[usize::from(over)];
+        if none_idle.is_some_and(|at| now.saturating_duration_since(at) < NO_ROOM) {
             return 0;
         }
         let sinks = self.slots();
@@ -189,13 +208,19 @@ impl Reader {
             let Some(id) = self.idle.pop() else {
                 if std::mem::replace(&mut refilled, true) {
                     // There may be thousands: they are not all asked at every visit.
-                    self.none_idle = Some(now);
+                    self.none_idle[usize::from(over)] = Some(now);
                     break;
                 }
                 self.idle.extend(self.tails.keys());
+                // The last is asked first.
+                self.idle
+                    .sort_by_cached_key(|id| self.tails.get(id).is_some_and(|it| it.is_over()));
                 continue;
             };
             let Some(tail) = self.tails.get_mut(&id) else { continue };
+            if over && !tail.is_over() {
+                continue;
+            }
             closed += tail.close_idle(&sinks);
         }
         closed
@@ -211,9 +236,62 @@ impl Tail {
         let plain = self.slots_mut().filter(|slot| !slot.file.content.is_compressed());
         compressed + plain.filter_map(|slot| slot.close_idle(sinks)).count()
     }
+
+    /// Whether its tenant has more descriptors than its share.
+    fn is_over(&self) -> bool {
+        permits::is_over(&self.source.tenant())
+    }
+
+    /// Whether all of its open files may stay open, if there is room for them now. A source has its share too:
+    /// beyond it, only deleted files find room.
+    fn find_room(&mut self, tenant: &Arc<str>) -> bool {
+        let share = permits::share(descriptors::for_files());
+        let (mut held, mut all) = (0, true);
+        for slot in self.slots_mut() {
+            if slot.found_room() || (held < share || slot.is_deleted()) && slot.finds_room(tenant) {
+                held += u64::from(slot.permit.is_some());
+            } else {
+                all = false;
+            }
+        }
+        all
+    }
+
+    /// Files that were just handed over: those that find no room are closed until their visit.
+    pub(super) fn close_new(&mut self) {
+        if self.slots_mut().all(|slot| slot.found_room()) {
+            return;
+        }
+        if self.find_room(&self.source.tenant()) {
+            return;
+        }
+        for slot in self.slots_mut() {
+            if !slot.found_room() && !slot.is_deleted() {
+                slot.close();
+            }
+        }
+    }
 }
 
 impl Slot {
+    /// Whether it may stay open, or is not.
+    fn found_room(&self) -> bool {
+        let admits = |file: &Arc<std::fs::File>| descriptors::admits(&**file);
+        self.file.content.plain().is_none_or(|file| self.permit.is_some() && admits(file))
+    }
+
+    /// The same, if there is room for it now.
+    fn finds_room(&mut self, tenant: &Arc<str>) -> bool {
+        if self.found_room() {
+            return true;
+        }
+        // The bound may have been lowered since.
+        self.permit = None;
+        let Some(file) = self.file.content.plain() else { return true };
+        self.permit = permits::permit(Arc::clone(tenant), &**file);
+        self.permit.is_some()
+    }
+
     /// Whether bytes wait in it that some sink has not read.
     fn is_unread(&self, sinks: &[u16]) -> bool {
         let account = &self.file.account;
@@ -241,6 +319,7 @@ impl Slot {
 
     fn close(&mut self) {
         if !self.truncated {
+            self.permit = None;
             self.file.content = self.file.content.to_closed(self.file.account.identity.key);
         }
     }

@@ -576,6 +576,7 @@ mod tests {
             identity: identity::identify(&file, &look),
             head: identity::head(&file).unwrap(),
             file: Some(file),
+            permit: None,
             look,
             entry: None,
             is_twin: false,

@@ -53,6 +53,7 @@ use crate::{
         checksum::Finished,
         descriptors,
         identity::{FileId, Identity, InodeKey, Look},
+        permits::Permit,
         reader::{Feedback, Message, TailId},
     },
     watch::{Event, FileToken, Watcher},
@@ -217,6 +218,7 @@ struct Recognised {
     found: Found,
     /// None: it found no room and is opened again when it is its turn.
     file: Option<File>,
+    permit: Option<Permit>,
     look: Look,
     identity: Identity,
     entry: Option<FileEntry>,

@@ -7,9 +7,10 @@ use std::{
     fs::File,
     path::Path,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
-use super::{Inode, Recognised, Registry, SourceState, Still, cut_off, held::Held};
+use super::{Inode, Recognised, Registry, SourceState, Still, cut_off, held::Held, rest};
 use crate::{
     checkpoint::FileEntry,
     config::Start,
@@ -39,11 +40,20 @@ impl Registry {
     /// Recognises found files and hands them to their readers.
     pub(super) fn place(&mut self, found: Vec<(Arc<Path>, Found)>) {
         let mut sources: BTreeMap<Arc<Path>, (Arc<Path>, Vec<Found>)> = BTreeMap::new();
+        self.rests.begin_placing();
         for (directory, found) in found {
             let path = Arc::clone(&found.source.path);
             sources.entry(path).or_insert_with(|| (directory, Vec::new())).1.push(found);
         }
+        let began = rest::used();
         for (path, (directory, mut files)) in sources {
+            let now = rest::used();
+            if rest::is_enough(began) && !self.sources.contains_key(&path) {
+                // Others have their turn: a look at the directory shows it again.
+                self.rests.placed(&directory, Duration::ZERO, true);
+                self.retries.entry(directory.to_path_buf()).or_insert_with(Instant::now);
+                continue;
+            }
             files.sort_by(|a, b| a.role.cmp(&b.role));
             // What is told of a known source may be something else now, also where no file is new.
             if let Some(source) = files.first().map(|file| Arc::clone(&file.source))
@@ -57,6 +67,7 @@ impl Registry {
                 self.settle_in(file);
             }
             self.tell_what_follows(&path);
+            self.rests.placed(&directory, rest::used().saturating_sub(now), false);
         }
     }
 
@@ -95,7 +106,7 @@ impl Registry {
     /// Hands a recognised file to its reader, at the offset that is right for it.
     pub(super) fn settle_in(&mut self, recognised: Recognised) {
         self.note_copy_read_anew(&recognised);
-        let Recognised { found, file, look, identity, entry, is_twin, epoch, head, before } =
+        let Recognised { found, file, permit, look, identity, entry, is_twin, epoch, head, before } =
             recognised;
         if self.held.find(&look.key).is_some() {
             // Another name of the same file, found in the same look.
@@ -150,18 +161,22 @@ impl Registry {
             return;
         }
         let mut _until_it_is_entered = None;
-        let room = self.has_room(&found.source.path, &file);
+        let permit = self.room_for(source, &file, permit);
         let content = if found.gzip {
             account.ended.store(true, Ordering::Release);
             let (state_dir, limit) = (&self.setup.state_dir, self.setup.max_unpacked);
             let how = Unpacking::of(source, state_dir, limit);
-            if room { Content::gzip(file, how) } else { Content::closed_gzip(look.key, how) }
+            match permit {
+                Some(permit) => Content::gzip(file, how, permit),
+                None => Content::closed_gzip(look.key, how),
+            }
         } else {
             let file = Arc::new(file);
             // The kernel watch needs it open until it is entered, and keeps it until then.
             account.hold(&file);
             _until_it_is_entered = Some(Arc::clone(&file));
-            if room { Content::Plain(file) } else { Content::closed(look.key) }
+            // Its reader takes a permit of its own.
+            if permit.is_some() { Content::Plain(file) } else { Content::closed(look.key) }
         };
         self.hold(look.key, content, account, (found.role == Role::Live, before));
     }

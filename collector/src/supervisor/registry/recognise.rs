@@ -19,6 +19,7 @@ use crate::{
     read::{
         descriptors,
         identity::{self, Identity, InodeKey, Look},
+        permits,
         reader::Message,
     },
     supervisor::{evidence, recovery::Seen},
@@ -114,11 +115,13 @@ impl Registry {
             unstable = !nothing_new && (look > 1 || changed_lately(directory));
             let oldest = || opened.values().map(|file| file.found.role.clone()).min();
             doubt = vanished.or_else(|| oldest().filter(|_| unstable));
-            if doubt.is_none() || rest::takes_long(began) {
+            if doubt.is_none() || rest::takes_long(began) || self.rests.has_repeated(directory) {
                 break;
             }
+            let repeated = rest::used();
             found = self.list(directory).files;
             found.retain(|file| file.source.path == source);
+            self.rests.repeated(directory, rest::used().saturating_sub(repeated));
         }
         let mut recognised = in_order(opened, &sequence);
         if let Some(doubt) = doubt {
@@ -331,8 +334,10 @@ impl Registry {
             return Ok(Who::Known);
         }
         let before = None;
-        let file = descriptors::admits(&file).then_some(file);
-        let file = Recognised { found, file, look, identity, entry, is_twin, epoch, head, before };
+        let permit = permits::permit(found.source.tenant(), &file);
+        let file = permit.is_some().then_some(file);
+        let file =
+            Recognised { found, file, permit, look, identity, entry, is_twin, epoch, head, before };
         Ok(Who::New(Box::new(file)))
     }
 

@@ -3,10 +3,15 @@
 //! A look costs as much as a directory has entries, logs or not, and whoever may write there can have it looked
 //! at again and again. So one that took long is left alone for twenty times as long, and all that take long have a
 //! tenth of the registry's time together. What changes there meanwhile is noticed later; elsewhere it is
-//! noticed as ever. Processor time counts: a busy machine makes nobody rest.
+//! noticed as ever. Processor time counts: a busy machine makes nobody rest. It counts where it is spent: a
+//! directory does not rest for what lies in one below it.
+//!
+//! New logs cost more than a look at them, and thousands may come at once. They are placed a part at a time:
+//! the rest waits for the next look at their directory.
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,6 +29,10 @@ const TIMES: u32 = 20;
 const TIMES_ALL: u32 = 9;
 /// No longer than this.
 const LONGEST: Duration = Duration::from_secs(5);
+/// New sources are placed for so long at a time.
+const PLACING: Duration = Duration::from_millis(100);
+/// Directories whose placing is told apart.
+const MOST: usize = 4_096;
 /// So long after its rest one is known to take long.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
@@ -34,6 +43,11 @@ pub(super) struct Rests {
     until: Map<DirToken, Instant>,
     /// Until when all of them are.
     all_until: Option<Instant>,
+    /// The directory that was listed once more to place what is in it, and how long that took in all: each of
+    /// its sources may ask for it, and there may be thousands.
+    repeated: Option<(Arc<Path>, Duration)>,
+    /// What placing took since the last look began, by directory, and whether something was put off there.
+    placing: Vec<(Arc<Path>, Duration, bool)>,
 }
 
 impl Rests {
@@ -43,14 +57,46 @@ impl Rests {
         self.all_until.into_iter().chain([until]).max().filter(|until| *until > now)
     }
 
-    /// It was looked at, which took so long.
-    fn looked(&mut self, directory: DirToken, took: Duration, now: Instant) {
+    /// What listings showed is placed.
+    pub(super) fn begin_placing(&mut self) {
+        self.repeated = None;
+    }
+
+    /// A directory was listed once more meanwhile, which took so long.
+    pub(super) fn repeated(&mut self, directory: &Arc<Path>, took: Duration) {
+        match &mut self.repeated {
+            Some((known, before)) if known == directory => *before += took,
+            other => *other = Some((Arc::clone(directory), took)),
+        }
+    }
+
+    /// Whether that took long already: the next look at it serves all of its sources.
+    pub(super) fn has_repeated(&self, directory: &Arc<Path>) -> bool {
+        let known = self.repeated.as_ref().filter(|(known, _)| known == directory);
+        known.is_some_and(|(_, took)| *took >= LONG)
+    }
+
+    /// What was found in a directory was placed, which took so long; whether something was put off.
+    pub(super) fn placed(&mut self, directory: &Arc<Path>, took: Duration, put_off: bool) {
+        let full = self.placing.len() >= MOST;
+        match self.placing.last_mut() {
+            Some((known, before, any)) if known == directory => {
+                (*before, *any) = (*before + took, *any || put_off);
+            }
+            _ if full => {}
+            _ => self.placing.push((Arc::clone(directory), took, put_off)),
+        }
+    }
+
+    /// It was looked at, which took so long. `more`: what was put off there waits for the next look.
+    fn looked(&mut self, directory: DirToken, took: Duration, more: bool, now: Instant) {
         if took < LONG {
             self.until.remove(&directory);
             return;
         }
         self.until.retain(|_, until| now.saturating_duration_since(*until) < REMEMBERED);
-        self.until.insert(directory, now + (took * TIMES).min(LONGEST));
+        let rest = if more { Duration::ZERO } else { (took * TIMES).min(LONGEST) };
+        self.until.insert(directory, now + rest);
         self.all_until = Some(now + (took * TIMES_ALL).min(LONGEST));
     }
 }
@@ -64,8 +110,23 @@ impl Registry {
             return;
         }
         let began = used();
+        self.rests.placing.clear();
         self.relist(token);
-        self.rests.looked(token, used().saturating_sub(began), Instant::now());
+        let (mut took, now) = (used().saturating_sub(began), Instant::now());
+        let mut more = false;
+        for (directory, placing, put_off) in std::mem::take(&mut self.rests.placing) {
+            if *directory == *path {
+                more |= put_off;
+                continue;
+            }
+            took = took.saturating_sub(placing);
+            if placing >= LONG
+                && let Some(other) = self.directories.find(&directory)
+            {
+                self.rests.looked(other, placing, put_off, now);
+            }
+        }
+        self.rests.looked(token, took, more, now);
     }
 }
 
@@ -73,6 +134,11 @@ impl Registry {
 pub(super) fn used() -> Duration {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(used.tv_sec).unwrap_or(0), u32::try_from(used.tv_nsec).unwrap_or(0))
+}
+
+/// Whether placing new sources has gone on for long enough since then (see [`used`]).
+pub(super) fn is_enough(began: Duration) -> bool {
+    used().saturating_sub(began) >= PLACING
 }
 
 /// Whether what began then (see [`used`]) takes too long to be done once more at once.
@@ -92,20 +158,22 @@ mod tests {
         let (quick, slow, other) =
             (DirToken::numbered(1), DirToken::numbered(2), DirToken::numbered(3));
         let ms = Duration::from_millis;
-        rests.looked(quick, ms(1), at(1));
+        rests.looked(quick, ms(1), false, at(1));
         assert_eq!(rests.until(quick, at(1)), None);
-        rests.looked(slow, ms(100), at(100));
+        rests.looked(slow, ms(100), false, at(100));
         assert_eq!(rests.until(slow, at(101)), Some(at(2_100)));
         assert_eq!(rests.until(quick, at(101)), None, "another's look costs it nothing");
         // Many that take long do not take all the time together.
-        rests.looked(other, ms(20), at(1_100));
+        rests.looked(other, ms(20), false, at(1_100));
         assert_eq!(rests.until(other, at(1_400)), Some(at(1_500)), "its own rest");
-        rests.looked(slow, ms(100), at(2_200));
+        rests.looked(slow, ms(100), false, at(2_200));
         assert_eq!(rests.until(other, at(2_201)), Some(at(3_100)), "another's");
         assert_eq!(rests.until(other, at(3_100)), None);
-        rests.looked(slow, ms(60_000), at(9_000));
+        rests.looked(slow, ms(60_000), false, at(9_000));
         assert_eq!(rests.until(slow, at(9_001)), Some(at(14_000)), "never for long");
-        rests.looked(slow, ms(1), at(14_000));
+        rests.looked(slow, ms(1), false, at(14_000));
         assert_eq!(rests.until(slow, at(14_000)), None, "it takes long no more");
+        rests.looked(slow, ms(100), true, at(20_000));
+        assert_eq!(rests.until(slow, at(20_001)), Some(at(20_900)), "something was put off");
     }
 }

@@ -9,20 +9,18 @@ use std::{
 
 use super::{RETRY, Recognised, Registry};
 use crate::{
-    discover::Found,
+    discover::{Found, Source},
     messages::{self, Kind},
     read::{
-        descriptors::{self, Shares},
+        descriptors,
         identity::{self, Look},
+        permits::{self, Permit},
         reader::Message,
     },
 };
 
 /// How often the limit is asked for: somebody may raise it.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// No source's files take more than this part of the files' descriptors, and each may have some.
-const PART: u64 = 8;
-const AT_LEAST: u64 = 8;
 
 /// What is known of the limit.
 #[derive(Default)]
@@ -66,15 +64,22 @@ impl Registry {
         None
     }
 
-    /// Whether a source's file may be handed over open.
-    pub(super) fn has_room(&mut self, source: &Path, file: &File) -> bool {
-        let held = self.sources.get(source).map_or(0, |state| state.held.len() as u64);
-        let share = descriptors::shares().map_or(u64::MAX, |Shares { files, .. }| files / PART);
-        let room = descriptors::admits(file) && held < share.max(AT_LEAST);
-        if !room && !descriptors::admits(file) {
+    /// A permit for a source's file that is to be handed over open (it may have one); None: closed.
+    pub(super) fn room_for(
+        &mut self,
+        source: &Source,
+        file: &File,
+        permit: Option<Permit>,
+    ) -> Option<Permit> {
+        let held = self.sources.get(&*source.path).map_or(0, |state| state.held.len() as u64);
+        if held >= permits::share(descriptors::for_files()) {
+            return None;
+        }
+        let permit = permit.or_else(|| permits::permit(source.tenant(), file));
+        if permit.is_none() {
             self.say_waiting();
         }
-        room
+        permit
     }
 
     /// There is no descriptor at all, in the process or on the machine: whoever has idle ones gives

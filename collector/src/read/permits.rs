@@ -1,0 +1,154 @@
+//! Who may keep log files open: a permit for each, counted by tenant.
+//!
+//! A tenant that has more than its share of the descriptors gets one only outside of a reserve that is for
+//! the others. So the files of one that has thousands take turns among themselves, and those of the others stay
+//! open. What numbers log files may take at all is said in `descriptors`.
+
+use std::{
+    collections::HashMap,
+    os::fd::AsRawFd,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::descriptors;
+use crate::held_back::{self, Resource};
+
+/// A tenant's share is this part of the descriptors for log files, and so many at least.
+const PART: u64 = 8;
+const AT_LEAST: u64 = 8;
+/// The reserve for those within their share is this part.
+const RESERVE: u64 = 4;
+/// Tenants without a permit are forgotten when there are twice as many as there were, and so many more.
+const FEW: usize = 64;
+
+static ALL: LazyLock<Permits> = LazyLock::new(Permits::default);
+
+/// A log file of a tenant may stay open. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<Tenant>);
+
+/// How many of `files` descriptors are a tenant's share, or a source's.
+pub fn share(files: u64) -> u64 {
+    (files / PART).max(AT_LEAST)
+}
+
+/// A permit for an open file of a tenant. None: it found no room, and is closed after its visit.
+pub fn permit(tenant: Arc<str>, file: &impl AsRawFd) -> Option<Permit> {
+    let given = ALL.give(&tenant, file.as_raw_fd() as u64, descriptors::for_files());
+    given
+        .inspect_err(|over| {
+            if *over {
+                held_back::note(Resource::Descriptors, &tenant);
+            }
+        })
+        .ok()
+}
+
+/// Whether a tenant has more than its share.
+pub fn is_over(tenant: &str) -> bool {
+    ALL.lock().of.get(tenant).is_some_and(|tenant| tenant.is_over(descriptors::for_files()))
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tenant {
+    /// Permits that it has.
+    count: AtomicU64,
+}
+
+impl Tenant {
+    fn is_over(&self, files: u64) -> bool {
+        self.count.load(Ordering::Relaxed) > share(files)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Permits(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    of: HashMap<Arc<str>, Arc<Tenant>, foldhash::fast::RandomState>,
+    /// Those without a permit are forgotten when there are so many.
+    most: usize,
+}
+
+impl Permits {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A permit for a descriptor of this number; an error says whether it is refused to one that has his share.
+    fn give(&self, name: &Arc<str>, number: u64, files: u64) -> Result<Permit, bool> {
+        let mut table = self.lock();
+        let tenant = table.tenant(name);
+        let has_share = tenant.count.load(Ordering::Relaxed) >= share(files);
+        let bound = if has_share { files - files / RESERVE } else { files };
+        if number >= bound {
+            return Err(has_share);
+        }
+        tenant.count.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit(tenant))
+    }
+}
+
+impl Table {
+    fn tenant(&mut self, name: &Arc<str>) -> Arc<Tenant> {
+        if let Some(tenant) = self.of.get(name) {
+            return Arc::clone(tenant);
+        }
+        if self.of.len() >= self.most {
+            self.of.retain(|_, tenant| tenant.count.load(Ordering::Relaxed) > 0);
+            self.most = self.of.len() * 2 + FEW;
+        }
+        Arc::clone(self.of.entry(Arc::clone(name)).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_beyond_its_share_leaves_the_reserve_to_others() {
+        let (permits, files) = (Permits::default(), 800);
+        let (loud, quiet) = (Arc::from("loud"), Arc::from("quiet"));
+        let taken: Vec<_> = (0..600).map(|number| permits.give(&loud, number, files)).collect();
+        assert!(taken.iter().all(Result::is_ok), "nobody else wants them");
+        assert_eq!(permits.give(&loud, 600, files).err(), Some(true), "this one is the others'");
+        let others: Vec<_> = (600..700).map(|number| permits.give(&quiet, number, files)).collect();
+        assert!(others.iter().all(Result::is_ok), "within their share");
+        assert_eq!(permits.give(&quiet, 700, files).err(), Some(true), "it has its share by now");
+        assert_eq!(permits.give(&Arc::from("third"), 800, files).err(), Some(false));
+        drop(taken);
+        let again: Vec<_> = (700..800).map(|number| permits.give(&loud, number, files)).collect();
+        assert!(again.iter().all(Result::is_ok), "within its share it has the reserve too");
+    }
+
+    #[test]
+    fn a_tenant_has_some_however_few_there_are() {
+        let (permits, tenant) = (Permits::default(), Arc::from("a"));
+        let given: Vec<_> = (0..8).map(|number| permits.give(&tenant, number, 8)).collect();
+        assert!(given.iter().all(Result::is_ok));
+        assert!(permits.give(&tenant, 6, 8).is_err());
+    }
+
+    #[test]
+    fn tenants_without_end_take_no_memory_without_end() {
+        let permits = Permits::default();
+        let kept: Vec<_> =
+            (0..100).map(|n| permits.give(&format!("kept {n}").into(), n, 800)).collect();
+        for n in 0..10_000 {
+            assert!(permits.give(&format!("{n}").into(), 0, 800).is_ok());
+        }
+        assert!(permits.lock().of.len() <= 2 * kept.len() + FEW);
+        assert!(permits.lock().of.contains_key("kept 0"));
+    }
+}
