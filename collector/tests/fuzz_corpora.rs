@@ -19,6 +19,7 @@ fn every_seed_of_every_target_holds() {
             println!("{}", seed.display());
             run(&fs::read(seed).unwrap());
         }
+        fs::remove_dir_all(targets::scratch(name)).ok();
     }
 }
 

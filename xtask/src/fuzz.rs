@@ -124,7 +124,14 @@ fn fuzz(binaries: &Path, target: &str, seconds: u64) -> Result<Said> {
     let output = File::create(&log).with_context(|| format!("Creating {}", log.display()))?;
     command.stdout(output.try_clone()?).stderr(output);
     let patience = Duration::from_secs(seconds) + PATIENCE;
-    let status = Running::start(target, &mut command)?.wait(patience)?;
+    let mut running = Running::start(target, &mut command)?;
+    let pid = running.pid();
+    let ended = running.wait(patience);
+    // As the target calls what it leaves (`scratch`).
+    for base in [Path::new("/dev/shm"), &std::env::temp_dir()] {
+        fs::remove_dir_all(base.join(format!("everyline-fuzz-{target}-{pid}"))).ok();
+    }
+    let status = ended?;
     // What a target prints need not be text.
     let said = Said::of(&String::from_utf8_lossy(&fs::read(&log)?));
     let told = status.success() == said.crashes.is_empty() && said.executions > 0;

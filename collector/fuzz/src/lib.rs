@@ -33,9 +33,10 @@ pub const TARGETS: [Target; 9] = [
     ("times", times::run),
 ];
 
-/// A directory of this process, in memory if there is such a filesystem; nobody else may use the name.
-fn scratch(name: &str) -> PathBuf {
+/// A target's directory in this process, in memory if there is such a filesystem. Whoever ran the target removes it: a
+/// fuzzer ends without a word.
+pub fn scratch(target: &str) -> PathBuf {
     let memory = Path::new("/dev/shm");
     let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    base.join(format!("everyline-fuzz-{name}-{}", std::process::id()))
+    base.join(format!("everyline-fuzz-{target}-{}", std::process::id()))
 }
