@@ -13,8 +13,8 @@ use collector::{
     },
     config::LongLines,
     decode::{Decoder, Limits, Step},
-    discover::{Format, Source},
-    read::identity::FileId,
+    identity::FileId,
+    source::{Format, Source},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
@@ -120,7 +120,7 @@ fn encoded(b: &mut criterion::Bencher<'_>, format: Format, corpus: &[u8]) {
     });
 }
 
-fn decode(format: Format, corpus: &[u8], mut each: impl FnMut(&collector::decode::Record<'_>)) {
+fn decode(format: Format, corpus: &[u8], mut each: impl FnMut(&collector::record::Record<'_>)) {
     let limits = Limits { max_line_bytes: 1 << 20, long_lines: LongLines::Split };
     let mut decoder = Decoder::new(format, limits);
     let mut at = 0;

@@ -1,11 +1,19 @@
 //! Everyline's library: the data's path, one module per stage.
 //!
-//! `discover → watch → read → decode → batch → deliver → checkpoint`, with the `ledger` accounting
-//! for every byte on the way. A stage knows the next stage's input type and nothing else; only the
-//! [`supervisor`] knows all of them. `archive` is the embedded storage (a sink that can be
-//! searched); `config`, `cli` and `admin` are what an operator touches; `reason` is the table of why
-//! bytes are given up; `messages` bounds what others can have the agent say, `held_back` remembers who reached a bound; `causes` has errors say each cause once, `ownership` has files and directories that nobody else could have planted, `privileges` what this process may do; `zone` is how times are shown to people, `shown` how what others wrote is, `terminal` what
-//! else may be sent to theirs.
+//! `discover → watch → read → decode → batch → deliver → checkpoint`, with the `ledger` accounting for every
+//! byte on the way. `archive` is the embedded storage, a sink that can be searched.
+//!
+//! The ground floor is what all of them talk about: `identity` (who a file is, and how it is opened), `source`
+//! (whose a log is), `record` (one log record), `config`, `metrics` and `reason` (why bytes are given up).
+//! `registry` knows which files there are, `settle` moves offsets, and the [`supervisor`] wires everything.
+//! `cli` and `admin` are what an operator touches.
+//!
+//! Small modules serve all: `messages` bounds what others can have the agent say, and `held_back` remembers who
+//! reached a bound; `causes` has errors say each cause once; `ownership` checks who made a file or directory;
+//! `descriptors` shares out the process's descriptors, `privileges` says what the process may do; `zone` is how
+//! times are shown, `shown` how text that others wrote is, `terminal` what may be sent to a terminal.
+//!
+//! Which module may use which is a table that `cargo xtask tidy` enforces (ARCHITECTURE.md).
 
 pub mod admin;
 pub mod archive;
@@ -16,10 +24,12 @@ pub mod cli;
 pub mod config;
 pub mod decode;
 pub mod deliver;
+pub mod descriptors;
 pub mod discover;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod held_back;
+pub mod identity;
 pub mod ledger;
 pub mod messages;
 pub mod metrics;
@@ -27,7 +37,11 @@ pub mod ownership;
 pub mod privileges;
 pub mod read;
 pub mod reason;
+pub mod record;
+pub mod registry;
+pub mod settle;
 pub mod shown;
+pub mod source;
 pub mod supervisor;
 pub mod terminal;
 pub mod watch;

@@ -7,7 +7,7 @@ use std::{fmt::Write as _, sync::OnceLock};
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::decode::timestamp::Recognizer;
+use crate::record::timestamp::Recognizer;
 
 /// UTC, or a zone of a place. Small enough to be handed along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

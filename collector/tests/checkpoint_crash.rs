@@ -13,7 +13,7 @@ use std::{
 
 use collector::{
     checkpoint::{Change, FileEntry, Offset, Offsets, StateLock, Store},
-    read::identity::FileId,
+    identity::FileId,
 };
 
 const FILES: u64 = 400;

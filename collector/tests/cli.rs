@@ -13,9 +13,9 @@ use std::{
 use collector::{
     admin::{Health, Hosts, State, serve},
     checkpoint::{Change, FileEntry, Offset, Store},
+    identity::FileId,
     ledger::report::{FileReport, Report, SinkFileReport},
     metrics::Metrics,
-    read::identity::FileId,
 };
 
 fn everyline(args: &[&str]) -> Command {

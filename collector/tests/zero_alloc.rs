@@ -15,8 +15,8 @@ use collector::{
     },
     config::LongLines,
     decode::{Decoder, Limits, Step},
-    discover::{Format, Source},
-    read::identity::FileId,
+    identity::FileId,
+    source::{Format, Source},
 };
 
 struct Counting;

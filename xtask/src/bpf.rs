@@ -15,8 +15,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    build::{cargo, root, target_dir},
     packages,
+    workspace::{cargo, root, target_dir},
 };
 
 const TARGET: &str = "bpfel-unknown-none";

@@ -1,13 +1,13 @@
 //! `cargo xtask build`, and the release binaries that other tasks run.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{bpf, symbols};
+use crate::{
+    bpf, symbols,
+    workspace::{cargo, target_dir},
+};
 
 /// Builds the agent and says where it is.
 pub fn run() -> Result<()> {
@@ -49,33 +49,4 @@ fn build(packages: &[&str], what: &[&str], name: &str) -> Result<PathBuf> {
         symbols::take_out(&target_dir().join("release/everyline"))?;
     }
     Ok(target_dir().join("release").join(name))
-}
-
-/// Cargo, in the workspace. Without what the outer cargo said of this program: build scripts watch
-/// those variables, and would run again whenever a build comes through `cargo xtask` or not.
-pub fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(&name);
-        }
-    }
-    command.current_dir(root());
-    command
-}
-
-/// The workspace's root.
-pub fn root() -> PathBuf {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let manifest = manifest.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    manifest.parent().map_or(manifest.clone(), Path::to_path_buf)
-}
-
-/// Where cargo builds.
-pub fn target_dir() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) => root().join(dir),
-        None => root().join("target"),
-    }
 }

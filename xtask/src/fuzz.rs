@@ -17,9 +17,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    build::{cargo, root, target_dir},
     packages::{self, Needed},
     process::Running,
+    workspace::{cargo, root, target_dir},
 };
 
 mod said;

@@ -18,6 +18,7 @@ mod symbols;
 mod test;
 mod tidy;
 mod vm;
+mod workspace;
 
 use anyhow::Result;
 use clap::Parser;
@@ -44,7 +45,7 @@ enum Task {
     /// Try inputs that nobody thought of, a minute for each fuzz target
     Fuzz(fuzz::Args),
     /// Hold the repository to its own law
-    Tidy,
+    Tidy(tidy::Args),
     /// Run the tests that depend on the kernel inside Debian's 6.1 and 6.12, in QEMU (installs what it needs)
     Vm(vm::Args),
 }
@@ -60,7 +61,7 @@ fn main() -> Result<()> {
         Task::E2e(scenario) => e2e::run(&scenario),
         Task::Soak(args) => soak::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
-        Task::Tidy => tidy::run(),
+        Task::Tidy(args) => tidy::run(&args),
         Task::Vm(args) => vm::run(&args),
     }
 }

@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    bpf, build,
+    bpf,
     packages::{self, Needed},
     summary::{SHOW_OUTPUT, Summary},
+    workspace,
 };
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Shows what `cargo test` says and sums it up; false if something failed.
 fn cargo_test(what: &[&str], rest: &[String], sum: &mut Summary) -> Result<bool> {
-    let mut command = build::cargo();
+    let mut command = workspace::cargo();
     command.args(["test", "--locked"]).args(what).args(rest);
     if !rest.iter().any(|argument| argument == "--") {
         command.arg("--");

@@ -2,8 +2,8 @@
 
 use collector::{
     config::LongLines,
-    decode::{Stream, timestamp::Recognizer},
-    discover::Format,
+    record::{Stream, timestamp::Recognizer},
+    source::Format,
 };
 
 use super::{

@@ -1,8 +1,8 @@
 //! Docker's json-file: any bytes, in any chunks.
 
 use collector::{
-    decode::{Stream, timestamp::Recognizer},
-    discover::Format,
+    record::{Stream, timestamp::Recognizer},
+    source::Format,
 };
 use serde_json::{Map, Value};
 

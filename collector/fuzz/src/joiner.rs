@@ -1,7 +1,7 @@
 //! The joiner: messages of several parts, streams that take turns, files that end in the middle, bounds that
 //! fall anywhere. The lines are right; how they follow each other is the input's.
 
-use collector::discover::Format;
+use collector::source::Format;
 
 use super::{cri, input::Input, lines};
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use collector::{
     config::LongLines,
-    decode::{Body, Decoder, Limits, MESSAGES, Marks, Step, Stream},
-    discover::Format,
-    read::identity::FileId,
+    decode::{Decoder, Limits, MESSAGES, Step},
+    identity::FileId,
+    record::{Body, Marks, Stream},
+    source::Format,
 };
 
 /// What a decoder is made with.

@@ -3,8 +3,8 @@
 
 use collector::{
     config::{ByteSize, Span},
-    decode::timestamp::{self, Recognizer, Stamp},
     fuzzing,
+    record::timestamp::{self, Recognizer, Stamp},
     zone::Zone,
 };
 use jiff::Timestamp;

@@ -4,7 +4,7 @@
 //! a whole history look old. What was removed cannot be brought back, so a clock is trusted only after it
 //! has agreed with the time since boot, which nobody sets, for a while.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -63,6 +63,12 @@ impl Clock {
     pub fn settle(&self) -> Duration {
         self.settle
     }
+}
+
+/// Seconds since the epoch.
+pub(super) fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

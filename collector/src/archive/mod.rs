@@ -18,9 +18,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    batch::{Compression, Framing},
-    config,
-    deliver::Encoding,
+    batch::{Framing, encoding::Encoding},
+    config::{self, Compression},
 };
 
 pub mod clock;

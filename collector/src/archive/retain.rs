@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::clock::{Clock, Reading};
+use super::clock::{Clock, Reading, seconds};
 
 /// Of the segments that are too old, one in so many goes at a time: were the clock wrong after all, most
 /// of the history would outlive it until somebody notices.
@@ -65,7 +65,7 @@ impl Limits {
         if self.removed.is_some_and(|last| now.running.saturating_sub(last) < pause) {
             return 0;
         }
-        let oldest = super::write::seconds(now.wall).saturating_sub_unsigned(self.age.as_secs());
+        let oldest = seconds(now.wall).saturating_sub_unsigned(self.age.as_secs());
         let closed: Vec<Kept> = closed.into_iter().collect();
         let old = closed.iter().take_while(|kept| kept.stored < oldest).count();
         let going = old.min(closed.len().div_ceil(SHARE));

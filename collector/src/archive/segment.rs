@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     batch::{Batch, TimeBounds},
-    discover::Source,
+    source::Source,
 };
 
 /// Decompressed bytes a frame may claim to have; a larger claim is treated as damage.

@@ -21,9 +21,9 @@ use super::{
     write::{OpenError, Writer, refused_action},
 };
 use crate::{
-    batch::{Batch, Compression, Framing},
+    batch::{Batch, Framing},
     checkpoint::{Place, usable_as_own},
-    config,
+    config::{self, Compression},
     deliver::{Context, Handle, StartError},
 };
 

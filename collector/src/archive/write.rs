@@ -21,7 +21,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    clock::Reading,
+    clock::{Reading, seconds},
     read::{self, Frames, Next, Segment},
     retain::{Kept, Limits},
     segment::{self, Header},
@@ -466,12 +466,6 @@ fn survey(segment: &Segment) -> io::Result<(Kept, u64)> {
     // A line cannot have been stored in the future: the clock was wrong then. It counts from now on.
     let stored = metadata.modified().map_or(i64::MAX, seconds).min(seconds(SystemTime::now()));
     Ok((Kept { bytes: metadata.len(), stored }, end))
-}
-
-/// Seconds since the epoch.
-pub(super) fn seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
-use super::Compression;
+use crate::config::Compression;
 
 /// After so many small payloads in a row zstd's context is made anew. At the least it takes some
 /// 100 KiB, after a full batch above 1 MiB.

@@ -8,9 +8,9 @@ use base64::{Engine, encoded_len, engine::general_purpose::STANDARD};
 
 use super::{Framing, escape};
 use crate::{
-    decode::{Body, Marks, Record, Stream},
-    discover::Source,
-    read::identity::FileId,
+    identity::FileId,
+    record::{Body, Marks, Record, Stream},
+    source::Source,
 };
 
 /// What ends every record of one source, by stream.
@@ -245,7 +245,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{decode::Origin, discover::Format};
+    use crate::{record::Origin, source::Format};
 
     fn source(attributes: &[(String, String)]) -> Source {
         Source {

@@ -13,18 +13,20 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     Batch, Range, Receipt, Run, TimeBounds,
     age::{Ages, Begun},
+    alive::Alive,
     budget::{Budget, Permit, Share},
     compress::Compressor,
     encode::{self, SourceEncoding, UidPrefix},
+    encoding::Encoding,
     times::TimeTracker,
+    troubles::Troubles,
 };
 use crate::{
-    decode::Record,
-    deliver::{Alive, Encoding, Troubles},
-    discover::Source,
+    identity::{FileId, guard::Guard},
     ledger::FileAccount,
-    read::{guard::Guard, identity::FileId},
     reason::ByReason,
+    record::Record,
+    source::Source,
 };
 
 /// Where a thread's lanes of one sink get their memory and send their batches.

@@ -4,12 +4,15 @@
 //! [`Batch::dropped`], if the operator allowed that), and only then do the files' offsets move.
 
 pub mod age;
+pub mod alive;
 pub mod budget;
 pub mod compress;
 pub mod encode;
+pub mod encoding;
 pub mod escape;
 pub mod lane;
 pub mod times;
+pub mod troubles;
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,10 +20,11 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 
 use crate::{
-    discover::Source,
+    config::Compression,
+    identity::guard::Guard,
     ledger::FileAccount,
-    read::guard::Guard,
     reason::{ByReason, Reason},
+    source::Source,
 };
 
 /// How records are laid side by side in a payload. Either way every record ends with a newline and
@@ -31,30 +35,6 @@ pub enum Framing {
     Lines,
     /// A JSON array: `[\n{…},\n{…}\n]\n` (the first and the last line are the brackets).
     Array,
-}
-
-/// Compression of a payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// One zstd frame a batch.
-    #[default]
-    Zstd,
-    /// One gzip member a batch.
-    Gzip,
-    /// As encoded.
-    None,
-}
-
-impl Compression {
-    /// What a file's name ends in that is compressed like this; nothing for one that is not.
-    pub fn ending(self) -> &'static str {
-        match self {
-            Self::Zstd => ".zst",
-            Self::Gzip => ".gz",
-            Self::None => "",
-        }
-    }
 }
 
 /// Seconds since the epoch, both inclusive, that contain every timestamp in the batch. Bounds, not

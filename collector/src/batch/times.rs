@@ -4,7 +4,7 @@
 //! are therefore whole minutes around the records' times, which is all that skipping needs.
 
 use super::TimeBounds;
-use crate::decode::timestamp;
+use crate::record::timestamp;
 
 /// Gathers the bounds of one batch after another.
 #[derive(Debug, Clone, Default)]

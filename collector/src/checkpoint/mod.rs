@@ -82,7 +82,7 @@ pub const STATE_FILES: &[&str] = &["lock", "checkpoint"];
 
 use serde::{Deserialize, Serialize};
 
-use crate::read::{guard::Guard, identity::FileId, prefix::PrefixGuards, sys::Handle};
+use crate::identity::{FileId, guard::Guard, prefix::PrefixGuards, sys::Handle};
 
 /// What is known of one file's life. One is kept for every file, so all in it is no larger than it
 /// must be, and shared where somebody has it already.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Change, FileEntry};
-use crate::read::{identity::FileId, prefix::PrefixGuards};
+use crate::identity::{FileId, prefix::PrefixGuards};
 
 /// Everything a checkpoint holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use std::{
 
 use super::{Change, FileEntry, State, journal, keep::Names, reserve::Reserve, salvage};
 use crate::{
+    identity::{FileId, prefix::PrefixGuards},
     ownership::{self, Foreign},
-    read::{identity::FileId, prefix::PrefixGuards},
 };
 
 /// A journal below this is never rewritten for its size.

@@ -18,7 +18,7 @@ pub(super) fn is_zero_crc(value: &u32) -> bool {
 pub(super) mod hex_id {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use crate::read::identity::FileId;
+    use crate::identity::FileId;
 
     pub(crate) fn serialize<S: Serializer>(id: &FileId, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(id)
@@ -79,7 +79,7 @@ pub(super) mod name {
 pub(super) mod handle {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::read::sys::Handle;
+    use crate::identity::sys::Handle;
 
     pub(crate) fn serialize<S: Serializer>(
         handle: &Option<Handle>,
@@ -127,7 +127,7 @@ pub(super) mod offset {
 
     use crate::{
         checkpoint::Offset,
-        read::{guard::Guard, identity::FileId},
+        identity::{FileId, guard::Guard},
     };
 
     /// A file's id, written by [`super::hex_id`].
@@ -193,7 +193,7 @@ pub(super) mod cuts {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::offset::Hex;
-    use crate::read::identity::FileId;
+    use crate::identity::FileId;
 
     pub(crate) fn serialize<S: Serializer>(
         file: &FileId,

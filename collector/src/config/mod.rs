@@ -8,6 +8,7 @@
 
 mod charset;
 mod check;
+mod compression;
 mod credentials;
 mod destination;
 pub mod glob;
@@ -30,6 +31,7 @@ use std::{
 };
 
 pub use charset::Charset;
+pub use compression::Compression;
 pub use credentials::{Auth, Identity, Tls};
 pub use destination::{Proxy, Url};
 pub use headers::{BATCH_ID, Headers};

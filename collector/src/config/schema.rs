@@ -10,10 +10,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Auth, ByteSize, Charset, FollowLinks, Headers, HostName, Listen, Proxy, Span, Template, Tls,
-    Url,
+    Auth, ByteSize, Charset, Compression, FollowLinks, Headers, HostName, Listen, Proxy, Span,
+    Template, Tls, Url,
 };
-use crate::batch::Compression;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

@@ -9,12 +9,14 @@
 use memchr::memchr;
 
 use super::{
-    Body, Limits, Marks, Origin, Record, Step, Stream,
+    Limits, Step,
     join::{End, Joiner, Line, Opening, Part},
     nuls,
-    timestamp::Recognizer,
 };
-use crate::read::identity::FileId;
+use crate::{
+    identity::FileId,
+    record::{Body, Marks, Origin, Record, Stream, timestamp::Recognizer},
+};
 
 /// Decodes a CRI file.
 #[derive(Debug)]

@@ -4,8 +4,11 @@
 
 use encoding_rs::Encoding;
 
-use super::{Body, Record, Step, join::End};
-use crate::config::Charset;
+use super::{Step, join::End};
+use crate::{
+    config::Charset,
+    record::{Body, Record},
+};
 
 /// Makes UTF-8 of records' bodies.
 #[derive(Debug)]

@@ -8,13 +8,11 @@
 //! alone, never on how its bytes arrived, so a replay makes the same pieces. Every record uses up at
 //! least one byte (but for those flushed at the end of a source), so no two end at the same offset.
 
-use super::{
-    Body, Limits, MESSAGES, Marks, Origin, Record, Step, Stream, Unfinished, timestamp::Stamp,
-    units,
-};
+use super::{Limits, MESSAGES, Step, Unfinished, units};
 use crate::{
     config::{Charset, schema::LongLines},
-    read::identity::FileId,
+    identity::FileId,
+    record::{Body, Marks, Origin, Record, Stream, timestamp::Stamp},
 };
 
 /// Joins partials and splits or cuts long messages.

@@ -4,12 +4,16 @@
 use memchr::memchr;
 
 use super::{
-    Body, Limits, Marks, Origin, Record, Step, Stream,
+    Limits, Step,
     encoded::Conversion,
     join::{End, Joiner, Line, Opening, Part},
     nuls,
 };
-use crate::{config::Charset, read::identity::FileId};
+use crate::{
+    config::Charset,
+    identity::FileId,
+    record::{Body, Marks, Origin, Record, Stream},
+};
 
 /// Decodes a plain file.
 #[derive(Debug)]

@@ -14,7 +14,11 @@ use serde_json::json;
 use tokio::runtime;
 
 use super::{testing::*, *};
-use crate::batch::Outcome;
+use crate::{
+    batch::{Framing, Outcome},
+    config::{self, Compression},
+    supervisor::kinds::{encoding, start},
+};
 
 const LANES: u32 = 3;
 const BATCHES: usize = 40;

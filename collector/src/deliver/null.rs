@@ -5,7 +5,8 @@ use tokio::{runtime, sync::mpsc};
 use super::{Context, Handle};
 use crate::batch::Batch;
 
-pub(super) fn start(context: Context, runtime: &runtime::Handle) -> Handle {
+/// Starts it.
+pub fn start(context: Context, runtime: &runtime::Handle) -> Handle {
     let (queue, mut batches) = mpsc::unbounded_channel::<Batch>();
     let task = runtime.spawn(async move {
         while let Some(batch) = batches.recv().await {

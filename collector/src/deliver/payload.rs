@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::batch::{Compression, Framing};
+use crate::{batch::Framing, config::Compression};
 
 /// The payload before compression. Only for payloads of our own making: the size is not bounded.
 pub(super) fn decompress(payload: &[u8], compression: Compression) -> io::Result<Cow<'_, [u8]>> {

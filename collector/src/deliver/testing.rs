@@ -4,17 +4,15 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::{Alive, Context, Troubles, payload};
+use super::{Context, payload};
 use crate::{
-    batch::{Batch, Compression, Framing, Range, Receipt, Run, TimeBounds},
-    discover::{Format, Source},
+    batch::{Batch, Framing, Range, Receipt, Run, TimeBounds, alive::Alive, troubles::Troubles},
+    config::Compression,
+    identity::{Identity, InodeKey, guard::Guard},
     ledger::FileAccount,
     metrics::{Metrics, SinkMetrics},
-    read::{
-        guard::Guard,
-        identity::{Identity, InodeKey},
-    },
     reason::ByReason,
+    source::{Format, Source},
 };
 
 /// A context with metrics of its own.

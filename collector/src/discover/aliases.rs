@@ -15,7 +15,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::read::identity;
+use crate::identity;
 
 const TABLE: &str = "/proc/self/mountinfo";
 

@@ -7,19 +7,24 @@ use std::{
 
 mod about;
 mod compose;
+mod facts;
 mod kubelet;
 
-use about::{About, Trouble};
+use about::About;
+use facts::{Facts, Trouble};
 use kubelet::Member;
 
 use super::{
-    DiscoverError, Format, Found, Known, Listing, Look, Schema, Source,
+    DiscoverError, Found, Listing, Look,
     entries::Kind,
     family,
     filter::{Selection, Subject},
-    kubernetes,
+    names,
 };
-use crate::config;
+use crate::{
+    config,
+    source::{Format, Known, Schema, Source},
+};
 
 /// Docker's logs as configured.
 #[derive(Debug)]
@@ -43,7 +48,7 @@ pub(super) fn id_of(path: &Path) -> Option<&str> {
 /// Whether the log in Docker's directory of a container may be that of a container of the pod, as far as Docker
 /// tells.
 pub(super) fn may_be_of_pod(directory: &Path, namespace: &str, pod: &str) -> bool {
-    match about::Facts::read(&directory.join("config.v2.json")) {
+    match Facts::read(&directory.join("config.v2.json")) {
         Ok(facts) => facts.name.is_none_or(|name| kubelet::is_named_for(&name, namespace, pod)),
         Err(trouble) => matches!(trouble, Trouble::Missing),
     }
@@ -82,7 +87,7 @@ impl Docker {
         let parts: Vec<_> = below.iter().map(|part| part.to_str()).collect();
         match parts[..] {
             [] => list_containers(look, listing),
-            [Some(id)] if kubernetes::is_id(id) => self.list_logs(look, id, listing),
+            [Some(id)] if names::is_id(id) => self.list_logs(look, id, listing),
             _ => {}
         }
         true
@@ -151,7 +156,7 @@ impl Docker {
         let values = [
             namespace,
             pod,
-            member.map(|it| &*it.uid).filter(|uid| kubernetes::is_uid(uid)),
+            member.map(|it| &*it.uid).filter(|uid| names::is_uid(uid)),
             container,
             restarts.as_deref(),
             name.as_deref(),
@@ -202,7 +207,7 @@ fn schema((node_key, node): (&str, &str)) -> Schema {
 fn list_containers(look: &Look<'_>, listing: &mut Listing) {
     let (mut refused, mut own) = (None, Vec::new());
     for entry in look.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
-        match entry.name.to_str().filter(|id| kubernetes::is_id(id)) {
+        match entry.name.to_str().filter(|id| names::is_id(id)) {
             Some(id) if look.own.is_container(id) => own.push(left_out(id)),
             Some(id) => {
                 listing.directories.push(look.directory.join(id));

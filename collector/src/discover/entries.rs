@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{AtFlags, FileType, statat};
 
-use crate::read::{beneath, identity};
+use crate::identity::{self, beneath};
 
 /// What an entry is, itself (a link is a link).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

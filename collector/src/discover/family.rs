@@ -3,10 +3,11 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use super::{
-    AgeKey, Found, Listing, Role, Source,
+    AgeKey, Found, Listing, Role,
     entries::{Entry, Kind},
     former,
 };
+use crate::source::Source;
 
 /// Collects the live files that `source_of` answers a source for (by name), and their former files.
 ///

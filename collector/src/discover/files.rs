@@ -18,11 +18,14 @@ mod pattern;
 pub(crate) use pattern::Pattern;
 
 use super::{
-    AgeKey, DiscoverError, Format, Found, Known, Listing, Look, Role, Schema, Source,
+    AgeKey, DiscoverError, Found, Listing, Look, Role,
     entries::{self, Entry, Kind, is_regular},
     filter, former,
 };
-use crate::config::{self, Charset, FileFormat, FollowLinks};
+use crate::{
+    config::{self, Charset, FileFormat, FollowLinks},
+    source::{Format, Known, Schema, Source},
+};
 
 /// All statically configured files, in the configuration's order: the first to match wins.
 #[derive(Debug)]

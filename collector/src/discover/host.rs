@@ -2,7 +2,7 @@
 //!
 //! Symbolic links are followed as the host would follow them: an absolute target begins at the
 //! host's root, and `..` never leaves it. Only walks; what lies at the end is others' business. What is on the way
-//! may be exchanged meanwhile: the real path that a walk ends at is opened as it is (`read::beneath`), without
+//! may be exchanged meanwhile: the real path that a walk ends at is opened as it is (`identity::beneath`), without
 //! any link, and whether it may be collected is decided by that path.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::{config::FollowLinks, read::beneath};
+use crate::{config::FollowLinks, identity::beneath};
 
 /// As the kernel: more links than this are a loop.
 const MOST_LINKS: usize = 40;

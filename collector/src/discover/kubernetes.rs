@@ -12,20 +12,21 @@ use std::{
 
 mod ids;
 mod links;
-mod names;
-
-use ids::Told;
-use names::{PodDirectory, restart_count};
-pub(super) use names::{is_container, is_id, is_namespace, is_pod, is_uid};
 
 use super::{
-    DiscoverError, Format, Known, Listing, Look, Schema, Source,
+    DiscoverError, Listing, Look,
     docker::Docker,
     entries::Kind,
     family,
     filter::{Selection, Subject},
+    names::{PodDirectory, is_container, is_uid, restart_count},
 };
-use crate::{config, read::beneath};
+use crate::{
+    config,
+    identity::beneath,
+    source::{Format, Known, Schema, Source},
+};
+use ids::Told;
 
 /// Root's number.
 const ROOT: u32 = 0;

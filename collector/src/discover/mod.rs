@@ -2,7 +2,7 @@
 //!
 //! Turns directory listings into [`Found`] files: a path, the [`Source`] it belongs to and the
 //! [`Role`] its name gives it (live, rotated, compressed). Opens no log file and remembers nothing:
-//! identity is `read`'s business, noticing changes is `watch`'s.
+//! identity is `identity`'s business, noticing changes is `watch`'s.
 //!
 //! Whoever drives it watches and then lists [`Discovery::roots`], does the same with every
 //! [`Listing::directories`] not yet watched, and lists a directory again whenever it changes. A
@@ -17,7 +17,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
-    hash::{BuildHasher, Hash, Hasher},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,12 +24,13 @@ use std::{
 };
 
 use crate::{
-    config::{Charset, Config, FollowLinks},
-    read::{beneath, descriptors},
+    config::{Config, FollowLinks},
+    descriptors,
+    identity::beneath,
+    source::Source,
 };
 
 mod aliases;
-mod attributes;
 mod docker;
 mod entries;
 mod family;
@@ -39,13 +39,13 @@ mod filter;
 mod former;
 mod host;
 mod kubernetes;
+mod names;
 mod node;
 mod own;
 #[cfg(test)]
 mod tests;
 mod ways;
 
-pub use attributes::{Attributes, Schema};
 #[cfg(feature = "fuzzing")]
 pub(crate) use files::Pattern;
 pub use own::OwnOutputs;
@@ -490,91 +490,6 @@ fn unlistable(here: &Path, error: &io::Error) -> String {
         "The directory {here:?} cannot be listed, so no logs in it are collected: {error}. Let the \
          agent read it (as root, or with the capability DAC_READ_SEARCH)."
     )
-}
-
-/// How the lines of a source are laid out on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// The CRI log format: `RFC3339Nano SP stdout|stderr SP P|F[:tags] SP message`.
-    Cri,
-    /// Docker's json-file: `{"log":"…\n","stream":"stdout","time":"…"}`, one object a line.
-    DockerJson,
-    /// One message a line, nothing else.
-    Plain,
-    /// The same in another encoding than UTF-8.
-    Encoded(Charset),
-}
-
-/// One log as its writer sees it: a live path whose file is replaced at every rotation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// The live file's path as this process opens it (host root included). Identifies the source.
-    pub path: Arc<Path>,
-    /// How its lines are laid out.
-    pub format: Format,
-    /// What every record of the source carries, OpenTelemetry names, in output order: whose it is,
-    /// `k8s.node.name`/`host.name`, `log.file.path` and configured fields.
-    pub attributes: Attributes,
-    /// Whether that is all.
-    pub known: Known,
-}
-
-/// Whether all is known of a source that can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// All.
-    All,
-    /// Something could not be looked up: what was known of it before is more.
-    Part,
-    /// More is told within moments, as a rule.
-    Soon,
-}
-
-impl Source {
-    /// A file of which nothing is known but where it lies and how it is laid out.
-    pub fn anonymous(path: impl AsRef<Path>, format: Format) -> Self {
-        let (path, attributes) = (path.as_ref().into(), Attributes::default());
-        Self { path, format, attributes, known: Known::All }
-    }
-
-    /// Names and values of its attributes, in output order.
-    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.attributes.iter(&self.path)
-    }
-
-    /// The value of an attribute.
-    pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes().find(|attribute| attribute.0 == name).map(|(_, value)| value)
-    }
-
-    /// A hash of its format and attributes: the same in this process if they are.
-    pub fn fingerprint(&self) -> u64 {
-        let mut hash = foldhash::fast::FixedState::with_seed(0).build_hasher();
-        self.format.hash(&mut hash);
-        self.attributes().for_each(|attribute| attribute.hash(&mut hash));
-        hash.finish()
-    }
-
-    /// Whose share it uses of what all have in common: its namespace's, else its directory's.
-    pub fn tenant(&self) -> Arc<str> {
-        let directory = || self.path.parent().unwrap_or(&self.path).to_string_lossy();
-        self.namespace().map_or_else(|| Arc::from(&*directory()), Arc::from)
-    }
-
-    /// Kubernetes namespace, if known.
-    pub fn namespace(&self) -> Option<&str> {
-        self.attribute("k8s.namespace.name")
-    }
-
-    /// Pod name, if known.
-    pub fn pod(&self) -> Option<&str> {
-        self.attribute("k8s.pod.name")
-    }
-
-    /// Container name, if known: Kubernetes', or else the runtime's.
-    pub fn container(&self) -> Option<&str> {
-        self.attribute("k8s.container.name").or_else(|| self.attribute("container.name"))
-    }
 }
 
 /// What a file's name says about its place in the life of its source.

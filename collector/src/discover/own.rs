@@ -15,9 +15,8 @@ use rustix::fs::FileType;
 
 use self::{selves::Selves, whereabouts::Whereabouts, workload::Workload};
 use crate::{
-    batch::Compression,
-    config::{Config, Sink},
-    read::identity,
+    config::{Compression, Config, Sink},
+    identity,
 };
 
 /// What the agent itself writes.

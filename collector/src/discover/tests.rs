@@ -9,7 +9,10 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Files, Filter};
+use crate::{
+    config::{Files, Filter},
+    source::{Format, Known},
+};
 
 const UID: &str = "3b2c6a1e-0000-4000-8000-1234567890ab";
 const PODS: &str = "var/log/pods";

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use crate::read::identity::FileId;
+use crate::identity::FileId;
 
 /// Cuts kept of one file. More than that pile up only while a sink does not move; what is unfinished
 /// then waits for it.

@@ -28,17 +28,14 @@ use self::{
 };
 use crate::{
     checkpoint::{FileEntry, Offset},
-    discover::Source,
-    read::{
-        checksum::Checksum,
-        guard::Guard,
-        identity::{FileId, Fingerprint, Identity},
+    identity::{
+        FileId, Fingerprint, Identity, checksum::Checksum, guard::Guard, holes,
         prefix::PrefixGuards,
-        zeros,
     },
+    source::Source,
 };
 use sinks::SinkAccounts;
-pub use sinks::SinkSlot;
+pub use sinks::{SinkSlot, is_settled};
 
 /// What was skipped of the file before anything was read is booked.
 const BEGUN: u8 = 1;
@@ -237,7 +234,7 @@ impl FileAccount {
         let changing = self.changing();
         let file = changing.file.upgrade();
         let known = self.seen.load(Ordering::Acquire);
-        if let Some(size) = file.and_then(|file| zeros::length(&file, known).ok()) {
+        if let Some(size) = file.and_then(|file| holes::length(&file, known).ok()) {
             self.see(size);
         }
     }
@@ -582,7 +579,7 @@ mod tests {
     use std::mem::size_of;
 
     use super::*;
-    use crate::{discover::Format, read::identity::InodeKey};
+    use crate::{identity::InodeKey, source::Format};
 
     #[test]
     fn account_fills_its_size_class() {

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::read::{guard::AtHand, identity::FileId, prefix::PrefixGuards};
+use crate::identity::{FileId, guard::AtHand, prefix::PrefixGuards};
 
 /// The guards of all files' beginnings.
 #[derive(Debug, Default)]

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     checkpoint::Offset,
-    discover::Source,
     reason::{Kind, Reason},
+    source::Source,
 };
 
 pub use stored::from_checkpoint;

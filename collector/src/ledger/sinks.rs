@@ -7,6 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::SinkAccount;
+use crate::checkpoint::FileEntry;
 
 /// Accounts that are made at once at most; those beyond follow in further blocks of as many.
 const BLOCK: usize = 4;
@@ -18,6 +19,14 @@ pub struct SinkSlot {
     pub number: u16,
     /// Its name in the configuration and in the checkpoint.
     pub name: Arc<str>,
+}
+
+/// Whether nothing of a file is left to be read or sent to those of its sinks that are among `sinks`, as
+/// far as was known.
+pub fn is_settled(entry: &FileEntry, sinks: &[SinkSlot]) -> bool {
+    let configured = |name: &Arc<str>| sinks.iter().any(|sink| sink.name == *name);
+    let owed = entry.sinks.iter().filter(|(name, _)| configured(name));
+    owed.into_iter().all(|(_, offset)| offset.settled >= entry.size && offset.resume >= entry.size)
 }
 
 /// A file's accounts by slot.

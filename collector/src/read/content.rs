@@ -14,12 +14,13 @@ use std::{
 };
 
 use super::{
-    beneath,
-    descriptors::{self, Waiting},
-    identity::{self, Identity, InodeKey},
     permits::{self, Permit},
-    sys,
+    piece::Piece,
     unpack::{Unpacked, Unpacking},
+};
+use crate::{
+    descriptors::{self, Waiting},
+    identity::{self, Identity, InodeKey, beneath, sys},
 };
 
 /// Where a file's bytes come from.
@@ -41,15 +42,6 @@ pub struct Closed {
     unpack: Option<Box<Unpacking>>,
     missing_since: OnceLock<Instant>,
     _waiting: Waiting,
-}
-
-/// What one read came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// Bytes read.
-    pub bytes: usize,
-    /// False if more can be read now.
-    pub at_end: bool,
 }
 
 impl Content {

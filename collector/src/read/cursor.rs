@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{content::Content, guard::Guard};
+use super::content::Content;
 use crate::{
     batch::lane::{Advance, Lane, Outlet, RangeSlot},
     decode::Decoder,
+    identity::{FileId, guard::Guard},
     ledger::FileAccount,
-    read::identity::FileId,
     reason::{ByReason, Reason},
 };
 
@@ -315,9 +315,9 @@ fn guard_at(content: &Content, guard: Guard, from: u64, covered: u64) -> io::Res
         // Nothing but the size can tell: a state of a version that kept no guards.
         Some(file) if guard.is_none() => file.metadata()?.len() >= covered,
         None if guard.is_none() => return Ok((true, Guard::NONE)),
-        Some(_) | None => guard.holds_in(content, covered)?,
+        Some(_) | None => content.is_guarded_by(guard, covered)?,
     };
-    let guard = if same { Guard::at(content, from)? } else { Guard::NONE };
+    let guard = if same { content.guard(from)? } else { Guard::NONE };
     Ok((same, guard))
 }
 
@@ -326,11 +326,8 @@ mod tests {
     use super::*;
     use crate::{
         decode::Limits,
-        discover::{Format, Source},
-        read::{
-            guard::GUARD_BYTES,
-            identity::{self, Identity},
-        },
+        identity::{self, Identity, guard::GUARD_BYTES},
+        source::{Format, Source},
     };
 
     fn cursor(format: Format) -> Cursor {

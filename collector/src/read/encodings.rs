@@ -5,10 +5,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::reader::TailId;
+use super::tail::TailId;
 use crate::{
     batch::{Framing, encode::SourceEncoding},
-    discover::Source,
+    source::Source,
 };
 
 /// How many are kept: as many as a usual node has containers for each reader.
@@ -52,7 +52,7 @@ impl Encodings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discover::Format;
+    use crate::source::Format;
 
     #[test]
     fn as_many_as_are_read_at_a_time_are_kept() {

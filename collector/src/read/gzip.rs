@@ -11,7 +11,7 @@ use std::{
 
 use flate2::{Crc, read::MultiGzDecoder};
 
-use super::{checksum::Checksum, guard::GUARD_BYTES};
+use crate::identity::{checksum::Checksum, guard::GUARD_BYTES};
 
 /// What every member of a gzip file that `gzip` writes begins with.
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
@@ -170,7 +170,7 @@ impl<F: Deref<Target = File>> Read for ReadAt<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::read::{checksum, content::gzip_bytes};
+    use crate::{identity::checksum, read::content::gzip_bytes};
 
     fn file(bytes: &[u8]) -> File {
         let mut file = tempfile::tempfile().unwrap();

@@ -13,8 +13,10 @@ use std::{
     },
 };
 
-use super::descriptors;
-use crate::held_back::{self, Resource};
+use crate::{
+    descriptors,
+    held_back::{self, Resource},
+};
 
 /// A tenant's share is this part of the descriptors for log files, and so many at least.
 const PART: u64 = 8;

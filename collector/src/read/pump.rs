@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{
     cursor::Cursor,
-    guard::{AtHand, Guard},
     sink_lanes::SinkLanes,
     zeros::{self, Then},
 };
@@ -14,10 +13,12 @@ use crate::{
         encode::SourceEncoding,
         lane::{Lane, Outlet},
     },
-    decode::{Record, Step},
+    decode::Step,
+    identity::guard::{AtHand, Guard},
     ledger::FileAccount,
     metrics::{Metrics, ReasonLabel},
     reason::Reason,
+    record::Record,
 };
 
 /// Where records go.

@@ -26,22 +26,21 @@ use super::{
     checksum::Finished,
     cursor::Cursor,
     encodings::Encodings,
-    guard::GUARD_BYTES,
-    identity::FileId,
     pump::{self, Stop},
     sink_lanes::SinkLanes,
-    tail::{AtEnd, Gone, LINGER, LogFile, Tail},
+    tail::{AtEnd, Gone, LINGER, LogFile, Tail, TailId},
     zeros,
 };
 use crate::{
     batch::{
         budget::Freed,
+        encoding::Grouping,
         lane::{Outlet, lane_of},
     },
-    deliver::Grouping,
-    discover::Source,
+    identity::{FileId, guard::GUARD_BYTES},
     ledger::{Accounts, FileAccount},
     metrics::Metrics,
+    source::Source,
     watch::{FileToken, Heard},
 };
 
@@ -53,10 +52,6 @@ const CHUNK: usize = 256 << 10;
 const LINE_OVERHEAD: usize = 4 << 10;
 /// Sinks settle what they were given within this time, as a rule.
 const SETTLES: Duration = Duration::from_secs(1);
-
-/// A tail's number; the same for all its files and all its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TailId(pub u64);
 
 /// What a reader thread is told.
 pub enum Message {

@@ -2,14 +2,12 @@
 
 use std::io;
 
-use super::reader::TailId;
-use crate::{
-    batch::{
-        budget::Freed,
-        compress::Compressor,
-        lane::{Lane, Outlet, lane_of},
-    },
-    deliver::Grouping,
+use super::tail::TailId;
+use crate::batch::{
+    budget::Freed,
+    compress::Compressor,
+    encoding::Grouping,
+    lane::{Lane, Outlet, lane_of},
 };
 
 /// One sink's side of a reader.

@@ -11,10 +11,11 @@ use std::{
 
 mod late;
 
-use super::{content::Content, cursor::Cursor, guard::Guard, identity, permits::Permit};
+use super::{content::Content, cursor::Cursor, permits::Permit};
 use crate::{
-    discover::Source,
+    identity::{self, guard::Guard},
     ledger::FileAccount,
+    source::Source,
     watch::{Bell, FileToken},
 };
 
@@ -26,6 +27,10 @@ pub const DELETED_GRACE: Duration = Duration::from_secs(2);
 pub const RENAMED_GRACE: Duration = Duration::from_secs(60);
 /// A file that was left behind is held open at least this long, for a writer's last words.
 pub const LINGER: Duration = Duration::from_secs(10);
+
+/// A tail's number; the same for all its files and all its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TailId(pub u64);
 
 /// A file to be read.
 #[derive(Debug, Clone)]
@@ -413,8 +418,9 @@ mod tests {
     use super::*;
     use crate::{
         decode::{Decoder, Limits},
-        discover::Format,
-        read::{content::gzip_bytes, identity::Identity, permits::permit, unpack::Unpacking},
+        identity::Identity,
+        read::{content::gzip_bytes, permits::permit, unpack::Unpacking},
+        source::Format,
     };
 
     fn tail(dir: &std::path::Path) -> Tail {

@@ -17,13 +17,12 @@ use std::{
 use flate2::read::MultiGzDecoder;
 
 use super::{
-    content::Piece,
-    guard::GUARD_BYTES,
     gzip::ReadAt,
     permits::Permit,
+    piece::Piece,
     room::{self, Room},
 };
-use crate::discover::Source;
+use crate::{identity::guard::GUARD_BYTES, source::Source};
 
 /// Unpacked at most per call beyond what was asked for, so that one archive cannot hold a reader.
 const STEP: usize = 1 << 20;

@@ -6,28 +6,15 @@
 //! allocates ahead may still fill it. Where a run ends is asked of the filesystem, which steps over
 //! a hole at once; one that knows no holes costs the time to read them, and gives the same records.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::{FileExt, MetadataExt},
-};
-
-use rustix::{
-    fs::{SeekFrom, seek},
-    io::Errno,
-};
+use std::io;
 
 use super::content::Content;
-
-/// A run of so many NULs is no text, wherever it stands: the least that a disk writes.
-pub const RUN: usize = 512;
+use crate::identity::holes::{RUN, data_from, text_len};
 
 /// Bytes looked through at once beyond a chunk.
 const STEP: usize = 64 << 10;
 /// Of a file that knows no holes, so much is looked through in one turn.
 const AT_ONCE: u64 = 16 << 20;
-/// Stretches of data looked at to find a file's last one.
-const STRETCHES: u32 = 64;
 
 /// What a chunk begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,15 +96,6 @@ fn around(bytes: &[u8], at: usize) -> (usize, usize) {
     (text_len(&bytes[..at]), behind.map_or(bytes.len(), |len| at + len))
 }
 
-/// How many bytes are left without the NULs at the end.
-#[inline]
-fn text_len(bytes: &[u8]) -> usize {
-    match bytes.last() {
-        Some(0) => bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1),
-        _ => bytes.len(),
-    }
-}
-
 /// Up to where a chunk at `offset` is there for certain: all but a run at its end, in whole code units.
 pub(super) fn certain(bytes: &[u8], offset: u64, unit: usize) -> u64 {
     let (text, end) = (text_len(bytes), offset + bytes.len() as u64);
@@ -150,62 +128,14 @@ pub(super) fn behind(content: &Content, from: u64) -> io::Result<Behind> {
     Ok(Behind::NotYet(at))
 }
 
-/// The first byte at or behind `from` that is not in a hole; `from` itself where the filesystem knows
-/// no holes. None: there is none.
-fn data_from(file: &File, from: u64) -> io::Result<Option<u64>> {
-    match seek(file, SeekFrom::Data(from)) {
-        Ok(data) => Ok(Some(data.max(from))),
-        Err(Errno::NXIO) => Ok(None),
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(from)),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether a file has a hole before its end, as far as its filesystem tells.
-pub(super) fn has_hole(file: &File) -> io::Result<bool> {
-    match seek(file, SeekFrom::Hole(0)) {
-        Ok(hole) => Ok(hole < file.metadata()?.len()),
-        Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// How long a file is without a run of NULs at its end, if it was `known` bytes long before.
-pub fn length(file: &File, known: u64) -> io::Result<u64> {
-    let about = file.metadata()?;
-    let size = about.len();
-    let mut last = [1; RUN];
-    if size < known + RUN as u64 || file.read_exact_at(&mut last, size - RUN as u64).is_err() {
-        return Ok(size);
-    }
-    if last != [0; RUN] {
-        return Ok(size);
-    }
-    let mut end = known;
-    let sparse = about.blocks() * 512 < size;
-    for _ in 0..if sparse { STRETCHES } else { 1 } {
-        let Some(data) = data_from(file, end)? else { return trim(file, known, end) };
-        match seek(file, SeekFrom::Hole(data)) {
-            Ok(hole) if hole < size => end = hole,
-            Ok(_) | Err(_) => return trim(file, known, size),
-        }
-    }
-    Ok(size)
-}
-
-/// Takes a run of NULs off the end of a stretch of data, as far as one look shows it.
-fn trim(file: &File, known: u64, end: u64) -> io::Result<u64> {
-    let from = known.max(end.saturating_sub(STEP as u64));
-    let mut bytes = vec![0; (end - from) as usize];
-    file.read_exact_at(&mut bytes, from)?;
-    Ok(from + text_len(&bytes) as u64)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{fs::File, os::unix::fs::FileExt};
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::holes::length;
 
     /// A byte at a time.
     fn naive(bytes: &[u8]) -> Segment {

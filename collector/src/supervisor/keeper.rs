@@ -15,23 +15,26 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{
-    registry::{Begin, Order, Orders},
-    settle::Command,
-    slots::{RunningSink, SinkTable, Stage},
-};
+use super::kinds;
 use crate::{
     archive,
     batch::{
         Receipt,
         age::Ages,
+        alive::{Alive, Gone},
         budget::{Budget, Freed},
         lane::Outlet,
+        troubles::Troubles,
     },
     config, deliver,
     ledger::SinkSlot,
     metrics::{Metrics, SinkMetrics},
     read::reader::Message,
+    registry::{Begin, Order, Orders},
+    settle::{
+        Command,
+        slots::{RunningSink, SinkTable, Stage},
+    },
 };
 
 /// A sink that is to be replaced, and that has settled nothing for so long, is not waited for.
@@ -95,7 +98,7 @@ pub enum Want {
 pub struct Running {
     wish: Arc<Wish>,
     task: JoinHandle<()>,
-    gone: deliver::Gone,
+    gone: Gone,
     budget: Budget,
 }
 
@@ -134,7 +137,7 @@ impl Keeper {
 /// Starts a sink. Needs the runtime's context.
 ///
 /// # Errors
-/// As [`deliver::start`].
+/// As [`kinds::start`].
 pub fn start(
     wiring: &Wiring,
     slot: &SinkSlot,
@@ -144,7 +147,7 @@ pub fn start(
     let number = slot.number;
     let readers = wiring.readers.clone();
     let threads = readers.len();
-    let mut encoding = deliver::encoding(&wish.sink, &wish.batch, threads);
+    let mut encoding = kinds::encoding(&wish.sink, &wish.batch, threads);
     let lane_share = encoding.fit(wish.share, threads);
     let lanes = encoding.lanes as usize;
     let on_freed = Box::new(move |freed| {
@@ -158,8 +161,8 @@ pub fn start(
         }
     });
     let budget = Budget::new(wish.share, lane_share, on_freed);
-    let (ages, troubles) = (Ages::default(), deliver::Troubles::default());
-    let (alive, gone) = deliver::Alive::new();
+    let (ages, troubles) = (Ages::default(), Troubles::default());
+    let (alive, gone) = Alive::new();
     let context = deliver::Context {
         name: slot.name.to_string(),
         // No position in a sound checkpoint: nothing was ever committed.
@@ -168,7 +171,7 @@ pub fn start(
         troubles: troubles.clone(),
         alive: alive.clone(),
     };
-    let handle = deliver::start(&wish.sink, &wiring.state_dir, context, &wiring.runtime)?;
+    let handle = kinds::start(&wish.sink, &wiring.state_dir, context, &wiring.runtime)?;
     let outlet = Outlet {
         sink: number,
         encoding,

@@ -5,20 +5,15 @@
 //! first, and what it wants otherwise is changed while everything else goes on; the old one stays on
 //! error.
 
-mod books;
 mod config_file;
-mod evidence;
 mod keeper;
+pub(crate) mod kinds;
 pub mod pipeline;
 pub(crate) mod preflight;
-mod recovery;
-pub mod registry;
 mod reload;
 pub mod report;
-pub mod settle;
 mod signals;
 mod sinks;
-pub mod slots;
 mod stop;
 
 use std::{
@@ -35,10 +30,9 @@ use crate::{
     admin,
     checkpoint::{LockError, StateLock, StoreError},
     config::Config,
-    deliver,
+    deliver, descriptors,
     discover::OwnOutputs,
     metrics::Metrics,
-    read::descriptors,
 };
 
 use config_file::ConfigFile;

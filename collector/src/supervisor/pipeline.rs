@@ -15,12 +15,8 @@ use tokio::runtime::Runtime;
 
 use super::{
     RunError,
-    books::Books,
     keeper::Wiring,
-    registry::{self, Order, Orders, Registry},
-    settle::{Command, Settler},
     sinks::{self, Sinks, commit_first_positions},
-    slots::SinkTable,
     stop::{catch_up, join_by},
 };
 use crate::{
@@ -37,6 +33,8 @@ use crate::{
         reader::{Feedback, MakeCursor, Message, Reader, Registration, Setup},
         room,
     },
+    registry::{self, Order, Orders, Registry},
+    settle::{Command, Settler, books::Books, slots::SinkTable},
     watch::{self, Waker},
 };
 

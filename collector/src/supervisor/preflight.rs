@@ -3,11 +3,10 @@
 
 use std::{io, path::Path};
 
-use super::sinks::effective_sinks;
+use super::{kinds, sinks::effective_sinks};
 use crate::{
     checkpoint::{LockError, STATE_FILES, usable_as_own},
     config::Config,
-    deliver,
     discover::{Discovery, OwnOutputs},
 };
 
@@ -48,7 +47,7 @@ pub(crate) fn check(config: &Config) -> io::Result<Preflight> {
         found.refusals.push(error.to_string());
     }
     for (name, sink) in effective_sinks(config) {
-        let checked = deliver::check(&sink, &name, &config.state_dir, runtime.handle());
+        let checked = kinds::check(&sink, &name, &config.state_dir, runtime.handle());
         let (refusal, waits) = match checked {
             Ok(waits) => (None, waits.map(|waits| waits.0)),
             Err(error) => (Some(error.to_string()), None),

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::kinds;
 use crate::{
     config::{Config, ConfigError, Read},
-    deliver,
     discover::{Discovery, OwnOutputs},
 };
 
@@ -44,7 +44,7 @@ pub fn load(
         Config::parse(&text, name).map_err(|error| error.to_string())?;
     }
     for (name, sink) in &next.sinks {
-        deliver::check(sink, name, &next.state_dir, runtime).map_err(|error| error.to_string())?;
+        kinds::check(sink, name, &next.state_dir, runtime).map_err(|error| error.to_string())?;
     }
     let discovery = Discovery::new(&next, &OwnOutputs::detect(&next));
     let discovery = discovery.map_err(|error| error.to_string())?;

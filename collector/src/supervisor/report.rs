@@ -10,14 +10,12 @@ use std::{
     time::Instant,
 };
 
-use super::{
-    pipeline::Pipeline,
-    slots::{RunningSink, SinkTable},
-};
+use super::pipeline::Pipeline;
 use crate::{
     admin::{Health, Hosts, State},
     config::Config,
-    held_back,
+    descriptors, held_back,
+    identity::FileId,
     ledger::{
         self, Accounts, FileAccount, SinkSlot,
         report::{
@@ -25,7 +23,7 @@ use crate::{
         },
     },
     metrics::{Metrics, SinkLabel},
-    read::{descriptors, identity::FileId},
+    settle::slots::{RunningSink, SinkTable},
 };
 
 /// What the admin port serves for this pipeline.

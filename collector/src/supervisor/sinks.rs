@@ -9,15 +9,15 @@ use tokio::time::Instant;
 use super::{
     RunError,
     keeper::{self, Keeper, Want, Wiring, Wish},
-    registry::Order,
-    slots::Stage,
 };
 use crate::{
     archive,
-    batch::{budget::Budget, lane::Outlet},
+    batch::{budget::Budget, encoding::Grouping, lane::Outlet},
     checkpoint::{Change, Store},
     config::{self, Config},
-    deliver::{self, Grouping},
+    deliver,
+    registry::Order,
+    settle::slots::Stage,
 };
 
 /// All sinks' keepers.

@@ -34,8 +34,8 @@ use super::{
 };
 use crate::{
     config::Config,
+    identity::FileId,
     metrics::{Metrics, ReasonLabel},
-    read::identity::FileId,
 };
 use names::Names;
 

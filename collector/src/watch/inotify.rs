@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::read::{beneath::Directory, descriptors};
+use crate::{descriptors, identity::beneath::Directory};
 
 /// Room for some thousand events a read.
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -22,8 +22,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
     config::{Config, WatchMode},
+    identity::FileId,
     metrics::Metrics,
-    read::identity::FileId,
 };
 
 mod combined;

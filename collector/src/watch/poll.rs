@@ -13,7 +13,7 @@ use std::{
 
 use foldhash::fast::FixedState;
 
-use crate::read::beneath;
+use crate::identity::beneath;
 
 /// A quiet file is looked at at least so often (or at the poll interval, if that is longer).
 const SLOWEST: Duration = Duration::from_secs(1);

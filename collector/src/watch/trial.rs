@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     config::{Config, WatchMode},
+    identity::FileId,
     metrics::Metrics,
-    read::identity::FileId,
 };
 
 /// See the module.

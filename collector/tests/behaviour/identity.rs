@@ -10,7 +10,7 @@ use std::{
 
 use collector::{
     checkpoint::{Change, Store},
-    read::identity::FileId,
+    identity::FileId,
 };
 use serde_json::Value;
 

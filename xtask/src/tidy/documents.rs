@@ -204,7 +204,8 @@ pub struct Metrics {
     pub age: Family<SinkLabel, SecondsGauge>,
     pub lines: Family<L, Counter>,
 }
-        Self {
+fn new() -> Metrics {
+        Metrics {
             read_bytes: metric!(
                 "read",
                 "Bytes read",
@@ -218,6 +219,8 @@ pub struct Metrics {
                 Family::default()
             ),
             lines: metric!("lines", "Lines", Family::default()),
+        }
+}
 "#;
 
     #[test]

@@ -5,6 +5,7 @@
 //! judgement is left to reviewers.
 
 mod documents;
+mod graph;
 mod locks;
 mod sources;
 
@@ -15,15 +16,38 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::build;
+use crate::workspace;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print which module uses which: `text`, from the ground up, or `dot`, for Graphviz
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "text")]
+    graph: Option<As>,
+}
+
+/// How the graph is printed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum As {
+    Text,
+    Dot,
+}
 
 /// Prints every breach; an error if there is one.
-pub fn run() -> Result<()> {
-    let breaches = check(&build::root())?;
+pub fn run(args: &Args) -> Result<()> {
+    let root = workspace::root();
+    if let Some(how) = args.graph {
+        let graph = graph::read(&Files::read(&root)?)?;
+        match how {
+            As::Text => print!("{}", graph.to_text()),
+            As::Dot => print!("{}", graph.to_dot()),
+        }
+    }
+    let breaches = check(&root)?;
     for breach in &breaches {
         println!("{breach}");
     }
     match breaches.len() {
+        0 if args.graph.is_some() => {}
         0 => println!("Tidy."),
         count => bail!("{count} breaches of repository law."),
     }
@@ -37,6 +61,7 @@ fn check(root: &Path) -> Result<Vec<String>> {
     sources::check(&files, &mut breaches);
     documents::check(&files, &mut breaches);
     locks::check(&files, &mut breaches);
+    graph::check(&files, &mut breaches);
     breaches.sort();
     Ok(breaches)
 }
@@ -85,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_repository_keeps_its_law() {
-        let breaches = check(&build::root()).unwrap();
+        let breaches = check(&workspace::root()).unwrap();
         assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
     }
 
@@ -97,6 +122,7 @@ mod tests {
         sources::check(&files, &mut breaches);
         documents::check(&files, &mut breaches);
         locks::check(&files, &mut breaches);
+        graph::check(&files, &mut breaches);
         breaches.retain(|breach| !breach.contains("is missing"));
         breaches
     }

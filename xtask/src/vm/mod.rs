@@ -17,8 +17,8 @@ use std::{path::Path, time::Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    build,
     packages::{self, Needed},
+    workspace,
 };
 use guest::Report;
 use kernels::{KERNELS, Kernel};
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Boots the kernel and runs the tests in it: its release, and what came of them.
 fn run_in(kernel: &Kernel, built: &Built, filters: &[String]) -> Result<(String, Report)> {
-    let dir = build::target_dir().join("vm").join(kernel.name);
+    let dir = workspace::target_dir().join("vm").join(kernel.name);
     let unpacked = kernel.unpacked(&dir)?;
     println!("=== Linux {}", unpacked.release);
     let image = initrd::make(&dir, &unpacked, built, filters)

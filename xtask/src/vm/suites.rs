@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{bpf, build};
+use crate::{bpf, workspace};
 
 /// A test binary of the collector, and the tests of it that depend on the kernel.
 #[derive(Debug)]
@@ -58,13 +58,13 @@ pub(super) struct BuiltSuite {
 
 /// Where tests are started, as by cargo.
 pub(super) fn package_dir() -> PathBuf {
-    build::root().join("collector")
+    workspace::root().join("collector")
 }
 
 /// Builds all of them, and the agent with them.
 pub(super) fn build() -> Result<Built> {
     bpf::build()?;
-    let mut command = build::cargo();
+    let mut command = workspace::cargo();
     command.args(["test", "--locked", "--no-run", "--message-format=json-render-diagnostics"]);
     command.args(["--package", "collector"]).args(SUITES.each_ref().map(|suite| suite.option));
     let output = command.stderr(Stdio::inherit()).output().context("Starting cargo")?;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     archive::read::{Frames, Next},
-    decode::timestamp,
+    record::timestamp,
 };
 
 /// What a unit takes beside its text.

@@ -11,10 +11,11 @@ use tempfile::tempdir;
 use super::*;
 use crate::{
     archive::{start, write::Position},
-    batch::{Batch, Compression, Framing, Outcome, Receipt},
-    deliver::{Alive, Context, Troubles},
-    discover::{Format, Source},
+    batch::{Batch, Framing, Outcome, Receipt, alive::Alive, troubles::Troubles},
+    config::Compression,
+    deliver::Context,
     metrics::{Metrics, SinkMetrics},
+    source::{Format, Source},
 };
 
 fn batch(number: usize, receipts: &Sender<Receipt>) -> Batch {

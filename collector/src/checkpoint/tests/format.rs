@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     checkpoint::{Change, FileEntry, Offset, Offsets, journal},
-    read::{guard::Guard, identity::FileId, sys::Handle},
+    identity::{FileId, guard::Guard, sys::Handle},
 };
 
 /// Byte for byte what the first release with this format wrote.

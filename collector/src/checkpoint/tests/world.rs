@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::{
     checkpoint::{Change, FileEntry, Offset, Offsets, State},
-    read::{guard::Guard, identity::FileId, sys::Handle},
+    identity::{FileId, guard::Guard, sys::Handle},
 };
 
 /// The sink with a position: the number of bytes acknowledged to it, over all files.

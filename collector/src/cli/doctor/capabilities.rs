@@ -6,8 +6,8 @@
 use super::{Finding, Status};
 use crate::{
     config::WatchMode,
+    identity::beneath::{self, Way},
     privileges::{BPF, DAC_READ_SEARCH, PERFMON, Privileges, SYS_ADMIN},
-    read::beneath::{self, Way},
 };
 
 const GIVE: &str = "Give the agent CAP_BPF and CAP_PERFMON, or set watch.mode to inotify.";

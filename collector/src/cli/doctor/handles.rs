@@ -10,8 +10,8 @@ use std::{
 use super::{Finding, filesystem, survey::Survey};
 use crate::{
     checkpoint::nearest,
+    identity::sys,
     privileges::{DAC_READ_SEARCH, Privileges},
-    read::sys,
 };
 
 pub(super) fn findings(state_dir: &Path, survey: &Survey) -> Vec<Finding> {

@@ -11,8 +11,7 @@ use super::{Finding, Status, survey::Survey};
 use crate::{
     cli::table::bytes,
     config::{Config, WatchMode},
-    read::descriptors,
-    supervisor,
+    descriptors, supervisor,
 };
 
 /// Memory that the agent needs besides its budget, at least.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::filesystem;
 use crate::{
     discover::{Discovery, Found},
-    read::identity,
+    identity,
     watch::{DirToken, FileToken, Mode, Trial},
 };
 

@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use super::{Checker, DAY, HOUR, MILLISECOND, steps};
-use crate::{
-    batch::Compression,
-    config::{Archive, Config, Console, ConsoleFormat, FileSink, Http, Sink, Tls},
+use crate::config::{
+    Archive, Compression, Config, Console, ConsoleFormat, FileSink, Http, Sink, Tls,
 };
 
 /// Bytes of an output's name: with a number and an ending it must still be one.

@@ -13,12 +13,17 @@ use memchr::memchr;
 
 use self::{parse::Parser, scan::Scanned};
 use super::{
-    Body, Limits, Marks, Origin, Record, Step, Stream,
+    Limits, Step,
     join::{End, Joiner, Line, Opening, Part},
     nuls,
-    timestamp::{Recognizer, Stamp},
 };
-use crate::read::identity::FileId;
+use crate::{
+    identity::FileId,
+    record::{
+        Body, Marks, Origin, Record, Stream,
+        timestamp::{Recognizer, Stamp},
+    },
+};
 
 /// Decodes a json-file.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use simd_json::{Buffers, Node, Tape};
 
 use super::Entry;
-use crate::decode::{
+use crate::record::{
     Stream,
     timestamp::{Recognizer, Stamp},
 };

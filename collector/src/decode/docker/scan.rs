@@ -4,7 +4,10 @@
 //! checked. Says nothing about lines that look different: those are `parse`'s. A property test holds
 //! that both mean the same wherever this one speaks.
 
-use crate::decode::{Stream, json_string, timestamp::Recognizer};
+use crate::{
+    decode::json_string,
+    record::{Stream, timestamp::Recognizer},
+};
 
 /// A line's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

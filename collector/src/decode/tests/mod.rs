@@ -7,6 +7,7 @@ mod oracle;
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::{Body, Marks, Stream};
 
 /// A record that owns its bytes, the body decoded; files are numbered from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]

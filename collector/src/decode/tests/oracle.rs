@@ -5,8 +5,8 @@
 use super::{Owned, Setup};
 use crate::{
     config::LongLines,
-    decode::{Marks, Stream, timestamp::Recognizer},
-    discover::Format,
+    record::{Marks, Stream, timestamp::Recognizer},
+    source::Format,
 };
 
 /// All records of a source's files, the last of which is its end.

@@ -23,7 +23,11 @@ const BUSY: Duration = Duration::from_millis(10);
 /// One that fails (a full disk behind a redirection) after this.
 const FAILED: Duration = Duration::from_secs(1);
 
-pub(super) fn start(
+/// Starts it.
+///
+/// # Errors
+/// What can never work as configured.
+pub fn start(
     config: &config::Console,
     context: Context,
     runtime: &runtime::Handle,

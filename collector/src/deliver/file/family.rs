@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Compression;
+use crate::config::Compression;
 
 /// One file, whatever its name. The birth time tells it from a later file that got its inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

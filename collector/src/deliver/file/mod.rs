@@ -18,8 +18,11 @@ use std::{collections::VecDeque, path::Path, time::Duration};
 
 use tokio::runtime;
 
-use super::{Context, Handle, StartError, Troubles, thread};
-use crate::{batch::Batch, config};
+use super::{Context, Handle, StartError, thread};
+use crate::{
+    batch::{Batch, troubles::Troubles},
+    config,
+};
 
 mod error;
 mod family;
@@ -37,7 +40,11 @@ const GROUP_BYTES: usize = 8 << 20;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 
-pub(super) fn start(
+/// Starts it.
+///
+/// # Errors
+/// What can never work as configured.
+pub fn start(
     config: &config::FileSink,
     state_dir: &Path,
     context: Context,
@@ -67,7 +74,7 @@ pub(super) fn start(
 }
 
 /// What the sink would wait for if it started now: what is wrong, and what to do.
-pub(super) fn check(config: &config::FileSink) -> Option<String> {
+pub fn check(config: &config::FileSink) -> Option<String> {
     Output::check(&config.written()).err().map(|failure| failure.to_string())
 }
 

@@ -18,9 +18,10 @@ use super::{
     position::{Known, Position},
 };
 use crate::{
-    batch::{Batch, Compression},
+    batch::Batch,
     checkpoint::{Usable, usable},
-    config, ownership,
+    config::{self, Compression},
+    ownership,
 };
 
 /// Logs may hold secrets: not for everybody.

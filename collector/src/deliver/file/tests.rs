@@ -11,8 +11,7 @@ use proptest::prelude::*;
 
 use super::{family::Place, owned::Owned, *};
 use crate::{
-    batch::Compression,
-    config::ByteSize,
+    config::{ByteSize, Compression},
     deliver::testing::{Receipts, TestFile, context, sequences},
 };
 

@@ -18,7 +18,10 @@ use super::{
     renew::Failed,
     retry_after,
 };
-use crate::{batch::Compression, config, shown};
+use crate::{
+    config::{self, Compression},
+    shown,
+};
 
 /// Characters of a reply that an error message has room for.
 const SHOWN: usize = 200;

@@ -8,7 +8,7 @@ use super::{
     attempt::{Verdict, attempt},
     backoff::Backoff,
 };
-use crate::{batch::Compression, deliver::troubles::Trouble, reason::Reason};
+use crate::{batch::troubles::Trouble, config::Compression, reason::Reason};
 
 /// The attempts at delivering one batch.
 pub(super) struct Attempts<'a> {

@@ -14,8 +14,12 @@ use std::{sync::Arc, time::Duration};
 use hyper::{HeaderMap, header};
 use tokio::runtime;
 
-use super::{Alive, Context, Handle, StartError};
-use crate::{batch::Compression, config, metrics::SinkMetrics};
+use super::{Context, Handle, StartError};
+use crate::{
+    batch::alive::Alive,
+    config::{self, Compression},
+    metrics::SinkMetrics,
+};
 
 mod addresses;
 mod attempt;
@@ -52,7 +56,11 @@ pub fn shown(url: &config::Url) -> String {
     client::shown(url.uri())
 }
 
-pub(super) fn start(
+/// Starts it.
+///
+/// # Errors
+/// What can never work as configured.
+pub fn start(
     config: &config::Http,
     context: Context,
     runtime: &runtime::Handle,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    deliver::troubles::{Trouble, Troubles},
+    batch::troubles::{Trouble, Troubles},
     messages::Limit,
     reason::Reason,
 };

@@ -11,7 +11,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    batch::{self, Batch, Compression, Framing, Outcome, Receipt},
+    batch::{self, Batch, Framing, Outcome, Receipt},
+    config::Compression,
     deliver::payload,
     reason::{ByReason, Reason},
 };

@@ -3,7 +3,7 @@
 //! An image may bring Compose's labels along, and its container would pass for another project's. An image
 //! chooses neither its container's name nor its networks: one of them must agree.
 
-use super::about::{Facts, is_plain};
+use super::facts::{Facts, is_plain};
 
 /// Project and service.
 pub(super) fn service(facts: &Facts) -> Option<(&str, &str)> {

@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
-use super::about::{self, Facts, Trouble};
-use crate::discover::kubernetes::{is_container, is_id, is_namespace, is_pod};
+use super::facts::{self, Facts, Trouble};
+use crate::discover::names::{is_container, is_id, is_namespace, is_pod};
 
 /// What kubelet calls a sandbox's container.
 const SANDBOX: &str = "POD";
@@ -53,7 +53,7 @@ impl Claim {
             return Self::Unproved;
         };
         let joined = format!("container:{}", member.sandbox);
-        match about::network_mode(&directory.join("hostconfig.json")) {
+        match facts::network_mode(&directory.join("hostconfig.json")) {
             Ok(Some(mode)) if mode != joined => return Self::Unproved,
             // Docker writes it a moment after the container's configuration.
             Ok(_) | Err(Trouble::Missing) => {}

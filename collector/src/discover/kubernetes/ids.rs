@@ -10,8 +10,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::names::Link;
-use crate::read::{beneath, descriptors, identity};
+use crate::{
+    descriptors,
+    discover::names::Link,
+    identity::{self, beneath},
+};
 
 /// A time stamp younger than this proves nothing: a second change may have got the same.
 const SETTLED: Duration = Duration::from_millis(100);

@@ -7,15 +7,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    Kubernetes, Owner,
-    names::{Link, PodDirectory, is_container, is_id},
-};
-use crate::discover::{
-    Format, Known, Listing, Look,
-    docker::{self, Docker},
-    entries::{self, Kind, is_regular},
-    family,
+use super::{Kubernetes, Owner};
+use crate::{
+    discover::{
+        Listing, Look,
+        docker::{self, Docker},
+        entries::{self, Kind, is_regular},
+        family,
+        names::{Link, PodDirectory, is_container, is_id},
+    },
+    source::{Format, Known},
 };
 
 /// What a link leads to.

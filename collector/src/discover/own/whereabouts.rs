@@ -3,7 +3,7 @@
 //! Nobody but the container runtime chooses these. Names, labels and environments of other containers are not
 //! looked at.
 
-use crate::discover::kubernetes::{is_id, is_pod};
+use crate::discover::names::{is_id, is_pod};
 
 /// The files that Docker mounts into every container; a pod's all have those of its sandbox.
 const MOUNTED: [(&str, &str); 3] =

@@ -10,10 +10,7 @@ use std::{
 use super::{FileReport, Report, SinkFileReport, SinkReport, Totals};
 use crate::{
     checkpoint::FileEntry,
-    read::{
-        identity::{self, InodeKey},
-        sys, zeros,
-    },
+    identity::{self, InodeKey, holes, sys},
 };
 
 /// The report of a stopped agent from its checkpoint. What was in flight when it stopped counts as
@@ -101,7 +98,7 @@ fn size_now(entry: &FileEntry, path: &Path) -> Option<u64> {
     if opened.key != look.key || is_now.is_some_and(|is_now| Some(&is_now) != handle) {
         return None;
     }
-    Some(zeros::length(&file, entry.size).unwrap_or(opened.size))
+    Some(holes::length(&file, entry.size).unwrap_or(opened.size))
 }
 
 /// Namespace, pod and container from `…/NAMESPACE_POD_UID/CONTAINER/N.log`.
@@ -124,7 +121,7 @@ mod tests {
     use std::{fs, os::unix::fs::MetadataExt};
 
     use super::*;
-    use crate::{checkpoint::Offset, read::identity::FileId};
+    use crate::{checkpoint::Offset, identity::FileId};
 
     fn entry(source: &Path, name: &str) -> FileEntry {
         let metadata = fs::metadata(source.with_file_name(name)).unwrap();

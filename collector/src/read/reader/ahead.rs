@@ -4,12 +4,14 @@
 
 use std::{collections::HashMap, io, ops::Range};
 
-use super::{LogFile, Reader, Tail, TailId, Turn, pump};
-use crate::read::{
-    content::Piece,
-    guard::Guard,
-    identity::FileId,
-    zeros::{self, Behind, RUN},
+use super::{LogFile, Reader, Tail, Turn, pump};
+use crate::{
+    identity::{FileId, holes::RUN},
+    read::{
+        piece::Piece,
+        tail::TailId,
+        zeros::{self, Behind},
+    },
 };
 
 /// How far runs that had no end yet were looked through, per tail and sink.
@@ -96,7 +98,7 @@ impl Reader {
             return Ahead::Over(Turn::Stalled);
         }
         file.account.see(end);
-        let guard = Guard::behind_zeros(&file.content, end, end - start);
+        let guard = file.content.guard_behind_zeros(end, end - start);
         pump::skip(&mut target, cursor, &file.account, (start, end - start), guard);
         cursor.move_to(end, guard);
         self.rests.skipped += READ;

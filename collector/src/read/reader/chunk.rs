@@ -2,16 +2,17 @@
 
 use std::io;
 
-use super::{GUARD_BYTES, LINE_OVERHEAD, LogFile, Reader, Tail, TailId, lane_of};
+use super::{GUARD_BYTES, LINE_OVERHEAD, LogFile, Reader, Tail, lane_of};
 use crate::{
     batch::encode::SourceEncoding,
-    discover::Format,
+    identity::guard::AtHand,
     read::{
-        content::Piece,
         cursor::Cursor,
-        guard::AtHand,
+        piece::Piece,
         pump::{self, Pumped},
+        tail::TailId,
     },
+    source::Format,
 };
 
 impl Reader {

@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use super::{Reader, TailId};
+use super::Reader;
 use crate::{
-    discover::Source,
     messages::{self, Kind},
+    read::tail::TailId,
+    source::Source,
 };
 
 /// The tails of whose sources more is told soon.

@@ -11,19 +11,20 @@ use std::{
     time::Instant,
 };
 
-use super::{LogFile, Reader, Tail, TailId, Turn, lane_of, pump, set_back::SetBack, turns};
+use super::{LogFile, Reader, Tail, Turn, lane_of, pump, set_back::SetBack, turns};
 use crate::{
-    decode::Origin,
+    descriptors,
     ledger::FileAccount,
     messages,
     read::{
         content::Content,
         cursor::Cursor,
-        descriptors,
         pump::Stop,
+        tail::TailId,
         zeros::{self, Behind},
     },
     reason::Reason,
+    record::Origin,
 };
 
 /// A message that goes over more files than this is not read again.

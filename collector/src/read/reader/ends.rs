@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{AtEnd, LogFile, Reader, Tail, TailId, Turn, pump};
+use super::{AtEnd, LogFile, Reader, Tail, Turn, pump};
+use crate::read::tail::TailId;
 
 /// How soon one is looked at again whose follower may be there.
 const FOLLOWED_AGAIN: Duration = Duration::from_millis(200);

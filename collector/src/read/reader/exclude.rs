@@ -2,12 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Reader, TailId, lane_of};
+use super::{Reader, lane_of};
 use crate::{
-    read::{
-        guard::Guard,
-        tail::{LogFile, Tail},
-    },
+    identity::guard::Guard,
+    read::tail::{LogFile, Tail, TailId},
     reason::Reason,
 };
 

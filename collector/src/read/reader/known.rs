@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{LogFile, Reader};
-use crate::read::identity::{self, FINGERPRINT_BYTES, Fingerprint};
+use crate::identity::{self, FINGERPRINT_BYTES, Fingerprint};
 
 /// Whether a file that nothing was read of begins as it did when it was registered, which takes a
 /// moment: it may have been truncated and written anew since.

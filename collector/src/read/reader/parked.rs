@@ -7,8 +7,8 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 
-use super::{Reader, Tail, TailId, Turn, lane_of};
-use crate::read::identity::FileId;
+use super::{Reader, Tail, Turn, lane_of};
+use crate::{identity::FileId, read::tail::TailId};
 
 /// The parked sources of a reader, by sink and path.
 pub(super) type Parked = HashMap<(u16, Arc<Path>), State, foldhash::fast::RandomState>;

@@ -9,8 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Reader, Tail, TailId};
-use crate::held_back::{self, Resource};
+use super::{Reader, Tail};
+use crate::{
+    held_back::{self, Resource},
+    read::tail::TailId,
+};
 
 /// Zeros that a visit may skip at its cost: what a line before a block's end leaves.
 const FREE: u64 = 128 << 10;

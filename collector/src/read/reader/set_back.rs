@@ -9,13 +9,11 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use super::{LogFile, Reader, Tail, TailId, Turn};
+use super::{LogFile, Reader, Tail, Turn};
 use crate::{
-    decode::Origin,
-    read::{
-        guard::Guard,
-        identity::{self, FileId},
-    },
+    identity::{self, FileId, guard::Guard},
+    read::tail::TailId,
+    record::Origin,
 };
 
 /// So often a message is read again before it is cut.

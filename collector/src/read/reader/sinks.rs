@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use super::{Reader, SinkLanes, TailId};
+use super::{Reader, SinkLanes};
 use crate::{
-    batch::{budget::Freed, lane::Outlet},
-    deliver::Grouping,
+    batch::{budget::Freed, encoding::Grouping, lane::Outlet},
+    read::tail::TailId,
 };
 
 /// How far a reader is, once it has read everything that it had room for.

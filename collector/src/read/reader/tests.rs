@@ -6,11 +6,12 @@ use crossbeam_channel::unbounded;
 
 use super::*;
 use crate::{
-    batch::{Compression, Framing, budget::Budget},
+    batch::{Framing, alive::Alive, budget::Budget, encoding::Encoding},
+    config::Compression,
     decode::{Decoder, Limits},
-    deliver::{Alive, Encoding},
-    discover::{Format, Source},
-    read::{content::Content, identity},
+    identity,
+    read::content::Content,
+    source::{Format, Source},
 };
 
 /// A reader with one sink of `budget`, and one tail with a file of some lines.

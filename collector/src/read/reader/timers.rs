@@ -2,7 +2,8 @@
 
 use std::{cmp::Reverse, time::Instant};
 
-use super::{Reader, Tail, TailId};
+use super::{Reader, Tail};
+use crate::read::tail::TailId;
 
 impl Reader {
     /// Has the tail visited then. Every visit finds out anew what it has to wait for, so one timer a

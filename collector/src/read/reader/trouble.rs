@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LogFile, Reader, Tail, TailId, Turn, lane_of};
+use super::{LogFile, Reader, Tail, Turn, lane_of};
 use crate::{
+    identity::guard::Guard,
     messages::{self, Kind},
-    read::{guard::Guard, unpack},
+    read::{tail::TailId, unpack},
     reason::Reason,
 };
 

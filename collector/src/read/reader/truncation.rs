@@ -9,13 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Feedback, Reader, TailId, Turn, lane_of};
+use super::{Feedback, Reader, Turn, lane_of};
 use crate::{
     ledger::FileAccount,
     messages::{self, Kind},
     read::{
         cursor::Cursor,
-        tail::{LogFile, Tail},
+        tail::{LogFile, Tail, TailId},
     },
     reason::Reason,
 };

@@ -10,16 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LogFile, Reader, Tail, TailId, Turn};
+use super::{LogFile, Reader, Tail, Turn};
 use crate::{
+    descriptors,
+    identity::{self, guard::Guard},
     ledger::FileAccount,
     messages,
     read::{
         content::{Closed, Content},
-        descriptors,
-        guard::Guard,
-        identity, permits,
-        tail::Slot,
+        permits,
+        tail::{Slot, TailId},
     },
     reason::Reason,
 };

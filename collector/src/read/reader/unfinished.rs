@@ -11,14 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LogFile, Reader, Registration, Tail, TailId, Turn};
+use super::{LogFile, Reader, Registration, Tail, Turn};
 use crate::{
     decode::{MESSAGES, Unfinished},
+    identity::{self, FileId},
     read::{
-        content::Piece,
         cursor::Cursor,
-        identity::{self, FileId},
-        tail::is_old,
+        piece::Piece,
+        tail::{TailId, is_old},
     },
 };
 
@@ -265,7 +265,7 @@ fn container_is_over(log: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::Origin;
+    use crate::record::Origin;
 
     const PATIENCE_OF_FIVE: Duration = Duration::from_secs(5);
 

@@ -8,7 +8,7 @@ use std::{sync::atomic::Ordering, time::Instant};
 use slotmap::Key;
 
 use super::{LogFile, ROTATION_GRACE, Slot, Tail};
-use crate::{read::identity, watch::FileToken};
+use crate::{identity, watch::FileToken};
 
 impl Slot {
     /// The size of its file, if that can be written to.
@@ -141,9 +141,10 @@ mod tests {
     use super::*;
     use crate::{
         decode::{Decoder, Limits},
-        discover::{Format, Source},
+        identity::{Identity, guard::Guard},
         ledger::FileAccount,
-        read::{content::Content, cursor::Cursor, guard::Guard, identity::Identity, tail::AtEnd},
+        read::{content::Content, cursor::Cursor, tail::AtEnd},
+        source::{Format, Source},
     };
 
     /// A tail of two sinks and files with one line each, all of it read by both.

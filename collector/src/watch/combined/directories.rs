@@ -12,7 +12,7 @@ use super::{
     has_unseen_writers,
 };
 use crate::{
-    read::beneath,
+    identity::beneath,
     watch::{DirToken, Mode},
 };
 

@@ -10,7 +10,7 @@ use std::{
 
 use super::{Combined, SAY_AGAIN, count_fallback, push};
 use crate::{
-    read::identity,
+    identity,
     watch::{
         DirToken, Event, FileToken, Mode,
         kernel::{Refusal, Told},

@@ -2,22 +2,22 @@
 //!
 //! Chooses and attaches; what the tallies mean is not known here.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{BtfTracePoint, FEntry, FExit, Iter, ProgramError, links::FdLink},
 };
 
-use collector_ebpf::{CHECKS, OWN, RING_BYTES};
+use collector_ebpf::RING_BYTES;
 
 use super::{
     btf::Types,
     hooks::{self, Attach, FILESYSTEMS, Filesystem, Program, Set},
     object,
     open_files::OpenFiles,
-    pins::Pins,
-    report::{self, HookReport, RefusedHook, Sees},
+    pins::{Links, Pins},
+    report::{self, Active, HookReport, RefusedHook, Sees},
     tables::{NAMES, Tables},
 };
 use crate::{
@@ -103,29 +103,6 @@ impl LoadError {
     }
 }
 
-/// A filesystem that is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Active {
-    pub(super) name: &'static str,
-    pub(super) magic: u64,
-    pub(super) hook: KernelHook,
-    /// Whether the hook is one that any filesystem's writes pass.
-    pub(super) any: bool,
-    pub(super) directories: bool,
-}
-
-impl Active {
-    /// Which of the programs count writes of its files, as slots have it.
-    pub(super) fn slot_hook(&self) -> u16 {
-        if self.any { CHECKS } else { OWN }
-    }
-
-    /// Whether they run once the inode's lock is given back: at the end of `write_iter` it is.
-    pub(super) fn unlocked(&self) -> bool {
-        self.hook == KernelHook::Fexit && !self.any
-    }
-}
-
 /// The programs at work.
 pub(super) struct Loaded {
     pub(super) tables: Tables,
@@ -139,9 +116,6 @@ pub(super) struct Loaded {
     _links: Links,
     _ebpf: Ebpf,
 }
-
-/// What holds each program at work, by the program's name.
-pub(super) type Links = BTreeMap<&'static str, FdLink>;
 
 /// Lines of a verifier's log that a message repeats.
 const LOG_LINES: usize = 8;

@@ -43,15 +43,17 @@ pub use report::{HookReport, RefusedHook, Sees};
 use super::{DirToken, FileToken, Life};
 use crate::{
     config::KernelWatch,
-    read::{beneath::Directory, descriptors, identity::FileId},
+    descriptors,
+    identity::{FileId, beneath::Directory},
 };
 
 /// Files that are entered at once, at least, where descriptors are short.
 const AT_ONCE: usize = 16;
 
-use load::{Active, Loaded};
+use load::Loaded;
 use owners::{Owner, Owners};
 use pins::Pins;
+use report::Active;
 
 /// The programs, and which token each slot stands for.
 pub(super) struct Kernel {

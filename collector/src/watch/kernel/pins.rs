@@ -5,18 +5,19 @@
 //! made last and names the hooks: without it a layout is begun anew.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
+use aya::programs::links::FdLink;
 use serde::Serialize;
 
 use super::{
     hooks::FILESYSTEMS,
-    load::{Active, Links},
     object,
-    report::HookReport,
+    report::{Active, HookReport},
 };
 use crate::{
     config::{Config, KernelHook},
@@ -50,6 +51,9 @@ pub(super) struct Place {
     /// Whether an earlier agent finished what it pinned here.
     pub(super) complete: bool,
 }
+
+/// What holds each program at work, by the program's name.
+pub(super) type Links = BTreeMap<&'static str, FdLink>;
 
 impl Pins {
     /// The pins of the agent with this state directory. An error says why there can be none.

@@ -6,7 +6,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::load::Active;
+use collector_ebpf::{CHECKS, OWN};
+
 use crate::config::KernelHook;
 
 /// One filesystem's hooks.
@@ -48,6 +49,29 @@ pub enum Sees {
     Ends,
     /// Changes of directories.
     Directories,
+}
+
+/// A filesystem that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Active {
+    pub(super) name: &'static str,
+    pub(super) magic: u64,
+    pub(super) hook: KernelHook,
+    /// Whether the hook is one that any filesystem's writes pass.
+    pub(super) any: bool,
+    pub(super) directories: bool,
+}
+
+impl Active {
+    /// Which of the programs count writes of its files, as slots have it.
+    pub(super) fn slot_hook(&self) -> u16 {
+        if self.any { CHECKS } else { OWN }
+    }
+
+    /// Whether they run once the inode's lock is given back: at the end of `write_iter` it is.
+    pub(super) fn unlocked(&self) -> bool {
+        self.hook == KernelHook::Fexit && !self.any
+    }
 }
 
 impl HookReport {

@@ -34,7 +34,7 @@ use super::{
     image::{self, Image},
     number, step,
 };
-use crate::{build, process::Scratch};
+use crate::{process::Scratch, workspace};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -119,7 +119,7 @@ fn import(node: &mut Node<'_>, scratch: &Scratch, parts: &Parts) -> Result<()> {
 
 /// The manifest as it is delivered, but with room for all that is printed here, and with further `sinks`.
 fn manifest(sinks: &str) -> Result<String> {
-    let path = build::root().join("deploy/kubernetes/everyline.yaml");
+    let path = workspace::root().join("deploy/kubernetes/everyline.yaml");
     let text = fs::read_to_string(&path).with_context(|| format!("Reading {}", path.display()))?;
     let bound = "        max_bytes: 1GiB\n";
     ensure!(

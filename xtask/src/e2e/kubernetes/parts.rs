@@ -12,8 +12,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    bpf, build,
+    bpf,
     packages::{self, Needed},
+    workspace,
 };
 
 /// Debian packages that are unpacked, not installed.
@@ -51,7 +52,7 @@ impl Parts {
     pub(super) fn get() -> Result<Self> {
         ensure!(cfg!(target_arch = "x86_64"), "The node is built for x86-64: run this there.");
         packages::install(&NEEDED)?;
-        let dir = build::target_dir().join("kubernetes");
+        let dir = workspace::target_dir().join("kubernetes");
         fs::create_dir_all(&dir)?;
         let root = unpacked(&dir)?;
         let kube = kubernetes(&dir)?;
@@ -92,7 +93,7 @@ fn unpacked(dir: &Path) -> Result<PathBuf> {
 
 /// Builds Kubernetes unless it is there for these sources and this Go.
 fn kubernetes(dir: &Path) -> Result<PathBuf> {
-    let source = build::root().join("xtask/kubernetes");
+    let source = workspace::root().join("xtask/kubernetes");
     let go = Command::new("go").arg("version").output();
     let go =
         go.context("Kubernetes is built by Go: install Go 1.24 or later from https://go.dev")?;
@@ -137,10 +138,10 @@ fn static_binaries() -> Result<PathBuf> {
     // Where rustup does not manage the toolchain it has the target or not: cargo says so.
     Command::new("rustup")
         .args(["target", "add", &target])
-        .current_dir(build::root())
+        .current_dir(workspace::root())
         .output()
         .ok();
-    let mut command = build::cargo();
+    let mut command = workspace::cargo();
     command.args(["build", "--release", "--locked", "--target", &target]);
     command.args(["--package", "collector", "--package", "benches"]);
     for name in STATIC {
@@ -148,7 +149,7 @@ fn static_binaries() -> Result<PathBuf> {
     }
     let status = command.status().context("Starting cargo")?;
     ensure!(status.success(), "Building for {target} failed; cargo says why above.");
-    Ok(build::target_dir().join(target).join("release"))
+    Ok(workspace::target_dir().join(target).join("release"))
 }
 
 /// Runs a command to its good end.
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_module_names_its_version() {
-        let path = build::root().join("xtask/kubernetes/go.mod");
+        let path = workspace::root().join("xtask/kubernetes/go.mod");
         let text = fs::read_to_string(path).unwrap();
         assert_eq!(version(&text).unwrap().split('.').count(), 3);
         assert!(version("module x\n").is_err());

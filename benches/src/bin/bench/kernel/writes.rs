@@ -24,8 +24,8 @@ use benches::{
 };
 use collector::{
     config::{Config, WatchMode},
+    identity::FileId,
     metrics::{Metrics, ModeLabel},
-    read::identity::FileId,
     watch::{self, Bell, DirToken, Event, FileToken, Waker, Watcher},
 };
 use slotmap::{Key, SlotMap};

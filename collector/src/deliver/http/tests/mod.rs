@@ -10,11 +10,8 @@ use tokio::runtime;
 
 use super::*;
 use crate::{
-    batch::{Batch, Framing, Outcome},
-    deliver::{
-        Troubles,
-        testing::{Receipts, TestFile, join},
-    },
+    batch::{Batch, Framing, Outcome, troubles::Troubles},
+    deliver::testing::{Receipts, TestFile, join},
     metrics::{ErrorLabel, Metrics},
 };
 

@@ -11,7 +11,8 @@ use std::{
 };
 
 use crate::{
-    batch::{Compression, Framing},
+    batch::Framing,
+    config::Compression,
     deliver::{payload, testing::sequences},
 };
 

@@ -1,0 +1,447 @@
+//! Files that are gone and whose end the kernel saw: how long they were, to the byte.
+//!
+//! Knows two kinds: files of ours, whose loss `missing` counts with the size learned here; and files
+//! that were born, written and deleted without anybody having looked, whose loss is counted here.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::{Inode, Registry, recovery};
+use crate::{
+    checkpoint::FileEntry,
+    identity::{self, FileId, Identity, InodeKey, beneath},
+    ledger::truncation,
+    messages::{self, Kind},
+    read::gzip,
+    reason::Reason,
+    settle::{Command, Went},
+    watch::Departed,
+};
+
+/// Why a loss may be more than is said: nobody counted while no agent ran.
+const NO_TALLY: &str = "no_tally";
+/// Likewise: of a file that is gone the kernel did not say enough to tell whether it was a log.
+const UNSURE: &str = "unsure";
+/// Likewise: a file was truncated that the kernel watch does not count.
+const TRUNCATED: &str = "truncated";
+
+/// What became of a file that nobody had claimed.
+enum Stranger {
+    /// It was no log, or lives on.
+    Nothing,
+    /// It was one: so much is lost, and where it lay.
+    Lost(u64, PathBuf),
+    /// The kernel does not say enough to tell.
+    Unsure,
+}
+
+/// How a file ended.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    size: u64,
+    truncated: u32,
+    /// False while somebody holds it open.
+    ended: bool,
+}
+
+impl End {
+    fn of(gone: &Departed) -> Self {
+        Self { size: gone.size, truncated: gone.truncated, ended: gone.ended }
+    }
+
+    /// Whether nobody holds it open any more.
+    pub(super) fn ended(self) -> bool {
+        self.ended
+    }
+
+    /// How long a life was, and those that followed, of which `seen` bytes were seen and at whose beginning
+    /// truncations had taken away so much.
+    pub(super) fn length(self, seen: u64, truncated: u32) -> u64 {
+        match truncation::size_at_end(seen, truncated, self.truncated) {
+            Some(former) => former + self.size,
+            None => self.size,
+        }
+    }
+}
+
+/// What the kernel saw while no agent ran.
+#[derive(Default)]
+pub(super) struct WhileDown {
+    /// Final sizes of files that somebody may be missing.
+    sizes: HashMap<FileId, End>,
+    /// What the checkpoint knows.
+    known: HashSet<FileId>,
+    /// Files that nobody had ever claimed, or that the checkpoint does not know.
+    strangers: Vec<Departed>,
+    /// When the agent before this one wrote its checkpoint last.
+    since: Option<SystemTime>,
+    /// Sources' live files as the checkpoint knows them, the latest of each.
+    live: HashMap<Arc<Path>, InodeKey>,
+    /// Something is gone whose end nobody saw, or may be.
+    unknown: bool,
+}
+
+impl WhileDown {
+    /// Since the checkpoint in this directory was written.
+    pub(super) fn since_checkpoint_in(state_dir: &Path, entries: &[FileEntry]) -> Self {
+        let written = fs::metadata(state_dir.join("checkpoint"));
+        let since = written.and_then(|about| about.modified()).ok();
+        let mut live: HashMap<_, InodeKey> = HashMap::new();
+        let is_live =
+            |entry: &&FileEntry| entry.source.file_name() == Some(OsStr::new(&*entry.name));
+        for entry in entries.iter().filter(is_live) {
+            let key = recovery::identity_of(entry).key;
+            let known = live.entry(Arc::clone(&entry.source)).or_insert(key);
+            if known.born_ns < key.born_ns {
+                *known = key;
+            }
+        }
+        let known = entries.iter().map(|entry| entry.id).collect();
+        Self { since, known, live, ..Self::default() }
+    }
+
+    /// Whether a source is rotated by renaming: another file than the one that was known is its live
+    /// one now. Then every former file began as the live one. A copy that `copytruncate` made did not.
+    fn was_renamed(&self, source: &Path) -> bool {
+        let known = self.live.get(source);
+        known.is_some_and(|known| identity::look_at(source).is_ok_and(|look| look.key != *known))
+    }
+
+    /// Whether it saw nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sizes.is_empty() && self.strangers.is_empty()
+    }
+}
+
+impl Registry {
+    /// Asks, before the first look, what happened while no agent ran.
+    pub(super) fn learn_departed(&mut self) {
+        for gone in self.setup.watcher.departed() {
+            match gone.id {
+                Some(id) if self.while_down.known.contains(&id) => {
+                    self.while_down.sizes.insert(id, End::of(&gone));
+                }
+                // Claimed, and gone before the agent before this one had made that durable.
+                Some(_) | None if gone.ended => self.while_down.strangers.push(gone),
+                // Told again when it ends.
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// How long the file of an entry was at its end, if the kernel saw it.
+    pub(super) fn final_size(&mut self, entry: &FileEntry) -> Option<u64> {
+        if let Some(end) = self.while_down.sizes.get(&entry.id) {
+            return Some(end.length(entry.size, entry.truncated));
+        }
+        // Registered, and not yet claimed when the agent ended.
+        let generation = generation(&recovery::identity_of(entry))?;
+        let strangers = &mut self.while_down.strangers;
+        let at = strangers
+            .iter()
+            .position(|gone| (gone.inode, gone.generation) == (entry.inode, generation))?;
+        let end = End::of(&strangers.swap_remove(at));
+        self.while_down.sizes.insert(entry.id, end);
+        Some(end.length(entry.size, entry.truncated))
+    }
+
+    /// A file is given up that somebody still holds open: what becomes of it is nobody's any more, and is
+    /// not to be counted again when it ends.
+    pub(super) fn disown_departing(&mut self, entry: &FileEntry) {
+        if self.while_down.sizes.get(&entry.id).is_some_and(|end| !end.ended) {
+            self.setup.watcher.disown(entry.id);
+        }
+    }
+
+    /// Whether the end of a file was told to the agent before this one, if it is not told now: the kernel
+    /// counts in its directory, or in the next one above that is there.
+    pub(super) fn was_told(&self, entry: &FileEntry) -> bool {
+        let mut above = entry.source.ancestors().skip(1);
+        let near = above.find_map(|path| self.directories.find(path));
+        near.is_some_and(|token| self.setup.watcher.tallied_while_down(token))
+    }
+
+    /// A file is gone and how long it was nobody saw: more may be lost than is said.
+    pub(super) fn note_unseen_end(&mut self, entry: &FileEntry) {
+        let source = entry.source.display();
+        tracing::debug!(%source, name = &*entry.name, id = %entry.id, "Nobody saw a file's end.");
+        self.while_down.unknown = true;
+    }
+
+    /// A file was truncated and nobody counts what is written to it.
+    pub(super) fn note_uncounted_truncation(&self) {
+        self.tell(Command::Unknown(TRUNCATED));
+    }
+
+    /// A file was truncated while no agent ran, and no copy holds what it was before. What was written to
+    /// it until then nobody saw.
+    pub(super) fn note_unseen_truncation(&self, path: &Path) {
+        if let Some(unsaid) = messages::admit(Kind::Truncated, path) {
+            tracing::warn!(
+                path = %path.display(),
+                "The file was truncated while no agent ran. What was written to it until then is not \
+                 known: what is said to be lost is the least that was lost.{unsaid}"
+            );
+        }
+        self.tell(Command::Unknown(TRUNCATED));
+    }
+
+    /// Counts what was born, written and deleted while no agent ran.
+    pub(super) fn count_strangers(&mut self) {
+        let mut while_down = std::mem::take(&mut self.while_down);
+        let mut copies = HashSet::new();
+        let (mut went, mut unsure) = (Went::default(), 0);
+        for gone in std::mem::take(&mut while_down.strangers) {
+            // What has its inode number now was found since: it is another file.
+            let renamed = |source: &Path| while_down.was_renamed(source);
+            let reason = match self.complete {
+                true => Reason::DeletedUnseen,
+                false => Reason::DeletedWhileDown,
+            };
+            match self.stranger(&gone, renamed, &mut copies) {
+                Stranger::Lost(bytes, path) => went.lost.push((path, bytes, reason)),
+                Stranger::Nothing => {}
+                Stranger::Unsure => unsure += 1,
+            }
+        }
+        if unsure > 0 {
+            tracing::warn!(
+                files = unsure,
+                "Files were written and deleted while no agent ran of which the kernel watch does not \
+                 tell whether they were logs. What is said to be lost is the least that was lost."
+            );
+            went.unknown.push(UNSURE);
+        }
+        if while_down.unknown {
+            tracing::warn!(
+                "What was written and deleted while no agent ran is not known: the kernel watch's \
+                 programs were not at work. What is said to be lost is the least that was lost."
+            );
+            went.unknown.push(NO_TALLY);
+        }
+        self.setup.watcher.forget_strangers();
+        self.note_gone(went);
+    }
+
+    /// Whatever the kernel told is counted: once that is durable, it need not keep it.
+    fn note_gone(&self, went: Went) {
+        let counted = self.setup.watcher.counted();
+        self.tell(Command::Went(Went { counted, ..went }));
+    }
+
+    /// Notes, after the first look, whether files may have come and gone that nobody counted: their
+    /// directory has changed since the checkpoint.
+    pub(super) fn note_unseen_changes(&mut self) {
+        let Some(since) = self.while_down.since.filter(|_| !self.setup.fresh) else { return };
+        let since = since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |it| it.as_nanos());
+        let modified = |path: &Path| u128::try_from(identity::look_at(path).ok()?.modified_ns).ok();
+        let changed = |path: &Path| modified(path).is_some_and(|at| at > since);
+        // What happens around them, where one of them may be made, is no log's.
+        let places = self.setup.discovery.places();
+        let holds_logs = |path: &&Path| places.iter().any(|place| path.starts_with(place));
+        let untallied = self.directories.all().filter(|(token, path)| {
+            holds_logs(path) && !self.setup.watcher.tallied_while_down(*token)
+        });
+        for (_, path) in untallied.filter(|(_, path)| changed(path)) {
+            tracing::debug!(path = %path.display(), "Nobody counted what went from a directory that changed.");
+            self.while_down.unknown = true;
+        }
+    }
+
+    /// Files are gone that nobody had claimed: born and deleted between two looks.
+    pub(super) fn heed_departed(&mut self) {
+        // While files are looked for that were known, nothing is counted: all at once afterwards, so that
+        // what the kernel may forget is all that it told.
+        let looking = self.scanning || self.give_up_at.is_some();
+        let (mut copies, mut went) = (HashSet::new(), Went::default());
+        for gone in self.setup.watcher.departed() {
+            match gone.id {
+                Some(id) => {
+                    if looking {
+                        self.while_down.sizes.insert(id, End::of(&gone));
+                    }
+                    let known = self.while_down.known.contains(&id);
+                    if looking && !self.complete && !known && self.setup.accounts.get(id).is_none()
+                    {
+                        self.while_down.strangers.extend(gone.ended.then_some(gone));
+                    } else {
+                        self.heed_end(id, End::of(&gone));
+                    }
+                }
+                None if !gone.ended || self.is_known_inode(&gone) => {}
+                None if looking => self.while_down.strangers.push(gone),
+                None => {
+                    let not_known = |_: &Path| false;
+                    match self.stranger(&gone, not_known, &mut copies) {
+                        Stranger::Lost(bytes, path) => {
+                            went.lost.push((path, bytes, Reason::DeletedUnseen));
+                        }
+                        Stranger::Nothing => {}
+                        Stranger::Unsure => went.unknown = vec![UNSURE],
+                    }
+                }
+            }
+        }
+        if !looking {
+            self.note_gone(went);
+        }
+    }
+
+    /// One that was recognised and needed no watch: a compressed copy, a hard link. An inode number
+    /// is used again at once, so where the generation is known it decides.
+    fn is_known_inode(&self, gone: &Departed) -> bool {
+        let done = self.inodes.iter().filter(|(key, _)| key.inode == gone.inode);
+        let mut done = done.map(|(key, inode)| match inode {
+            Inode::Done(id, _) => {
+                let account = self.setup.accounts.get(*id);
+                account.filter(|account| account.identity.key == *key)
+            }
+            Inode::Ignored(_) => None,
+        });
+        let held = self.held.values().filter(|held| held.key.inode == gone.inode);
+        let mut held = held.map(|held| &held.account.identity);
+        let is_it = |identity: &Identity| {
+            generation(identity).is_none_or(|generation| generation == gone.generation)
+        };
+        done.any(|account| account.is_none_or(|account| is_it(&account.identity)))
+            || held.any(is_it)
+    }
+
+    /// What is lost of a file that nobody had claimed, if it was a log and nothing of it is left.
+    /// `renamed`: whether a source's former files, which no pattern names, were its live one before.
+    fn stranger(
+        &self,
+        gone: &Departed,
+        renamed: impl Fn(&Path) -> bool,
+        copies: &mut HashSet<PathBuf>,
+    ) -> Stranger {
+        // Of one that had been claimed it is not known how much of that was counted.
+        let unsure = gone.id.is_some() && gone.truncated > 0;
+        let taken = if gone.id.is_none() { u64::from(gone.truncated) } else { 0 };
+        if gone.size + taken == 0 {
+            return if unsure { Stranger::Unsure } else { Stranger::Nothing };
+        }
+        let Some(path) = &gone.path else {
+            // What happens around them, where one of them may be made, is no log's.
+            let places = self.setup.discovery.places();
+            let around =
+                |directory: &PathBuf| !places.iter().any(|place| directory.starts_with(place));
+            let is_around = gone.directory.as_ref().is_some_and(around);
+            return if is_around { Stranger::Nothing } else { Stranger::Unsure };
+        };
+        let Some(found) = self.setup.discovery.would_find(path) else { return Stranger::Nothing };
+        if found.gzip {
+            return Stranger::Nothing;
+        }
+        let copied = gone.size > 0 && self.lives_on_compressed(path, gone.size, copies);
+        let lost = if copied { taken } else { gone.size + taken };
+        let is_log = !found.only_if_known || gone.id.is_some() || renamed(&found.source.path);
+        if !is_log && !unsure && self.is_all_counted(&found.source.path) {
+            // No more than a copy of it (`copytruncate`).
+            return Stranger::Nothing;
+        }
+        match (lost, is_log && !unsure) {
+            (0, _) if !unsure => Stranger::Nothing,
+            (_, true) => Stranger::Lost(lost, path.clone()),
+            (_, false) => Stranger::Unsure,
+        }
+    }
+
+    /// Whether a source's live file is the one that it was, and whatever was written to it is counted, also
+    /// what truncations took away: then nothing that was ever in the source went another way.
+    fn is_all_counted(&self, source: &Path) -> bool {
+        let token = identity::look_at(source).ok().and_then(|look| self.held.find(&look.key));
+        token.is_some_and(|token| self.setup.watcher.is_tallied(token))
+    }
+
+    /// Whether a compressed copy of the file is there, or was a moment ago. Logs are compressed under
+    /// their own name or the next number's; the length tells whose copy it is, and a copy is one
+    /// file's alone.
+    pub(super) fn lives_on_compressed(
+        &self,
+        path: &Path,
+        size: u64,
+        copies: &mut HashSet<PathBuf>,
+    ) -> bool {
+        let mut copy = path.as_os_str().to_owned();
+        copy.push(".gz");
+        let copy = PathBuf::from(copy);
+        let beside = beneath::names(path.parent().unwrap_or(path)).into_iter().flatten();
+        let beside = beside.map(|(path, _)| path);
+        let packed = beside.filter(|path| path.extension().is_some_and(|ending| ending == "gz"));
+        for there in std::iter::once(copy.clone()).chain(packed) {
+            if unpacked_length(&there) == Some(size as u32) && copies.insert(there) {
+                return true;
+            }
+        }
+        let held = self.held.values().any(|held| held.account.path() == copy);
+        identity::look_at(&copy).is_err()
+            && (held
+                || self.inodes.values().any(|inode| {
+                    matches!(inode, Inode::Done(id, _)
+                    if self.setup.accounts.get(*id).is_some_and(|account| account.path() == copy))
+                }))
+    }
+}
+
+/// The length, modulo 2³², that a gzip file says it unpacks to.
+fn unpacked_length(path: &Path) -> Option<u32> {
+    let (file, look) = identity::open(path).ok()?;
+    gzip::trailer(&file, look.size).map(|trailer| trailer.length)
+}
+
+/// An inode's generation, as the handles of ext4, xfs and tmpfs tell it (`FILEID_INO32_GEN`, and xfs'
+/// with a number of 64 bits).
+pub(super) fn generation(identity: &Identity) -> Option<u32> {
+    let handle = identity.handle.as_ref()?;
+    let at = match handle.kind() {
+        1 => 4,
+        0x81 => 8,
+        _ => return None,
+    };
+    handle.bytes().get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::content::gzip_bytes;
+
+    #[test]
+    fn a_number_that_is_used_again_has_another_generation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let mut seen = HashSet::new();
+        for _ in 0..32 {
+            fs::write(&path, "a").unwrap();
+            let (file, look) = identity::open(&path).unwrap();
+            let identity = identity::identify(&file, &look);
+            let Some(generation) = generation(&identity) else {
+                println!("skipped: no generation is told here");
+                return;
+            };
+            assert!(seen.insert((look.key.inode, generation)));
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_gzip_file_tells_its_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.gz");
+        fs::write(&path, gzip_bytes(&[b'a'; 12_345])).unwrap();
+        assert_eq!(unpacked_length(&path), Some(12_345));
+        fs::write(&path, "gz").unwrap();
+        assert_eq!((unpacked_length(&path), unpacked_length(dir.path())), (None, None));
+        // A pipe, whose writer would be waited for.
+        let pipe = dir.path().join("b.gz");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+        assert_eq!(unpacked_length(&pipe), None);
+    }
+}

@@ -1,0 +1,424 @@
+//! The registry: which files there are, who they are, and which reader reads them.
+//!
+//! Joins what `discover` lists and `watch` notices with file identity, and keeps each source's
+//! files in the order they were written. It opens files and looks at names and sizes; it reads no
+//! log bytes but the first few, to recognise a file.
+
+mod away;
+mod copies;
+mod cut_off;
+mod departed;
+mod directories;
+mod dormant;
+mod events;
+mod evidence;
+mod first_look;
+mod forget;
+mod held;
+mod list;
+mod missing;
+mod names;
+mod orders;
+mod paths;
+mod place;
+mod recognise;
+pub mod recovery;
+mod rest;
+mod sequence;
+mod shortage;
+mod sources;
+mod surveys;
+mod twins;
+mod unasked;
+mod ways;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs::File,
+    hash::BuildHasher,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::{
+    checkpoint::FileEntry,
+    config::Start,
+    descriptors,
+    discover::{Discovery, Found},
+    identity::{FileId, Identity, InodeKey, Look},
+    ledger::{Accounts, SinkSlot},
+    messages::{self, Kind},
+    metrics::Metrics,
+    read::{
+        checksum::Finished,
+        permits::Permit,
+        reader::{Feedback, Message},
+        tail::TailId,
+    },
+    registry::recovery::Unclaimed,
+    settle::Command,
+    watch::{Event, FileToken, Watcher},
+};
+use directories::Directories;
+use held::HeldFiles;
+pub use orders::{Begin, Order, Orders};
+
+/// How often finished files whose names vanished are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// Longer than a first look takes.
+const FIRST_LOOK: Duration = Duration::from_secs(600);
+/// What changed during the first look is looked at within this.
+const CAUGHT_UP: Duration = Duration::from_secs(4);
+/// Room kept for events.
+const KEPT: usize = 1_024;
+/// A directory whose files could not be opened is listed again after this.
+const RETRY: Duration = Duration::from_secs(2);
+/// Problems that are remembered as said.
+const PROBLEMS: usize = 10_000;
+/// Files that the checkpoint knows and nobody finds are given up for lost this long after the first
+/// look: one that is being compressed meanwhile is found under its new name first.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
+
+/// What the registry is made of.
+pub struct Setup {
+    /// Finds files.
+    pub discovery: Discovery,
+    /// Notices changes.
+    pub watcher: Box<dyn Watcher>,
+    /// The reader threads.
+    pub readers: Vec<Sender<Message>>,
+    /// What they say.
+    pub feedback: Receiver<Feedback>,
+    /// For the checksums of finished files.
+    pub checksums: Sender<Finished>,
+    /// To the settling thread.
+    pub settler: Sender<Command>,
+    /// Set once the agent is going down.
+    pub stopping: Arc<std::sync::atomic::AtomicBool>,
+    /// All accounts.
+    pub accounts: Arc<Accounts>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The sinks.
+    pub sinks: Vec<SinkSlot>,
+    /// What it is told while it runs.
+    pub orders: Receiver<Order>,
+    /// Where compressed files are unpacked.
+    pub state_dir: Arc<Path>,
+    /// Bound on unpacking one file, bytes.
+    pub max_unpacked: u64,
+    /// Where to start in files that were there before the agent ever ran.
+    pub start: Start,
+    /// Whether the agent never ran before.
+    pub fresh: bool,
+    /// What the checkpoint knows.
+    pub entries: Vec<FileEntry>,
+    /// Set once the first scan is done.
+    pub ready: Box<dyn Fn() + Send>,
+}
+
+/// The registry.
+pub struct Registry {
+    setup: Setup,
+    unclaimed: Unclaimed,
+    directories: Directories,
+    sources: Map<Arc<Path>, Box<SourceState>>,
+    held: HeldFiles,
+    /// Those that nobody holds.
+    inodes: Map<InodeKey, Inode>,
+    problems: HashSet<u64, foldhash::fast::RandomState>,
+    /// Sources that were collected before a reload, and are no more.
+    excluded: HashSet<Arc<Path>>,
+    /// How logs were looked for before a reload, if what that excludes could not be told yet.
+    former: Option<Box<Discovery>>,
+    retries: BTreeMap<PathBuf, Instant>,
+    /// By source.
+    parked: HashMap<Arc<Path>, recognise::Parked>,
+    unfinished: HashMap<InodeKey, copies::Unfinished>,
+    next_tail: u64,
+    scanning: bool,
+    give_up_at: Option<Instant>,
+    /// Whatever the checkpoint knew has been found or given up.
+    complete: bool,
+    while_down: departed::WhileDown,
+    cut_off: cut_off::CutOff,
+    rests: rest::Rests,
+    shortage: shortage::Shortage,
+    surveys: surveys::Surveys,
+    ways: ways::Ways,
+    names: names::Names,
+    away: away::Away,
+}
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+struct SourceState {
+    tail: TailId,
+    directory: Arc<Path>,
+    /// Accounts of its files, and since when no file on disk belongs to them.
+    accounts: Vec<(FileId, Option<Instant>)>,
+    /// Those that are held.
+    held: Vec<FileToken>,
+    /// What its reader was told of it last.
+    described: u64,
+}
+
+impl SourceState {
+    /// It has this file's account, of which nothing is on disk since then (None: something is).
+    fn note(&mut self, id: FileId, absent: Option<Instant>) {
+        match self.accounts.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, since)) => *since = absent,
+            None => self.accounts.push((id, absent)),
+        }
+    }
+}
+
+/// What is known of an inode that no reader holds.
+#[derive(Clone, Copy)]
+enum Inode {
+    /// What it held at this look is settled, or held under another inode (a compressed copy).
+    Done(FileId, Still),
+    /// Nothing of ours (a former file that the checkpoint does not know).
+    Ignored(Still),
+}
+
+/// What must not have changed of a file that nobody holds.
+#[derive(Debug, Clone, Copy)]
+struct Still {
+    /// Bytes.
+    size: u64,
+    /// Last modification, if the inode number may be another file's by now: there is no birth time.
+    modified_ns: Option<i64>,
+}
+
+impl Still {
+    fn of(look: &Look) -> Self {
+        let modified_ns = (look.key.born_ns == 0).then_some(look.modified_ns);
+        Self { size: look.size, modified_ns }
+    }
+
+    /// Of a file that has no name any more, or none that is known.
+    fn unnamed(size: u64) -> Self {
+        Self { size, modified_ns: None }
+    }
+
+    /// Whether it is the same file with as many bytes or more.
+    fn may_have_grown(self, look: &Look) -> bool {
+        self.is(look) || self.modified_ns.is_none() && self.size <= look.size
+    }
+
+    /// Whether the file is as it was, as far as is known.
+    fn is(self, look: &Look) -> bool {
+        let Self { size, modified_ns } = Self::of(look);
+        size == self.size && self.modified_ns.is_none_or(|known| Some(known) == modified_ns)
+    }
+}
+
+/// A found file that was opened and recognised.
+struct Recognised {
+    found: Found,
+    /// None: it found no room and is opened again when it is its turn.
+    file: Option<File>,
+    permit: Option<Permit>,
+    look: Look,
+    identity: Identity,
+    entry: Option<FileEntry>,
+    /// The entry is new: it is a copy's that `copytruncate` left.
+    is_twin: bool,
+    /// Its inode had another life, which a truncation ended while no agent ran: the present one's epoch,
+    /// and what truncations had taken away when it began.
+    epoch: Option<(u32, u32)>,
+    head: Vec<u8>,
+    /// A file of the same source that is held already and was written later.
+    before: Option<FileToken>,
+}
+
+impl Registry {
+    /// A registry that has not looked yet.
+    pub fn new(mut setup: Setup) -> Self {
+        let entries = std::mem::take(&mut setup.entries);
+        let while_down = departed::WhileDown::since_checkpoint_in(&setup.state_dir, &entries);
+        setup.accounts.reserve(entries.iter().map(|entry| entry.id));
+        let unclaimed = Unclaimed::new(entries);
+        Self {
+            setup,
+            unclaimed,
+            directories: Directories::default(),
+            sources: Map::default(),
+            held: HeldFiles::default(),
+            inodes: Map::default(),
+            problems: HashSet::default(),
+            excluded: HashSet::new(),
+            former: None,
+            retries: BTreeMap::new(),
+            parked: HashMap::new(),
+            unfinished: HashMap::new(),
+            next_tail: 0,
+            scanning: true,
+            give_up_at: None,
+            complete: false,
+            while_down,
+            cut_off: cut_off::CutOff::default(),
+            rests: rest::Rests::default(),
+            shortage: shortage::Shortage::default(),
+            surveys: surveys::Surveys::default(),
+            ways: ways::Ways::default(),
+            names: names::Names::default(),
+            away: away::Away::default(),
+        }
+    }
+
+    /// Runs until the agent goes down.
+    pub fn run(mut self) {
+        self.scan();
+        (self.setup.ready)();
+        let mut events = Vec::new();
+        let mut housekeeping = Instant::now() + HOUSEKEEPING;
+        while !self.setup.stopping.load(Ordering::Acquire) {
+            let planned = self.give_up_at.into_iter().chain(self.ways.due());
+            let planned = planned.chain(self.cut_off.next());
+            let next = self.retries.values().copied().chain(planned).min();
+            let next = next.unwrap_or(housekeeping);
+            let next = if self.parked.is_empty() { next } else { next.min(Instant::now() + RETRY) };
+            let timeout = next.min(housekeeping).saturating_duration_since(Instant::now());
+            events.clear();
+            events.shrink_to(KEPT);
+            if let Err(error) = self.setup.watcher.wait(timeout, &mut events) {
+                tracing::error!(%error, "Waiting for file changes failed; everything is looked at again.");
+                events.push(Event::Overflow);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            self.heed_orders();
+            self.heed_readers();
+            self.heed_watcher(&events);
+            self.retry();
+            self.look_along_ways();
+            self.heed_names();
+            self.hand_over_parked();
+            self.give_up();
+            self.decide_cut_off();
+            if Instant::now() >= housekeeping {
+                housekeeping = Instant::now() + HOUSEKEEPING;
+                self.forget_vanished();
+                self.count_names(Instant::now());
+                self.exclude_later();
+                messages::tell_unsaid(false);
+            }
+            self.share_descriptors();
+            self.publish();
+        }
+        self.heed_readers();
+        self.cut_off_all();
+        messages::tell_unsaid(true);
+    }
+
+    /// The first look at everything.
+    fn scan(&mut self) {
+        self.tell_looking(Instant::now() + FIRST_LOOK);
+        self.share_descriptors();
+        if self.setup.fresh {
+            // What is there was counted for an agent whose state is gone.
+            self.setup.watcher.count_truncations_anew();
+        }
+        self.learn_departed();
+        let found = self.list_roots();
+        let mut sources: BTreeMap<Arc<Path>, Vec<(Arc<Path>, Found)>> = BTreeMap::new();
+        for (directory, found) in found {
+            sources.entry(Arc::clone(&found.source.path)).or_default().push((directory, found));
+        }
+        // Everything is recognised before anything is read: what is left over then was moved out
+        // of sight or is gone, and what was moved comes first in its source.
+        let mut recognised = Vec::new();
+        for (path, found) in sources {
+            let directory = Arc::clone(&found[0].0);
+            let files = found.into_iter().map(|(_, found)| found).collect();
+            let files = self.recognise(files, &directory);
+            recognised.push((path, directory, files));
+        }
+        let taken: HashSet<InodeKey> = recognised
+            .iter()
+            .flat_map(|(_, _, files)| files.iter().map(|file| file.look.key))
+            .chain(self.parked.values().flat_map(recognise::Parked::keys))
+            .collect();
+        for (path, directory, files) in recognised {
+            let Some(source) = files.first().map(|file| Arc::clone(&file.found.source)) else {
+                continue;
+            };
+            self.open_source(&source, &directory);
+            for entry in self.unclaimed.take_source(&path) {
+                self.find_moved(entry, &source, &directory, &taken);
+            }
+            for file in files {
+                self.settle_in(file);
+            }
+        }
+        self.note_unseen_changes();
+        // What was rotated meanwhile is looked at now.
+        self.tell_looking(Instant::now() + CAUGHT_UP);
+        self.scanning = false;
+        let nothing_missing = self.unclaimed.is_empty() && self.while_down.is_empty();
+        let wait = if nothing_missing { Duration::ZERO } else { GIVE_UP_AFTER };
+        self.give_up_at = Some(Instant::now() + wait);
+        self.tell_first_look();
+        self.publish();
+    }
+
+    /// Says a problem with a file or directory, once; after very many it may be said again.
+    fn complain(&mut self, path: &Path, problem: String) {
+        if self.problems.len() >= PROBLEMS {
+            self.problems.clear();
+        }
+        // Of its text only the hash: whoever makes up names would fill memory with it.
+        if self.problems.insert(self.problems.hasher().hash_one(&problem))
+            && let Some(unsaid) = messages::admit(Kind::Problem, path)
+        {
+            tracing::warn!("{problem}{unsaid}");
+        }
+    }
+
+    /// Tails are dealt to the readers in turn, so they are counted by themselves.
+    fn tail_id(&mut self) -> TailId {
+        self.next_tail += 1;
+        TailId(self.next_tail)
+    }
+
+    fn present(&mut self, source: &Path, id: FileId) {
+        if let Some(state) = self.sources.get_mut(source) {
+            state.note(id, None);
+        }
+    }
+
+    fn send(&self, source: &Path, message: impl FnOnce(TailId) -> Message) {
+        let Some(state) = self.sources.get(source) else { return };
+        let readers = &self.setup.readers;
+        let reader = &readers[state.tail.0 as usize % readers.len()];
+        // A reader is gone only when the agent is going down.
+        let _going_down = reader.send(message(state.tail));
+    }
+
+    /// The slots of the sinks that there are.
+    fn slots(&self) -> impl Iterator<Item = u16> {
+        self.setup.sinks.iter().map(|sink| sink.number)
+    }
+
+    fn publish(&self) {
+        let metrics = &self.setup.metrics;
+        let closed = descriptors::shares().map_or(0, |shares| shares.waiting as i64);
+        metrics.open_files.set(self.held.awake() as i64 - closed);
+        metrics.sources.set(self.sources.len() as i64);
+        if let Some(own) = self.setup.discovery.left_out_anew() {
+            metrics.own_logs.set(own.len() as i64);
+            if let Some(unsaid) = messages::admit(Kind::LeftOut, &self.setup.state_dir) {
+                let logs = own.join(", ");
+                tracing::info!(
+                    count = own.len(),
+                    logs,
+                    "The agent's own logs are not collected.{unsaid}"
+                );
+            }
+        }
+    }
+}

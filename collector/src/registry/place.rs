@@ -1,0 +1,316 @@
+//! Placing: a recognised file goes to its source's reader, at the offset that is right for it.
+//!
+//! Decides where reading starts; reads nothing but the last line end of a file that is skipped.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Inode, Recognised, Registry, SourceState, Still, cut_off, evidence, held::Held, recovery, rest,
+};
+use crate::{
+    checkpoint::FileEntry,
+    config::Start,
+    discover::{Found, Role},
+    identity::{Fingerprint, Identity, InodeKey, Look, guard::Guard},
+    ledger::FileAccount,
+    read::{
+        content::Content,
+        gzip,
+        reader::Message,
+        tail::{LogFile, Tail},
+        unpack::Unpacking,
+    },
+    settle::Command,
+    source::Source,
+    watch::{Bell, DirToken, FileToken},
+};
+
+/// How a file is known.
+pub(super) struct Known {
+    pub(super) live: bool,
+    pub(super) compressed: bool,
+    pub(super) dormant: bool,
+}
+
+impl Registry {
+    /// Recognises found files and hands them to their readers.
+    pub(super) fn place(&mut self, found: Vec<(Arc<Path>, Found)>) {
+        let mut sources: BTreeMap<Arc<Path>, (Arc<Path>, Vec<Found>)> = BTreeMap::new();
+        self.rests.begin_placing();
+        for (directory, found) in found {
+            let path = Arc::clone(&found.source.path);
+            sources.entry(path).or_insert_with(|| (directory, Vec::new())).1.push(found);
+        }
+        let began = rest::used();
+        for (path, (directory, mut files)) in sources {
+            let now = rest::used();
+            if rest::is_enough(began) && !self.sources.contains_key(&path) {
+                // Others have their turn: a look at the directory shows it again.
+                self.rests.placed(&directory, Duration::ZERO, true);
+                self.retries.entry(directory.to_path_buf()).or_insert_with(Instant::now);
+                continue;
+            }
+            files.sort_by(|a, b| a.role.cmp(&b.role));
+            // What is told of a known source may be something else now, also where no file is new.
+            if let Some(source) = files.first().map(|file| Arc::clone(&file.source))
+                && self.sources.contains_key(&source.path)
+            {
+                self.open_source(&source, &directory);
+            }
+            for file in self.recognise(files, &directory) {
+                let source = Arc::clone(&file.found.source);
+                self.open_source(&source, &directory);
+                self.settle_in(file);
+            }
+            self.tell_what_follows(&path);
+            self.rests.placed(&directory, rest::used().saturating_sub(now), false);
+        }
+    }
+
+    /// Makes a source known to its reader.
+    pub(super) fn open_source(&mut self, source: &Arc<Source>, directory: &Arc<Path>) {
+        // Both tables share the text of the path.
+        let known = self.sources.get_key_value(&source.path).map(|(path, _)| Arc::clone(path));
+        let is_new = known.is_none();
+        let path = known.unwrap_or_else(|| Arc::clone(&source.path));
+        // Where it lies, and where a link to it does.
+        for directory in [Some(&**directory), path.parent()].into_iter().flatten() {
+            if let Some(listed) =
+                self.directories.find(directory).and_then(|token| self.directories.get_mut(token))
+            {
+                listed.sources.insert(Arc::clone(&path));
+            }
+        }
+        if !is_new {
+            // Another directory's links may call it otherwise.
+            if self.sources.get(&source.path).is_some_and(|state| state.directory == *directory) {
+                self.tell_names(source);
+            }
+            return;
+        }
+        let tail = self.tail_id();
+        // Most sources have one file; growing from nothing would make room for four.
+        let (accounts, held) = (Vec::with_capacity(1), Vec::with_capacity(1));
+        let (directory, described) = (Arc::clone(directory), source.fingerprint());
+        let state = SourceState { tail, directory, accounts, held, described };
+        self.sources.insert(path, Box::new(state));
+        let tail_state = Box::new(Tail::new(Arc::clone(source)));
+        self.send(&source.path, |id| Message::Open(id, tail_state));
+        self.await_names(source);
+    }
+
+    /// Hands a recognised file to its reader, at the offset that is right for it.
+    pub(super) fn settle_in(&mut self, recognised: Recognised) {
+        self.note_copy_read_anew(&recognised);
+        let Recognised { found, file, permit, look, identity, entry, is_twin, epoch, head, before } =
+            recognised;
+        if self.held.find(&look.key).is_some() {
+            // Another name of the same file, found in the same look.
+            return;
+        }
+        let Some(file) = self.still_open(file, &found, &look) else {
+            self.unclaimed.extend(entry);
+            return;
+        };
+        let source = &found.source;
+        let was_final = entry.as_ref().is_some_and(|entry| entry.ended);
+        let account = match entry {
+            Some(entry) => self.resume(&entry, &identity, &found, &file, &head),
+            None => {
+                let (first, taken) = epoch.unwrap_or((identity.first_epoch(), 0));
+                let account = self.begin(&identity, first, &found, (&file, &look));
+                account.truncated.store(taken, Ordering::Release);
+                account
+            }
+        };
+        let packed = found.gzip.then(|| gzip::trailer(&file, look.size)).flatten();
+        if found.gzip {
+            account.set_fingerprint(Fingerprint::of(&head));
+            account.set_crc(packed.map_or(0, |sum| sum.crc));
+        }
+        tracing::debug!(path = %found.path.display(), inode = look.key.inode, id = %account.id, epoch = account.epoch, size = look.size, "A file has an account.");
+        self.setup.accounts.insert(Arc::clone(&account));
+        self.present(&source.path, account.id);
+        // A compressed file may hold more than was seen of it before it was compressed.
+        let whole = match found.gzip {
+            true => was_final && account.checksum() == packed,
+            false => account.seen.load(Ordering::Acquire) == look.size,
+        };
+        let settled = whole && account.is_settled(self.slots());
+        if is_twin {
+            // Its entry is new: it must be durable before anything of it is sent.
+            account.registered.store(settled, Ordering::Release);
+            self.tell(Command::Keep(Arc::clone(&account)));
+        }
+        if found.role != Role::Live && settled && account.registered.load(Ordering::Acquire) {
+            account.ended.store(true, Ordering::Release);
+            if found.gzip {
+                self.inodes.insert(look.key, Inode::Done(account.id, Still::of(&look)));
+            } else {
+                let file = Arc::new(file);
+                if account.checksum().is_none() {
+                    let finished = (Arc::clone(&file), Arc::clone(&account));
+                    let _going_down = self.setup.checksums.send(finished);
+                }
+                self.know_dormant(look.key, &account, &file);
+            }
+            return;
+        }
+        let mut _until_it_is_entered = None;
+        let permit = self.room_for(source, &file, permit);
+        let content = if found.gzip {
+            account.ended.store(true, Ordering::Release);
+            let (state_dir, limit) = (&self.setup.state_dir, self.setup.max_unpacked);
+            let how = Unpacking::of(source, state_dir, limit);
+            match permit {
+                Some(permit) => Content::gzip(file, how, permit),
+                None => Content::closed_gzip(look.key, how),
+            }
+        } else {
+            let file = Arc::new(file);
+            // The kernel watch needs it open until it is entered, and keeps it until then.
+            account.hold(&file);
+            _until_it_is_entered = Some(Arc::clone(&file));
+            // Its reader takes a permit of its own.
+            if permit.is_some() { Content::Plain(file) } else { Content::closed(look.key) }
+        };
+        self.hold(look.key, content, account, (found.role == Role::Live, before));
+    }
+
+    /// Hands a file to its source's reader. None: the source is not open.
+    pub(super) fn hold(
+        &mut self,
+        key: InodeKey,
+        content: Content,
+        account: Arc<FileAccount>,
+        (live, before): (bool, Option<FileToken>),
+    ) -> Option<FileToken> {
+        self.include(&account);
+        if let Some(file) = content.plain() {
+            account.hold(file);
+            account.refresh();
+        }
+        let compressed = content.is_compressed();
+        let token = self.know(key, &account, Known { live, compressed, dormant: false })?;
+        let bell = self.watch_held(token);
+        let source = Arc::clone(&account.source.path);
+        let file = LogFile { token, account, content, live, bell };
+        self.send(&source, |tail| Message::Append(tail, file, before));
+        Some(token)
+    }
+
+    /// Gives a file a token. None: the source is not open.
+    pub(super) fn know(
+        &mut self,
+        key: InodeKey,
+        account: &Arc<FileAccount>,
+        Known { live, compressed, dormant }: Known,
+    ) -> Option<FileToken> {
+        let state = self.sources.get_mut(&account.source.path)?;
+        let (tail, account) = (state.tail, Arc::clone(account));
+        let held = Held { key, tail, account, live, gone: false, compressed, dormant };
+        let token = self.held.insert(held);
+        state.held.push(token);
+        self.inodes.remove(&key);
+        Some(token)
+    }
+
+    /// The account of a file that the checkpoint knows.
+    fn resume(
+        &mut self,
+        entry: &FileEntry,
+        identity: &Identity,
+        found: &Found,
+        file: &File,
+        head: &[u8],
+    ) -> Arc<FileAccount> {
+        // What the reader cannot read either, it says.
+        let same = match found.gzip {
+            true => evidence::fingerprint(entry).matches(head),
+            false => evidence::goes_on_in(entry, file, head),
+        };
+        let source = Arc::clone(&found.source);
+        if same {
+            // A compressed copy keeps the identity of what it is a copy of. The handle is kept
+            // where it is refused today.
+            let mut identity =
+                if found.gzip { recovery::identity_of(entry) } else { identity.clone() };
+            identity.handle = identity.handle.or_else(|| entry.handle.clone());
+            let sinks = &self.setup.sinks;
+            let account = FileAccount::recovered(entry, identity, source, &found.path, sinks);
+            account.rename(&found.path);
+            return Arc::new(account);
+        }
+        // It was truncated after it was recognised.
+        let (epoch, taken) = self.end_former_life(entry.clone());
+        let sinks = self.setup.sinks.len();
+        let epoch = self.setup.accounts.free_epoch(identity, epoch);
+        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
+        account.truncated.store(taken, Ordering::Release);
+        // The former life is forgotten: that this one began is not to go with an agent that ends soon.
+        let account = Arc::new(account);
+        self.tell(Command::Keep(Arc::clone(&account)));
+        account
+    }
+
+    /// The account of a file that nobody knows.
+    fn begin(
+        &mut self,
+        identity: &Identity,
+        first_epoch: u32,
+        found: &Found,
+        (file, look): (&File, &Look),
+    ) -> Arc<FileAccount> {
+        let sinks = self.setup.sinks.len();
+        // The same inode, done with before, was written anew; or two devices have the same numbers.
+        let epoch = self.setup.accounts.free_epoch(identity, first_epoch);
+        let source = Arc::clone(&found.source);
+        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
+        if self.scanning && self.setup.fresh && self.setup.start == Start::End && !found.gzip {
+            let offset = last_line_end(file, look.size);
+            account.see(look.size);
+            let guard = Guard::in_file(file, offset).unwrap_or_default();
+            for slot in self.slots() {
+                account.sink(slot).start_at(offset, guard);
+            }
+        } else if self.scanning && self.setup.fresh && self.setup.start == Start::End {
+            account.registered.store(true, Ordering::Release);
+        }
+        Arc::new(account)
+    }
+
+    /// Has a held file watched, under its present name and life.
+    pub(super) fn watch_held(&mut self, token: FileToken) -> Option<Bell> {
+        let held = self.held.get(token).filter(|held| !held.compressed)?;
+        let (file, path) = (held.account.held(), held.account.path());
+        let life = cut_off::life(&held.account);
+        let known = self.directories.find(path.parent()?);
+        let listed = |token: &DirToken| self.directories.get(*token).is_some_and(|it| it.listed);
+        let directory = match known.filter(listed) {
+            Some(known) => known,
+            None => self.watch(&path.parent()?.into())?,
+        };
+        self.setup.watcher.watch_file(token, directory, path.file_name()?, file.as_ref(), life)
+    }
+}
+
+/// The end of the last whole line at or before `size`.
+pub(super) fn last_line_end(file: &File, size: u64) -> u64 {
+    use std::os::unix::fs::FileExt;
+    let mut window = vec![0; 64 << 10];
+    let start = size.saturating_sub(window.len() as u64);
+    let wanted = (size - start) as usize;
+    match file.read_exact_at(&mut window[..wanted], start) {
+        Ok(()) => match memchr::memrchr(b'\n', &window[..wanted]) {
+            Some(at) => start + at as u64 + 1,
+            None => size,
+        },
+        Err(_unreadable) => 0,
+    }
+}

@@ -1,0 +1,311 @@
+//! Copies that `copytruncate` leaves: a live file is copied to `app.log.1` and then truncated.
+//!
+//! The copy is another inode and holds what the live file held: most of it was sent already, and its
+//! end perhaps nowhere else. It gets an entry of its own that begins where the original was left.
+//! The bytes before each sink's offset must be there; in doubt it is read from its beginning. It is
+//! not decided while it is being written, nor before the original has been truncated or read beyond it.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{Recognised, Registry, evidence};
+use crate::{
+    checkpoint::{FileEntry, Offset, Offsets},
+    discover::{Found, Role},
+    identity::{
+        self, FileId, Fingerprint, Identity, InodeKey, Look,
+        guard::{GUARD_BYTES, Guard},
+        prefix::PrefixGuards,
+    },
+    ledger::{FileAccount, SinkSlot},
+};
+
+/// A copy that was written to so lately may still be written.
+const SETTLES: Duration = Duration::from_secs(2);
+/// What is on the way to a sink is waited for so long: a dead one would hold up the others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What an unknown rotated file is found to be.
+pub(super) enum Twin {
+    /// A file of its own.
+    Nobodys,
+    /// Not to be told yet.
+    Later,
+    /// A copy: how far it is done with.
+    Of(Box<FileEntry>),
+}
+
+/// A live file that the unknown one may be a copy of, as far as it was read.
+struct Original {
+    /// Its life, where this run knows it.
+    life: Option<FileId>,
+    fingerprint: Fingerprint,
+    sinks: Vec<(Arc<str>, Offset)>,
+    /// Sinks that are not to have it.
+    excluded: Vec<Arc<str>>,
+    /// Its bytes, where they are still there: it was not truncated.
+    file: Option<Arc<File>>,
+    /// Whether batches of it are on the way.
+    in_flight: bool,
+    /// The life that a truncation ended while no agent ran.
+    former: Option<FileId>,
+    /// What tells copies that end before what was read of it.
+    marks: Option<PrefixGuards>,
+}
+
+impl Registry {
+    /// What a rotated file is whose inode nobody knows.
+    pub(super) fn recognise_twin(
+        &mut self,
+        found: &Found,
+        file: &File,
+        (look, identity): (&Look, &Identity),
+        head: &[u8],
+        opened: &mut HashMap<InodeKey, Recognised>,
+    ) -> Twin {
+        if found.role == Role::Live {
+            return Twin::Nobodys;
+        }
+        let mut originals: Vec<Original> = self.lives_of(found);
+        for other in opened.values_mut() {
+            originals.extend(other.as_original(found));
+        }
+        originals.extend(self.unclaimed.former_of(&found.source.path).map(|entry| {
+            let marks = self.setup.accounts.prefixes.of(entry.id);
+            Original { marks, ..Original::former(entry) }
+        }));
+        let age = self.age(look);
+        let mut later = false;
+        for original in originals {
+            let life = original.life;
+            let former = original.former;
+            match original.copied_to(file, look, head, age) {
+                Copied::No => {}
+                Copied::Perhaps => later = true,
+                Copied::Yes(sinks) => {
+                    if let Some(life) = life {
+                        self.note_copy(life, look.size);
+                    }
+                    self.unfinished.remove(&look.key);
+                    if let Some(id) = former {
+                        self.unclaimed.gave_its_end_to_a_copy(id, look.size);
+                    }
+                    let entry = self.entry_of(found, look.size, identity, head, sinks);
+                    return Twin::Of(Box::new(entry));
+                }
+            }
+        }
+        if later {
+            self.note_doubtful_copy(&found.source.path);
+            self.wait_for(found, look, false, true);
+            return Twin::Later;
+        }
+        self.unfinished.remove(&look.key);
+        Twin::Nobodys
+    }
+
+    /// The lives of the source's live inode that this run knows: the present one, and those before.
+    fn lives_of(&self, found: &Found) -> Vec<Original> {
+        let Some(state) = self.sources.get(&found.source.path) else { return Vec::new() };
+        let accounts = state.accounts.iter().filter_map(|(id, _)| self.setup.accounts.get(*id));
+        let lives = accounts.filter_map(|account| {
+            let held = self.held.get(self.held.find(&account.identity.key)?)?;
+            let file = (held.account.id == account.id).then(|| account.held()).flatten();
+            let is_former = held.account.id != account.id;
+            if !is_former && (file.is_none() || !held.live) {
+                return None;
+            }
+            let marks = self.setup.accounts.prefixes.of(account.id);
+            Some(Original { marks, ..Original::of(&account, file, &self.setup.sinks) })
+        });
+        lives.collect()
+    }
+
+    /// A new entry for a copy of `size` (unpacked) bytes, which is taken up at these offsets.
+    pub(super) fn entry_of(
+        &self,
+        found: &Found,
+        size: u64,
+        identity: &Identity,
+        head: &[u8],
+        sinks: Offsets,
+    ) -> FileEntry {
+        let epoch = self.setup.accounts.free_epoch(identity, identity.first_epoch());
+        let source = Arc::clone(&found.source);
+        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, 0);
+        account.set_fingerprint(Fingerprint::of(head));
+        account.see(size);
+        FileEntry { sinks, ..account.entry(&[]) }
+    }
+}
+
+impl Recognised {
+    /// This live file, which the checkpoint knows, as what a rotated one may be a copy of.
+    fn as_original(&self, copy: &Found) -> Option<Original> {
+        let entry = self.entry.as_ref()?;
+        if self.found.role != Role::Live || self.found.source.path != copy.source.path {
+            return None;
+        }
+        let file = self.opened()?;
+        Some(Original {
+            life: None,
+            fingerprint: Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() },
+            sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
+            excluded: Vec::new(),
+            file: Some(Arc::new(file)),
+            in_flight: false,
+            former: None,
+            marks: None,
+        })
+    }
+}
+
+/// Whether a file is a copy of another.
+enum Copied {
+    No,
+    Perhaps,
+    Yes(Offsets),
+}
+
+impl Original {
+    /// A life that a truncation ended while no agent ran.
+    fn former(entry: &FileEntry) -> Self {
+        Self {
+            fingerprint: evidence::fingerprint(entry),
+            sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
+            excluded: Vec::new(),
+            file: None,
+            in_flight: false,
+            life: None,
+            former: Some(entry.id),
+            marks: None,
+        }
+    }
+
+    fn of(account: &FileAccount, file: Option<Arc<File>>, slots: &[SinkSlot]) -> Self {
+        let ended = account.ended.load(Ordering::Acquire);
+        let mut original = Self {
+            life: Some(account.id),
+            fingerprint: account.fingerprint(),
+            sinks: Vec::new(),
+            excluded: Vec::new(),
+            file,
+            in_flight: false,
+            former: None,
+            marks: None,
+        };
+        for slot in slots {
+            let (name, sink) = (Arc::clone(&slot.name), account.sink(slot.number));
+            if sink.is_excluded() {
+                original.excluded.push(name);
+                continue;
+            }
+            let mut at = sink.offset();
+            original.in_flight |= sink.read.load(Ordering::Acquire) > at.settled;
+            if ended {
+                // What was lost when it was truncated was not read, and may be in the copy.
+                at.settled -= at.lost.min(at.settled);
+                at.resume = at.resume.min(at.settled);
+            }
+            original.sinks.push((name, at));
+        }
+        original
+    }
+
+    /// Where a copy of `size` bytes is taken up, by sink. One that is not to have the original is not
+    /// to have the copy.
+    fn places(&self, size: u64, place: impl Fn(Offset) -> Offset) -> Offsets {
+        let sinks = self.sinks.iter().map(|(name, at)| (Arc::clone(name), place(*at)));
+        let end = Offset { settled: size, resume: size, ..Offset::default() };
+        sinks.chain(self.excluded.iter().map(|name| (Arc::clone(name), end))).collect()
+    }
+
+    fn copied_to(&self, copy: &File, look: &Look, head: &[u8], age: Duration) -> Copied {
+        let recent = age < SETTLES;
+        let perhaps = if recent { Copied::Perhaps } else { Copied::No };
+        if head.is_empty() {
+            return perhaps;
+        }
+        let known = self.fingerprint.len as usize;
+        let may_be = known > 0 && self.fingerprint.matches(head);
+        if let Some(file) = &self.file {
+            let alike = identity::head(file).is_ok_and(|own| own.starts_with(head));
+            return match (alike, may_be) {
+                (true, _) => self.is_beginning_of(file, copy, look.size, recent),
+                // It was truncated, and its reader has not said so yet, however old the copy is: the agent
+                // may have been paused.
+                (false, true) => Copied::Perhaps,
+                (false, false) => Copied::No,
+            };
+        }
+        let furthest = self.sinks.iter().map(|(_, at)| at.settled).max().unwrap_or(0);
+        let is_short = may_be && look.size < furthest || known > head.len();
+        if is_short && !self.in_flight && self.holds_marks(copy, look.size) {
+            let guard = Guard::in_file(copy, look.size).unwrap_or_default();
+            let end = Offset { settled: look.size, resume: look.size, guard, ..Offset::default() };
+            return Copied::Yes(self.places(look.size, |at| {
+                let Offset { settled, resume, guard, .. } = at;
+                let read = Offset { settled, resume, guard, ..Offset::default() };
+                if settled < look.size { read } else { end }
+            }));
+        }
+        if known > 0 && head.len() < known || may_be && look.size < furthest {
+            // Too short to tell: it is being written, or is something else.
+            return perhaps;
+        }
+        if !may_be {
+            return Copied::No;
+        }
+        if self.in_flight && age < PATIENCE {
+            return Copied::Perhaps;
+        }
+        let guarded = self.sinks.iter().any(|(_, at)| !at.guard.is_none());
+        if !guarded || !self.sinks.iter().all(|(_, at)| holds(copy, *at)) {
+            return Copied::No;
+        }
+        Copied::Yes(self.places(look.size, |at| {
+            let Offset { settled, resume, guard, .. } = at;
+            Offset { settled, resume, guard, ..Offset::default() }
+        }))
+    }
+
+    /// Whether a copy that ends before what was read of the original holds what stands before earlier
+    /// offsets, and before those of sinks that are not as far.
+    fn holds_marks(&self, copy: &File, size: u64) -> bool {
+        let mut within = self.sinks.iter().filter(|(_, at)| at.settled <= size);
+        let held = |at, guard: Guard| guard.holds_in_file(copy, at).unwrap_or(false);
+        self.marks.as_ref().is_some_and(|marks| marks.tell(size, held))
+            && within.all(|(_, at)| holds(copy, *at))
+    }
+
+    /// The original is as it was: a copy is the beginning of it, and nothing to read once the original
+    /// was read as far. Until then either may turn out to hold what is still to be read.
+    fn is_beginning_of(&self, file: &File, copy: &File, size: u64, recent: bool) -> Copied {
+        let guard = Guard::in_file(copy, size).unwrap_or_default();
+        let alike = guard.length() as u64 == size.min(GUARD_BYTES as u64)
+            && guard.holds_in_file(file, size).unwrap_or(false);
+        let read = self.sinks.iter().all(|(_, at)| at.settled.min(at.resume) >= size);
+        match alike {
+            false if recent => Copied::Perhaps,
+            false => Copied::No,
+            true if recent || !read => Copied::Perhaps,
+            true => {
+                let at = Offset { settled: size, resume: size, guard, ..Offset::default() };
+                Copied::Yes(self.places(size, |_| at))
+            }
+        }
+    }
+}
+
+/// Whether a file holds the bytes that were read of another before this offset.
+fn holds(file: &File, at: Offset) -> bool {
+    let long_enough = identity::look(file).is_ok_and(|look| look.size >= at.settled);
+    long_enough && at.guard.holds_in_file(file, at.settled).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests;
