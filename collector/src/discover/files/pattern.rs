@@ -82,17 +82,21 @@ impl Pattern {
 
 /// Splits at slashes, but not within braces or brackets.
 fn parts(pattern: &str) -> Vec<&str> {
-    let (mut parts, mut begin, mut braces, mut class) = (Vec::new(), 0, 0_usize, false);
-    let mut escaped = false;
+    let (mut parts, mut begin, mut braces, mut escaped) = (Vec::new(), 0, 0_usize, false);
+    // Within brackets: whether a bracket may end them. The first character is one of theirs whatever it is, and
+    // a backslash is no escape there.
+    let mut class = None;
     for (at, c) in pattern.char_indices() {
         match c {
+            ']' if class == Some(true) => class = None,
+            '!' | '^' if class == Some(false) && pattern[..at].ends_with('[') => {}
+            _ if class.is_some() => class = Some(true),
             _ if escaped => escaped = false,
             '\\' => escaped = true,
-            '[' => class = true,
-            ']' => class = false,
-            '{' if !class => braces += 1,
-            '}' if !class => braces = braces.saturating_sub(1),
-            '/' if !class && braces == 0 => {
+            '[' => class = Some(false),
+            '{' => braces += 1,
+            '}' => braces = braces.saturating_sub(1),
+            '/' if braces == 0 => {
                 parts.push(&pattern[begin..at]);
                 begin = at + 1;
             }
@@ -179,6 +183,23 @@ mod tests {
         assert!(!is_match("/var/log/*.log", "/var/log/sub/a.log"));
         assert!(is_match("/var/log/**/*.log", "/var/log/a.log"));
         assert!(is_match("/var/log/**/*.log", "/var/log/x/y/a.log"));
+    }
+
+    /// What is within brackets parts no names, and the same brackets end here as where the whole is compiled.
+    #[test]
+    fn a_bracket_that_begins_a_class_is_in_it() {
+        for (text, base) in [
+            ("/v[!]r/.a/[!.]*", "/"),
+            ("/a/[]/b]/c*", "/a"),
+            ("/a/[^]/]/x", "/a"),
+            ("/a/[!!]/b/*.log", "/a"),
+            ("/a/[\\]/b/*.log", "/a"),
+            ("/a/b/[[]x/*.log", "/a/b"),
+        ] {
+            assert!(crate::config::glob::compile(text).is_ok(), "{text}");
+            assert_eq!(pattern(text).base, Path::new(base), "{text}");
+        }
+        assert!(leads("/a/[\\]/b/*.log", "\\/b") && !leads("/a/[\\]/b/*.log", "x/b"));
     }
 
     #[test]
