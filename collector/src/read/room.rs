@@ -191,6 +191,13 @@ impl Room {
         self.taken.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Has another file in its place, for tests of writes that fail.
+    #[cfg(test)]
+    pub(super) fn replace_file(&self, file: File) -> Option<Arc<File>> {
+        let mut held = self.taken.file.lock().unwrap_or_else(PoisonError::into_inner);
+        held.replace(Arc::new(file))
+    }
+
     /// Whether it was not taken away.
     pub(super) fn is_there(&self) -> bool {
         self.taken.file.lock().unwrap_or_else(PoisonError::into_inner).is_some()

@@ -203,7 +203,17 @@ impl Unpacked {
         at.ok_or_else(no_room)
     }
 
+    /// One unit more. After an error the piece is begun anew: its decoder may have gone on, and what it gave out
+    /// would be missing.
     fn unpack(&mut self, at: usize) -> io::Result<usize> {
+        let unpacked = self.unpack_unit(at);
+        if unpacked.is_err() {
+            drop(self.pieces.swap_remove(at));
+        }
+        unpacked
+    }
+
+    fn unpack_unit(&mut self, at: usize) -> io::Result<usize> {
         let Self { how, head, pieces, end, .. } = self;
         let piece = &mut pieces[at];
         let mut unit = vec![0; UNIT];
@@ -223,10 +233,18 @@ impl Unpacked {
                 return Ok(n);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => *end = Some((piece.done, Some(error.to_string()))),
+            Err(error) if is_damage(&error) => *end = Some((piece.done, Some(error.to_string()))),
+            // The file could not be read; it may be whole all the same.
+            Err(error) => return Err(error),
         }
         Ok(1)
     }
+}
+
+/// Whether an error of a decoder is about what it was given, not about reading it.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 impl Unpacker {
@@ -348,6 +366,32 @@ mod tests {
         let lost = content.pieces.remove(0);
         drop(lost);
         assert!(read(&mut content, 11_000_000, 500_000) == bytes[11_000_000..11_500_000]);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_unpacked_again() {
+        let bytes: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let (dir, mut content) = packed(&gzip_bytes(&bytes), u64::MAX);
+        let mut at = 0;
+        let mut buffer = vec![0; 200_000];
+        while at < bytes.len() {
+            let piece = read(&mut content, at as u64, 200_000);
+            assert!(piece == bytes[at..at + piece.len()], "{at}");
+            at += piece.len();
+            // They can be read only; then they are as before.
+            let full = File::open(dir.path().join("a.gz")).unwrap();
+            let replace = |piece: &Unpacker| piece.room.replace_file(full.try_clone().unwrap());
+            let before: Vec<_> = content.pieces.iter().map(replace).collect();
+            let count = content.pieces.len();
+            assert!(at == bytes.len() || content.read_at(&mut buffer, at as u64).is_err(), "{at}");
+            if content.pieces.len() == count {
+                for (piece, before) in content.pieces.iter().zip(before) {
+                    piece.room.replace_file(before.unwrap().try_clone().unwrap());
+                }
+            } else {
+                content.pieces.clear();
+            }
+        }
     }
 
     #[test]

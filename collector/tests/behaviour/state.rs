@@ -1,6 +1,8 @@
 //! The state directory damaged, full, read-only or taken.
 
-use std::{fs, process::Command};
+use std::{fs, io::Write, process::Command};
+
+use rustix::process::Signal;
 
 use crate::harness::{World, assert_exactly_once};
 
@@ -102,6 +104,55 @@ fn a_full_disk_under_the_output_is_waited_out() {
     assert_eq!(agent.stop(), Some(0));
     assert_exactly_once(&records, &container);
     assert!(Command::new("umount").arg(&mount).status().unwrap().success());
+}
+
+/// What is unpacked of a compressed file lies in the state directory for a while.
+#[test]
+fn a_full_disk_under_the_state_costs_no_byte_of_a_compressed_file() {
+    let world = World::new("auto");
+    let state = world.path("state");
+    fs::create_dir(&state).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs"])
+        .arg(&state)
+        .status()
+        .is_ok_and(|status| status.success());
+    if !mounted {
+        println!("skipped: mounting a tmpfs needs root");
+        return;
+    }
+    let mut container = world.container("a");
+    container.write(10);
+    let agent = world.start();
+    world.wait_for(10);
+    let filler = state.join("filler");
+    // Room for three pieces of 64 KiB, then for none.
+    let fill = |free: usize| {
+        let mut file = fs::File::create(&filler).unwrap();
+        let piece = vec![7; 4 << 10];
+        let mut written = 0;
+        while file.write_all(&piece).is_ok() {
+            written += piece.len();
+        }
+        file.set_len((written - free) as u64).unwrap();
+    };
+    fill(200 << 10);
+    // So that it is compressed before anybody has seen it.
+    agent.signal(Signal::STOP);
+    let mut other = world.container("b");
+    other.write(10_000);
+    let rotated = other.rotate();
+    other.compress(&rotated);
+    other.write(1);
+    agent.signal(Signal::CONT);
+    world.wait_for_log("No space left on device");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    fs::remove_file(&filler).unwrap();
+    let records = world.wait_for(10_011);
+    assert_exactly_once(&records, &other);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0);
+    assert!(Command::new("umount").arg(&state).status().unwrap().success());
 }
 
 #[test]
