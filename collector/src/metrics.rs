@@ -592,6 +592,7 @@ mod tests {
         everyline_limited_total{resource="admin_connections"} 0
         everyline_limited_total{resource="admin_hosts"} 0
         everyline_limited_total{resource="admin_large_answers"} 0
+        everyline_limited_total{resource="descriptors"} 0
         everyline_limited_total{resource="holes"} 0
         everyline_limited_total{resource="listing"} 0
         everyline_limited_total{resource="messages"} 0
