@@ -69,6 +69,8 @@ struct Unpacker {
     room: Room,
     /// Bytes unpacked so far.
     done: u64,
+    /// Where the reader is that it was begun for, until it has come there.
+    on_its_way_to: Option<u64>,
 }
 
 /// There is no room for it now.
@@ -177,6 +179,12 @@ impl Unpacked {
             piece.room.bytes() >= room && piece.begin() <= offset && offset <= piece.done
         };
         if let Some(at) = self.pieces.iter().position(|piece| holds(&piece)) {
+            self.pieces[at].on_its_way_to = None;
+            return Ok(at);
+        }
+        let was_begun_for =
+            |piece: &Unpacker| piece.on_its_way_to == Some(offset) && piece.room.bytes() >= room;
+        if let Some(at) = self.pieces.iter().position(was_begun_for) {
             return Ok(at);
         }
         if let Some(at) = self.pieces.iter().position(|piece| piece.is_lost(offset, room)) {
@@ -192,7 +200,7 @@ impl Unpacked {
             && let Some(room) = room::take(&self.how.tenant, room, &self.how.state_dir)?
         {
             let decoder = MultiGzDecoder::new(ReadAt::new(Arc::clone(&self.file)));
-            self.pieces.push(Unpacker { decoder, room, done: 0 });
+            self.pieces.push(Unpacker { decoder, room, done: 0, on_its_way_to: Some(offset) });
             return Ok(self.pieces.len() - 1);
         }
         // One that is before it goes on from there. None is begun anew that another reader is at: they would
@@ -366,6 +374,19 @@ mod tests {
         let lost = content.pieces.remove(0);
         drop(lost);
         assert!(read(&mut content, 11_000_000, 500_000) == bytes[11_000_000..11_500_000]);
+    }
+
+    #[test]
+    fn whoever_comes_back_takes_one_piece() {
+        let bytes: Vec<u8> = (0..6_000_000_u32).flat_map(|n| (n as u16).to_le_bytes()).collect();
+        let (_dir, mut content) = packed(&gzip_bytes(&bytes), u64::MAX);
+        let mut buffer = vec![0; 100_000];
+        let mut calls = 0;
+        while content.read_at(&mut buffer, 9_000_000).unwrap().bytes < buffer.len() {
+            assert_eq!(content.pieces.len(), 1);
+            calls += 1;
+        }
+        assert!(calls > 4 && content.pieces.len() == 1 && buffer == bytes[9_000_000..9_100_000]);
     }
 
     #[test]
