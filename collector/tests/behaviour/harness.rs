@@ -317,8 +317,22 @@ impl Agent {
         self.child.take().unwrap().wait().unwrap().code()
     }
 
+    /// A stop is waited for: until every thread has taken it, lines are still read.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+        let deadline = Instant::now() + patience();
+        while signal == Signal::STOP && !self.is_stopped() {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero())).unwrap();
+        let is_stopped = |stat: String| stat.rsplit(") ").next().unwrap().starts_with('T');
+        let stats =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        stats.map(is_stopped).all(|stopped| stopped)
     }
 
     /// Files it holds open whose name contains `part`.
