@@ -332,7 +332,7 @@ impl Agent {
         let is_stopped = |stat: String| stat.rsplit(") ").next().unwrap().starts_with('T');
         let stats =
             tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
-        stats.map(is_stopped).all(|stopped| stopped)
+        stats.map(is_stopped).all(std::convert::identity)
     }
 
     /// Files it holds open whose name contains `part`.
