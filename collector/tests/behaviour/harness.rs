@@ -329,10 +329,9 @@ impl Agent {
 
     fn is_stopped(&self) -> bool {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero())).unwrap();
-        let is_stopped = |stat: String| stat.rsplit(") ").next().unwrap().starts_with('T');
-        let stats =
+        let mut stats =
             tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
-        stats.map(is_stopped).all(std::convert::identity)
+        stats.all(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
     }
 
     /// Files it holds open whose name contains `part`.
