@@ -350,7 +350,8 @@ impl Joiner {
             None => {
                 // One unit stays, so that the record has one to take up should the file end here.
                 let used = units::units(charset, rest.len().saturating_sub(1), offset);
-                if line.header + from + used == 0 {
+                // Nor is a header taken up alone: at the file's end the line would have nothing left.
+                if line.header + from + used == 0 || line.rest.is_empty() {
                     return Step::NeedMore;
                 }
                 message.cut += used as u64;

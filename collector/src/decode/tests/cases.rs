@@ -286,6 +286,29 @@ fn a_docker_line_too_long_to_hold_passes_in_pieces() {
     assert_eq!(joined, line.trim_end().as_bytes());
 }
 
+/// The rest of such a message is counted and thrown away, and a line of it may have no text at all.
+#[test]
+fn at_the_end_of_a_file_every_step_uses_something_up() {
+    let long = "x".repeat(200);
+    for last in ["P", "F", "P:x", "F:y"] {
+        for newline in ["", "\n"] {
+            let text = format!("{TIME} stderr P {long}\n{TIME} stderr {last} {newline}");
+            let setup = Setup { format: Format::Cri, bound: 100, long_lines: LongLines::Cut };
+            let files = [text.into_bytes(), format!("{TIME} stderr F end\n").into_bytes()];
+            for chunk in [1, 2, 7, usize::MAX / 2] {
+                let traces = trace(setup, &files, (0, 0), &[chunk]);
+                let places: Vec<_> = traces.iter().map(|trace| trace.at).collect();
+                assert!(
+                    places.is_sorted_by(|one, next| one < next),
+                    "{last:?} {chunk}: {places:?}"
+                );
+                let bodies = records(&traces).into_iter().map(|record| record.body.len()).max();
+                assert_eq!(bodies, Some(100));
+            }
+        }
+    }
+}
+
 #[test]
 fn years_1970_and_2262() {
     for time in ["1970-01-01T00:00:00.000000000Z", "2262-04-11T23:47:16.854775807Z"] {
