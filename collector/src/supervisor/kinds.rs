@@ -34,8 +34,7 @@ pub fn start(
         config::Sink::File(config) => file::start(config, state_dir, context, runtime),
         config::Sink::Http(config) => http::start(config, context, runtime),
         config::Sink::Archive(config) => {
-            let dir = config.dir.clone().unwrap_or_else(|| state_dir.join("archive"));
-            archive::start(config, dir, context)
+            archive::start(config, archive::directory(config, state_dir), context)
         }
         config::Sink::Null(_) => Ok(null::start(context, runtime)),
     }

@@ -10,6 +10,7 @@ use rustix::fs::statvfs;
 
 use super::Finding;
 use crate::{
+    archive,
     checkpoint::{LockError, STATE_FILES, StateLock, Usable, nearest, usable_as_own},
     cli::table::bytes,
     config::{self, Config, Sink, WatchMode},
@@ -131,7 +132,7 @@ fn growth(config: &Config) -> u64 {
         archives.push(&default);
     }
     let left = archives.into_iter().map(|archive| {
-        let dir = archive.dir.clone().unwrap_or_else(|| config.state_dir.join("archive"));
+        let dir = archive::directory(archive, &config.state_dir);
         let inside = dir.starts_with(&config.state_dir);
         if inside { archive.max_bytes.0.saturating_sub(size(&dir)) } else { 0 }
     });
