@@ -21,8 +21,9 @@ use crate::{
 /// A tenant's share is this part of the descriptors for log files, and so many at least.
 const PART: u64 = 8;
 const AT_LEAST: u64 = 8;
-/// The reserve for those within their share is this part.
-const RESERVE: u64 = 4;
+/// The reserve for those within their share is this part. Who comes finds room in it at once; for more, idle
+/// files of those beyond their share are closed.
+const RESERVE: u64 = 10;
 /// Tenants without a permit are forgotten when there are twice as many as there were, and so many more.
 const FEW: usize = 64;
 
@@ -92,7 +93,8 @@ impl Permits {
         let mut table = self.lock();
         let tenant = table.tenant(name);
         let has_share = tenant.count.load(Ordering::Relaxed) >= share(files);
-        let bound = if has_share { files - files / RESERVE } else { files };
+        let reserve = (files / RESERVE).max(1).min(files);
+        let bound = if has_share { files - reserve } else { files };
         if number >= bound {
             return Err(has_share);
         }
@@ -122,12 +124,14 @@ mod tests {
     fn a_tenant_beyond_its_share_leaves_the_reserve_to_others() {
         let (permits, files) = (Permits::default(), 800);
         let (loud, quiet) = (Arc::from("loud"), Arc::from("quiet"));
-        let taken: Vec<_> = (0..600).map(|number| permits.give(&loud, number, files)).collect();
+        let taken: Vec<_> = (0..720).map(|number| permits.give(&loud, number, files)).collect();
         assert!(taken.iter().all(Result::is_ok), "nobody else wants them");
-        assert_eq!(permits.give(&loud, 600, files).err(), Some(true), "this one is the others'");
-        let others: Vec<_> = (600..700).map(|number| permits.give(&quiet, number, files)).collect();
+        assert_eq!(permits.give(&loud, 720, files).err(), Some(true), "this one is the others'");
+        let others: Vec<_> = (720..800).map(|number| permits.give(&quiet, number, files)).collect();
         assert!(others.iter().all(Result::is_ok), "within their share");
-        assert_eq!(permits.give(&quiet, 700, files).err(), Some(true), "it has its share by now");
+        let further: Vec<_> = (0..20).map(|number| permits.give(&quiet, number, files)).collect();
+        assert_eq!(permits.give(&quiet, 799, files).err(), Some(true), "it has its share by now");
+        drop(further);
         assert_eq!(permits.give(&Arc::from("third"), 800, files).err(), Some(false));
         drop(taken);
         let again: Vec<_> = (700..800).map(|number| permits.give(&loud, number, files)).collect();
@@ -139,7 +143,7 @@ mod tests {
         let (permits, tenant) = (Permits::default(), Arc::from("a"));
         let given: Vec<_> = (0..8).map(|number| permits.give(&tenant, number, 8)).collect();
         assert!(given.iter().all(Result::is_ok));
-        assert!(permits.give(&tenant, 6, 8).is_err());
+        assert!(permits.give(&tenant, 7, 8).is_err());
     }
 
     #[test]
