@@ -38,7 +38,12 @@ pub fn clean_up_on_signals() -> Result<()> {
             tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
         });
         let left = LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner);
-        for pid in left.pids.iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
+        // First who starts others, or it would go on with the next.
+        let started = left.pids.iter().flat_map(|&pid| {
+            let below = descendants(pid);
+            [pid.cast_signed()].into_iter().chain(below)
+        });
+        for pid in started.filter_map(Pid::from_raw) {
             kill_process(pid, Signal::KILL).ok();
         }
         // Killed processes may hold mounts and write a moment longer.
@@ -133,6 +138,13 @@ impl Running {
         Ok(())
     }
 
+    /// SIGKILL to all that it started and what those started, but not to itself.
+    pub fn kill_descendants(&self) {
+        for pid in descendants(self.child.id()).into_iter().filter_map(Pid::from_raw) {
+            kill_process(pid, Signal::KILL).ok();
+        }
+    }
+
     /// SIGTERM, and waits for its orderly end, at most so long.
     pub fn stop(mut self, patience: Duration) -> Result<ExitStatus> {
         self.terminate()?;
@@ -174,6 +186,22 @@ impl Drop for Running {
         left_behind(|left| left.pids.retain(|pid| *pid != self.child.id()));
         self.child.wait().ok();
     }
+}
+
+/// The processes that descend from one, its children first, as far as their parents still live.
+fn descendants(pid: u32) -> Vec<i32> {
+    let mut found: Vec<i32> = Vec::new();
+    let mut parents = vec![pid.cast_signed()];
+    while let Some(parent) = parents.pop() {
+        for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children: Vec<i32> =
+                children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            parents.extend(&children);
+            found.extend(&children);
+        }
+    }
+    found
 }
 
 /// The agent's installation for one task: binary, configuration, state, log.

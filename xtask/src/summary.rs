@@ -32,6 +32,10 @@ struct Binary {
     section: Section,
     /// The test whose words follow.
     test: Option<String>,
+    /// Whether it is running tests.
+    runs: bool,
+    /// The tests that have been running for long.
+    slow: Vec<String>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -50,6 +54,12 @@ impl Summary {
             "failures:" => self.binary.section = Section::Failures,
             _ => {}
         }
+        if let Some(test) = line.strip_prefix("test ") {
+            match test.split_once(" has been running for over ") {
+                Some((test, _)) => self.binary.slow.push(test.to_owned()),
+                None => self.binary.slow.retain(|slow| !is_of(test, slow)),
+            }
+        }
         if let Some(test) = line.strip_prefix("---- ").and_then(|l| l.strip_suffix(" stdout ----"))
         {
             self.binary.test = Some(test.to_owned());
@@ -57,6 +67,8 @@ impl Summary {
             line.strip_prefix("test ").and_then(|l| l.strip_suffix(" ... FAILED"))
         {
             self.failures.push(test.to_owned());
+        } else if line.starts_with("running ") && line.trim_end_matches('s').ends_with(" test") {
+            self.binary.runs = true;
         } else if let Some(why) = line.strip_prefix("skipped:") {
             self.skip(why.trim());
         } else if let Some(counts) = line.strip_prefix("test result: ") {
@@ -68,6 +80,27 @@ impl Summary {
     /// Tests that ran, whatever came of them.
     pub fn ran(&self) -> u64 {
         self.passed + self.failed + self.skipped
+    }
+
+    /// Another command's lines follow: a binary that ended without a result runs no more.
+    pub fn begin(&mut self) {
+        self.binary = Binary::default();
+    }
+
+    /// The tests that the binary is still busy with and has been for long; none while no binary runs.
+    pub fn unfinished(&self) -> Option<&[String]> {
+        self.binary.runs.then_some(&self.binary.slow)
+    }
+
+    /// The binary is killed: what it had not finished has failed. Its tests, or that it named none.
+    pub fn give_up(&mut self) -> Vec<String> {
+        let mut stuck = std::mem::take(&mut self.binary).slow;
+        if stuck.is_empty() {
+            stuck.push("a test binary that names no test".to_owned());
+        }
+        self.failed += stuck.len() as u64;
+        self.failures.extend(stuck.iter().cloned());
+        stuck
     }
 
     /// A test counts once, however often it says so, and not at all when it failed.
@@ -98,6 +131,11 @@ impl Summary {
             }
         }
     }
+}
+
+/// Whether this is the result of that test: `NAME ... ok`.
+fn is_of(result: &str, test: &str) -> bool {
+    result.strip_prefix(test).is_some_and(|rest| rest.starts_with(" ... "))
 }
 
 impl fmt::Display for Summary {
@@ -164,5 +202,28 @@ test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
         sum.take("skipped: here");
         sum.take("test result: ok. 1 passed; 0 failed; 0 ignored");
         assert_eq!(sum.to_string(), "0 passed, 0 failed, 1 skipped");
+    }
+
+    #[test]
+    fn tests_that_never_end_are_named_and_counted_as_failed() {
+        let mut sum = Summary::default();
+        assert!(sum.unfinished().is_none());
+        sum.take("running 4 tests");
+        assert_eq!(sum.unfinished(), Some(&[][..]));
+        for test in ["a::b", "a", "c"] {
+            sum.take(&format!("test {test} has been running for over 60 seconds"));
+        }
+        sum.take("test a ... ok");
+        assert_eq!(sum.give_up(), ["a::b", "c"]);
+        assert!(sum.unfinished().is_none());
+        assert_eq!((sum.failed, sum.failures.join(" ")), (2, "a::b c".to_owned()));
+    }
+
+    #[test]
+    fn a_binary_that_ended_runs_no_more() {
+        let mut sum = Summary::default();
+        sum.take("running 1 test");
+        sum.take("test result: ok. 1 passed; 0 failed; 0 ignored");
+        assert!(sum.unfinished().is_none());
     }
 }

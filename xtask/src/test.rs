@@ -4,7 +4,8 @@
 use std::{
     io::{BufRead, BufReader},
     process::Stdio,
-    time::Instant,
+    sync::mpsc::{RecvTimeoutError, sync_channel},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     bpf,
     packages::{self, Needed},
+    process,
     summary::{SHOW_OUTPUT, Summary},
     workspace,
 };
@@ -39,6 +41,10 @@ const APART: [&str; 10] = [
     "--test",
     "fuzz_corpora",
 ];
+
+/// How long a test binary may say nothing: longer than its slowest test takes on a busy machine, far less
+/// than the patience of whoever waits for the result.
+const SILENCE: Duration = Duration::from_secs(8 * 60);
 
 /// Runs all tests.
 pub fn run(args: &Args) -> Result<()> {
@@ -77,13 +83,31 @@ fn cargo_test(what: &[&str], rest: &[String], sum: &mut Summary) -> Result<bool>
     if !asked {
         command.arg(SHOW_OUTPUT);
     }
-    let mut child = command.stdout(Stdio::piped()).spawn().context("Starting cargo")?;
-    let stdout = child.stdout.take().context("cargo test has no output")?;
-    for line in BufReader::new(stdout).lines() {
-        let line = line?;
-        if sum.take(&line) || asked {
-            println!("{line}");
+    let child = process::Running::start("cargo test", command.stdout(Stdio::piped()));
+    let mut child = child.context("Starting cargo")?;
+    let stdout = child.take_stdout()?;
+    sum.begin();
+    let (sender, lines) = sync_channel(64);
+    std::thread::spawn(move || {
+        BufReader::new(stdout).lines().try_for_each(|line| sender.send(line))
+    });
+    loop {
+        match lines.recv_timeout(SILENCE) {
+            Ok(line) => {
+                let line = line?;
+                if sum.take(&line) || asked {
+                    println!("{line}");
+                }
+            }
+            // A build may take as long as it takes: it says nothing here.
+            Err(RecvTimeoutError::Timeout) if sum.unfinished().is_none() => {}
+            Err(RecvTimeoutError::Timeout) => {
+                let stuck = sum.give_up();
+                println!("Nothing was said for {SILENCE:?}; killed: {}.", stuck.join(", "));
+                child.kill_descendants();
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    Ok(child.wait()?.success())
+    Ok(child.wait(SILENCE)?.success())
 }
