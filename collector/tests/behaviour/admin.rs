@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{World, free_port};
+use crate::harness::{Over, World, free_port};
 
 /// A kubelet's patience with a probe, a second by default.
 const PROBE: Duration = Duration::from_secs(1);
@@ -47,6 +47,7 @@ fn slowest_probe(attackers: usize, attack: fn(SocketAddr) -> std::io::Result<()>
             })
         })
         .collect();
+    let until = Over(&over);
     thread::sleep(Duration::from_secs(1));
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
@@ -59,7 +60,7 @@ fn slowest_probe(attackers: usize, attack: fn(SocketAddr) -> std::io::Result<()>
     let mut container = world.container("b");
     container.write(10);
     world.wait_for(20);
-    over.store(true, Ordering::Relaxed);
+    drop(until);
     attackers.into_iter().for_each(|attacker| attacker.join().unwrap());
     assert_eq!(agent.stop(), Some(0));
     slowest

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    harness::{Container, World, assert_exactly_once, body, in_every_mode},
+    harness::{Container, Over, World, assert_exactly_once, body, in_every_mode},
     receiver::{Fault, Receiver},
 };
 
@@ -45,8 +45,9 @@ fn writing<T>(world: &World, during: impl FnOnce() -> T) -> (Vec<Container>, T) 
             }
             containers
         });
+        let over = Over(&stop);
         let result = during();
-        stop.store(true, Ordering::Relaxed);
+        drop(over);
         (writer.join().unwrap(), result)
     })
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,15 @@ pub fn has_kernel_watch() -> bool {
         println!("skipped: no kernel watch: {why}");
     }
     why.is_none()
+}
+
+/// Tells threads that a test is over, also when it fails: else the test would wait for them for ever.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A port that nobody listens on.
@@ -307,14 +316,31 @@ impl Agent {
     }
 
     /// SIGTERM; the exit status.
-    pub fn stop(mut self) -> Option<i32> {
+    pub fn stop(self) -> Option<i32> {
         kill_process(self.pid(), Signal::TERM).unwrap();
-        self.child.take().unwrap().wait().unwrap().code()
+        self.wait()
     }
 
     /// Waits for it to end by itself; the exit status.
     pub fn wait(mut self) -> Option<i32> {
-        self.child.take().unwrap().wait().unwrap().code()
+        let deadline = Instant::now() + 3 * patience();
+        loop {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "it does not end: {:?}", self.waits_for());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Where in the kernel each of its threads waits.
+    fn waits_for(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero())).unwrap();
+        let read = |task: &Path, name| fs::read_to_string(task.join(name)).unwrap_or_default();
+        let tasks = tasks.filter_map(|task| Some(task.ok()?.path()));
+        tasks
+            .map(|task| format!("{} in {}", read(&task, "comm").trim(), read(&task, "wchan")))
+            .collect()
     }
 
     /// A stop is waited for: until every thread has taken it, lines are still read.

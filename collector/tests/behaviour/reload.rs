@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    harness::{Agent, Container, World, assert_exactly_once, body, in_every_mode, patience},
+    harness::{Agent, Container, Over, World, assert_exactly_once, body, in_every_mode, patience},
     receiver::{Fault, Receiver},
 };
 
@@ -550,13 +550,14 @@ fn pods_that_live_200_ms_beside_a_busy_one_are_collected(mut world: World) {
                 thread::sleep(Duration::from_millis(1));
             }
         });
+        let over = Over(&done);
         // The busy one is known by then.
         thread::sleep(Duration::from_millis(1_500));
         for number in 0..8 {
             gone.push(short_lived(&world, &format!("short-{number}")));
             thread::sleep(Duration::from_millis(37 * number));
         }
-        done.store(true, Ordering::Relaxed);
+        drop(over);
     });
     wait_for_all(&world, gone.iter().chain([&busy]));
     assert_eq!(agent.stop(), Some(0));
