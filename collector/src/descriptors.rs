@@ -78,6 +78,19 @@ pub fn admits_deleted(file: &impl AsRawFd) -> bool {
     (file.as_raw_fd() as u64) < bound.saturating_add(kept_back / 4)
 }
 
+/// Whether a log file that has a permit may stay open: numbers below the bound may be the agent's own by now, so
+/// a tenant within its share has half of what is kept back as well.
+pub fn admits_permitted(file: &impl AsRawFd) -> bool {
+    (file.as_raw_fd() as u64) < for_permitted()
+}
+
+/// Numbers below this a tenant within its share may have.
+pub fn for_permitted() -> u64 {
+    let bound = BOUND.load(Ordering::Relaxed);
+    let kept_back = LIMIT.load(Ordering::Relaxed).saturating_sub(bound);
+    bound.saturating_add(kept_back / 2)
+}
+
 /// How many descriptors log files may have.
 pub fn for_files() -> u64 {
     BOUND.load(Ordering::Relaxed)

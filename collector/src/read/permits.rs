@@ -23,7 +23,7 @@ const PART: u64 = 8;
 const AT_LEAST: u64 = 8;
 /// The reserve for those within their share is this part. Who comes finds room in it at once; for more, idle
 /// files of those beyond their share are closed.
-const RESERVE: u64 = 10;
+const RESERVE: u64 = 16;
 /// Tenants without a permit are forgotten when there are twice as many as there were, and so many more.
 const FEW: usize = 64;
 
@@ -40,7 +40,8 @@ pub fn share(files: u64) -> u64 {
 
 /// A permit for an open file of a tenant. None: it found no room, and is closed after its visit.
 pub fn permit(tenant: Arc<str>, file: &impl AsRawFd) -> Option<Permit> {
-    let given = ALL.give(&tenant, file.as_raw_fd() as u64, descriptors::for_files());
+    let numbers = (descriptors::for_files(), descriptors::for_permitted());
+    let given = ALL.give(&tenant, file.as_raw_fd() as u64, numbers);
     given
         .inspect_err(|over| {
             if *over {
@@ -89,12 +90,18 @@ impl Permits {
     }
 
     /// A permit for a descriptor of this number; an error says whether it is refused to one that has his share.
-    fn give(&self, name: &Arc<str>, number: u64, files: u64) -> Result<Permit, bool> {
+    /// `files`: numbers that log files may have; `most`: the same for a tenant within its share.
+    fn give(
+        &self,
+        name: &Arc<str>,
+        number: u64,
+        (files, most): (u64, u64),
+    ) -> Result<Permit, bool> {
         let mut table = self.lock();
         let tenant = table.tenant(name);
         let has_share = tenant.count.load(Ordering::Relaxed) >= share(files);
         let reserve = (files / RESERVE).max(1).min(files);
-        let bound = if has_share { files - reserve } else { files };
+        let bound = if has_share { files - reserve } else { most };
         if number >= bound {
             return Err(has_share);
         }
@@ -122,17 +129,19 @@ mod tests {
 
     #[test]
     fn a_tenant_beyond_its_share_leaves_the_reserve_to_others() {
-        let (permits, files) = (Permits::default(), 800);
+        let (permits, files) = (Permits::default(), (800, 850));
         let (loud, quiet) = (Arc::from("loud"), Arc::from("quiet"));
-        let taken: Vec<_> = (0..720).map(|number| permits.give(&loud, number, files)).collect();
+        let taken: Vec<_> = (0..750).map(|number| permits.give(&loud, number, files)).collect();
         assert!(taken.iter().all(Result::is_ok), "nobody else wants them");
-        assert_eq!(permits.give(&loud, 720, files).err(), Some(true), "this one is the others'");
-        let others: Vec<_> = (720..800).map(|number| permits.give(&quiet, number, files)).collect();
-        assert!(others.iter().all(Result::is_ok), "within their share");
-        let further: Vec<_> = (0..20).map(|number| permits.give(&quiet, number, files)).collect();
+        assert_eq!(permits.give(&loud, 750, files).err(), Some(true), "this one is the others'");
+        let others: Vec<_> = (750..850).map(|number| permits.give(&quiet, number, files)).collect();
+        assert!(
+            others.iter().all(Result::is_ok),
+            "within their share, and the agent has some of these"
+        );
         assert_eq!(permits.give(&quiet, 799, files).err(), Some(true), "it has its share by now");
-        drop(further);
-        assert_eq!(permits.give(&Arc::from("third"), 800, files).err(), Some(false));
+        assert!(permits.give(&Arc::from("third"), 849, files).is_ok());
+        assert_eq!(permits.give(&Arc::from("third"), 850, files).err(), Some(false));
         drop(taken);
         let again: Vec<_> = (700..800).map(|number| permits.give(&loud, number, files)).collect();
         assert!(again.iter().all(Result::is_ok), "within its share it has the reserve too");
@@ -141,18 +150,18 @@ mod tests {
     #[test]
     fn a_tenant_has_some_however_few_there_are() {
         let (permits, tenant) = (Permits::default(), Arc::from("a"));
-        let given: Vec<_> = (0..8).map(|number| permits.give(&tenant, number, 8)).collect();
+        let given: Vec<_> = (0..8).map(|number| permits.give(&tenant, number, (8, 8))).collect();
         assert!(given.iter().all(Result::is_ok));
-        assert!(permits.give(&tenant, 7, 8).is_err());
+        assert!(permits.give(&tenant, 7, (8, 8)).is_err());
     }
 
     #[test]
     fn tenants_without_end_take_no_memory_without_end() {
         let permits = Permits::default();
         let kept: Vec<_> =
-            (0..100).map(|n| permits.give(&format!("kept {n}").into(), n, 800)).collect();
+            (0..100).map(|n| permits.give(&format!("kept {n}").into(), n, (800, 800))).collect();
         for n in 0..10_000 {
-            assert!(permits.give(&format!("{n}").into(), 0, 800).is_ok());
+            assert!(permits.give(&format!("{n}").into(), 0, (800, 800)).is_ok());
         }
         assert!(permits.lock().of.len() <= 2 * kept.len() + FEW);
         assert!(permits.lock().of.contains_key("kept 0"));

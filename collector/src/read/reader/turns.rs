@@ -276,7 +276,7 @@ impl Tail {
 impl Slot {
     /// Whether it may stay open, or is not.
     fn found_room(&self) -> bool {
-        let admits = |file: &Arc<std::fs::File>| descriptors::admits(&**file);
+        let admits = |file: &Arc<std::fs::File>| descriptors::admits_permitted(&**file);
         self.file.content.plain().is_none_or(|file| self.permit.is_some() && admits(file))
     }
 
