@@ -28,6 +28,9 @@ pub struct Args {
 /// Programs that the build runs, and the Debian package each is in.
 const NEEDED: [Needed; 2] = [("cc", "gcc libc6-dev"), ("make", "make")];
 
+/// Tests that run at once, at least: most of them wait for an agent most of the time.
+const AT_ONCE: usize = 4;
+
 /// The crash points, and what fuzz targets call, are compiled in only here: never into what the other tests run.
 const APART: [&str; 10] = [
     "--package",
@@ -82,6 +85,10 @@ fn cargo_test(what: &[&str], rest: &[String], sum: &mut Summary) -> Result<bool>
     let asked = rest.iter().any(|argument| argument == SHOW_OUTPUT);
     if !asked {
         command.arg(SHOW_OUTPUT);
+    }
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        command.env("RUST_TEST_THREADS", cores.max(AT_ONCE).to_string());
     }
     let child = process::Running::start("cargo test", command.stdout(Stdio::piped()));
     let mut child = child.context("Starting cargo")?;
