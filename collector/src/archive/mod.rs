@@ -15,8 +15,6 @@
 //! It is not a database: no index beyond the headers, no update, no query language. Lines lie in the
 //! order of collection; a search puts them in that of their times.
 
-use std::path::{Path, PathBuf};
-
 use crate::{
     batch::{Framing, encoding::Encoding},
     config::{self, Compression},
@@ -49,9 +47,4 @@ pub fn encoding(archive: &config::Archive, batch: &config::Batch) -> Encoding {
         apart: false,
         most: usize::MAX,
     }
-}
-
-/// Where an archive lies: the configured directory, else `archive` under the state directory.
-pub fn directory(archive: &config::Archive, state_dir: &Path) -> PathBuf {
-    archive.dir.clone().unwrap_or_else(|| state_dir.join("archive"))
 }

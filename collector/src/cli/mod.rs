@@ -33,7 +33,7 @@ use serde::Serialize;
 
 use crate::{
     causes,
-    config::{self, Config, ConfigError, Loaded, Sink},
+    config::{self, Archive, Config, ConfigError, Loaded, Sink},
     shown::{self, Style},
     terminal, watch,
 };
@@ -170,11 +170,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// The archive that a search is about: the first one configured.
 fn archive_dir(config: &Config) -> PathBuf {
-    let dir = config.sinks.values().find_map(|sink| match sink {
-        Sink::Archive(archive) => archive.dir.clone(),
+    let configured = config.sinks.values().find_map(|sink| match sink {
+        Sink::Archive(archive) => Some(archive),
         _ => None,
     });
-    dir.unwrap_or_else(|| config.state_dir.join("archive"))
+    configured.unwrap_or(&Archive::default()).directory(&config.state_dir)
 }
 
 fn version(verbose: bool) -> String {
@@ -239,5 +239,7 @@ mod tests {
         assert_eq!(dir(""), PathBuf::from("/var/lib/everyline/archive"));
         assert_eq!(dir("state_dir: /s\nsinks: {a: {type: archive}}"), PathBuf::from("/s/archive"));
         assert_eq!(dir("sinks: {a: {type: archive, dir: /d}}"), PathBuf::from("/d"));
+        let two = "state_dir: /s\nsinks: {a: {type: archive}, b: {type: archive, dir: /d}}";
+        assert_eq!(dir(two), PathBuf::from("/s/archive"));
     }
 }

@@ -200,7 +200,7 @@ pub fn start(
 pub fn first_position(sink: &config::Sink, state_dir: &std::path::Path) -> Option<String> {
     let config::Sink::Archive(settings) = sink else { return None };
     // An archive that cannot be opened is the sink's own to report.
-    archive::position(&archive::directory(settings, state_dir)).ok()
+    archive::position(&settings.directory(state_dir)).ok()
 }
 
 /// The keeper of a slot, from inside.

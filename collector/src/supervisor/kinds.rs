@@ -34,7 +34,7 @@ pub fn start(
         config::Sink::File(config) => file::start(config, state_dir, context, runtime),
         config::Sink::Http(config) => http::start(config, context, runtime),
         config::Sink::Archive(config) => {
-            archive::start(config, archive::directory(config, state_dir), context)
+            archive::start(config, config.directory(state_dir), context)
         }
         config::Sink::Null(_) => Ok(null::start(context, runtime)),
     }
@@ -89,7 +89,7 @@ pub fn check(
             http::start(config, context, runtime)?;
         }
         config::Sink::Archive(archive) => {
-            archive::check(name, &archive::directory(archive, state_dir))?;
+            archive::check(name, &archive.directory(state_dir))?;
         }
         config::Sink::File(file) => return Ok(file::check(file).map(|why| waits(name, &why))),
         config::Sink::Console(_) | config::Sink::Null(_) => {}

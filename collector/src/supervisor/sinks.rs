@@ -11,7 +11,6 @@ use super::{
     keeper::{self, Keeper, Want, Wiring, Wish},
 };
 use crate::{
-    archive,
     batch::{budget::Budget, encoding::Grouping, lane::Outlet},
     checkpoint::{Change, Store},
     config::{self, Config},
@@ -173,9 +172,7 @@ pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
 /// Where records go, for people: each sink's name, type and place. Secrets that an address holds are not in it.
 pub fn described(config: &Config) -> String {
     let place = |sink: &config::Sink| match sink {
-        config::Sink::Archive(it) => {
-            archive::directory(it, &config.state_dir).display().to_string()
-        }
+        config::Sink::Archive(it) => it.directory(&config.state_dir).display().to_string(),
         config::Sink::File(it) => it.path.display().to_string(),
         config::Sink::Http(it) => deliver::http::shown(&it.url),
         config::Sink::Console(_) | config::Sink::Null(_) => String::new(),

@@ -4,14 +4,15 @@ use super::Files;
 
 const METRICS: &str = "collector/src/metrics.rs";
 const METRICS_DOCUMENT: &str = "deploy/METRICS.md";
-const SCHEMA: &str = "collector/src/config/schema.rs";
+/// Where the configuration's keys are, a file for each part of the agent.
+const SCHEMA: &str = "collector/src/config/schema/";
 const DEFAULT: &str = "collector/src/config/default.yaml";
 const GUARANTEES: &str = "GUARANTEES.md";
 const SECURITY: &str = "SECURITY.md";
 /// The part of `SECURITY.md` of which each item names its tests.
 const ATTACKS: &str = "## Attacks, and the tests that hold";
 
-const REQUIRED: [&str; 12] = [
+const REQUIRED: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -21,7 +22,6 @@ const REQUIRED: [&str; 12] = [
     GUARANTEES,
     METRICS,
     METRICS_DOCUMENT,
-    SCHEMA,
     DEFAULT,
     "Cargo.lock",
 ];
@@ -33,8 +33,13 @@ pub(super) fn check(files: &Files, breaches: &mut Vec<String>) {
     if let (Some(code), Some(document)) = (files.get(METRICS), files.get(METRICS_DOCUMENT)) {
         check_metrics(code, document, breaches);
     }
-    if let (Some(schema), Some(default)) = (files.get(SCHEMA), files.get(DEFAULT)) {
-        check_keys(schema, default, breaches);
+    let schema: Vec<&str> =
+        files.rust().filter(|(path, _)| path.starts_with(SCHEMA)).map(|(_, text)| text).collect();
+    if schema.is_empty() {
+        breaches.push(format!("{SCHEMA} is missing"));
+    }
+    if let Some(default) = files.get(DEFAULT) {
+        schema.iter().for_each(|schema| check_keys(schema, default, breaches));
     }
     if let Some(guarantees) = files.get(GUARANTEES) {
         check_guarantees(GUARANTEES, guarantees, files, breaches);
@@ -95,7 +100,7 @@ fn metric_names(code: &str) -> Vec<String> {
     names
 }
 
-/// Every key of the schema is in the default configuration, in effect or as a comment.
+/// Every key of a part of the schema is in the default configuration, in effect or as a comment.
 fn check_keys(schema: &str, default: &str, breaches: &mut Vec<String>) {
     let lines = default.lines().map(|line| line.trim_start_matches([' ', '#', '-']));
     let keys: Vec<&str> = lines.filter_map(|line| Some(line.split_once(':')?.0)).collect();
@@ -246,7 +251,8 @@ fn new() -> Metrics {
     fn keys_must_be_in_the_default() {
         let schema =
             "//! Schema.\npub struct A {\n    pub first_key: u8,\n    pub second: u8,\n}\n";
-        let found = breaches(&[(SCHEMA, schema), (DEFAULT, "a:\n  # second: 3\n")]);
+        let found =
+            breaches(&[(&format!("{SCHEMA}part.rs"), schema), (DEFAULT, "a:\n  # second: 3\n")]);
         assert_eq!(
             found,
             ["collector/src/config/default.yaml: the key first_key is not documented"]

@@ -10,7 +10,6 @@ use rustix::fs::statvfs;
 
 use super::Finding;
 use crate::{
-    archive,
     checkpoint::{LockError, STATE_FILES, StateLock, Usable, nearest, usable_as_own},
     cli::table::bytes,
     config::{self, Config, Sink, WatchMode},
@@ -132,7 +131,7 @@ fn growth(config: &Config) -> u64 {
         archives.push(&default);
     }
     let left = archives.into_iter().map(|archive| {
-        let dir = archive::directory(archive, &config.state_dir);
+        let dir = archive.directory(&config.state_dir);
         let inside = dir.starts_with(&config.state_dir);
         if inside { archive.max_bytes.0.saturating_sub(size(&dir)) } else { 0 }
     });

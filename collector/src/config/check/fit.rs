@@ -93,11 +93,10 @@ impl Checker<'_> {
 
     fn places(&mut self, config: &Config) {
         let mut taken: HashMap<PathBuf, &str> = HashMap::new();
-        let archive = config.state_dir.join("archive");
         for (name, sink) in &config.sinks {
             let (key, place) = match sink {
                 Sink::File(sink) => ("path", sink.written()),
-                Sink::Archive(sink) => ("dir", sink.dir.as_ref().unwrap_or(&archive).clone()),
+                Sink::Archive(sink) => ("dir", sink.directory(&config.state_dir)),
                 _ => continue,
             };
             if let Some(other) = taken.insert(place.clone(), name) {

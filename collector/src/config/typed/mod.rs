@@ -6,18 +6,22 @@
 //! buffering of serde's internally tagged enums, which would lose places. Judges shape only; what
 //! values mean is `check`'s business.
 
-use std::fmt;
+mod access;
+mod error;
 
 use serde::{
     Deserialize,
-    de::{self, DeserializeSeed, IntoDeserializer, Unexpected, Visitor},
+    de::{self, Visitor},
     forward_to_deserialize_any,
 };
 
 use super::{
     problem::{At, Problem},
-    tree::{Key, Map, Node, Value},
+    tree::{Map, Node, Value},
 };
+use access::{Entries, Items, Variant};
+pub(super) use error::nearest;
+use error::{Error, Part, meant};
 
 /// The schema's one enum that a mapping stands for.
 const TAGGED: &str = "Sink";
@@ -61,107 +65,6 @@ fn remove(node: &mut Node, place: (At, Part)) -> bool {
             map.refused.extend(refused.into_iter().map(|(key, _)| key.name));
             map.entries.iter_mut().fold(found, |found, (_, node)| remove(node, place) | found)
         }
-    }
-}
-
-/// Why a value was refused.
-#[derive(Debug)]
-pub struct Error {
-    what: String,
-    todo: String,
-    at: Option<At>,
-    /// The innermost entry or item that can be left out to read on.
-    refused: Option<(At, Part)>,
-    /// True if it only follows from an error reported before.
-    follows: bool,
-}
-
-/// What stands at a place; a mapping in a list begins where its first key does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Key,
-    Item,
-}
-
-impl Error {
-    fn new(what: String, todo: String) -> Self {
-        Self { what, todo, at: None, refused: None, follows: false }
-    }
-
-    /// Sets the place and what to leave out, unless a deeper level has done so.
-    fn within(mut self, at: At, entry: (At, Part)) -> Self {
-        self.at.get_or_insert(at);
-        self.refused.get_or_insert(entry);
-        self
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.what, self.todo)
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        // The schema's own types say what to do after a semicolon.
-        let message = message.to_string();
-        match message.split_once("; ") {
-            Some((what, todo)) => Self::new(what.to_owned(), todo.to_owned()),
-            None => Self::new(message, "see `everyline config default`".to_owned()),
-        }
-    }
-
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("unknown key `{field}`"), suggest(field, expected, "keys here"))
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("unknown value `{variant}`"), suggest(variant, expected, "choices"))
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self::new(
-            format!("the key `{field}` is missing"),
-            "add it (`everyline config default` shows every key)".to_owned(),
-        )
-    }
-
-    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!("expected {expected}, found {unexpected}"), "correct it".to_owned())
-    }
-}
-
-/// The known word that `word` was most likely meant to be.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    known
-        .iter()
-        .map(|name| (strsim::jaro_winkler(&word, name), *name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
-}
-
-/// The choice that is plainly meant: upper and lower case are the same, and so are `-` and `_`.
-fn meant<'a>(word: &'a str, known: &'static [&'static str]) -> &'a str {
-    let alike = |choice: &&&str| choice.eq_ignore_ascii_case(&word.replace('_', "-"));
-    known.iter().find(alike).copied().unwrap_or(word)
-}
-
-/// An error about a whole mapping that begins with one of its keys stands there.
-fn place_of(error: &Error, node: &Node) -> Option<At> {
-    let Value::Map(map) = &node.value else { return None };
-    let (name, _) = error.what.strip_prefix('`')?.split_once('`')?;
-    map.get(name).map(|(key, _)| key.at)
-}
-
-fn suggest(word: &str, known: &[&str], what: &str) -> String {
-    match nearest(word, known) {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => format!("{what}: {}", known.join(", ")),
     }
 }
 
@@ -346,147 +249,4 @@ fn after_struct(mut error: Error, node: &Node, named: Option<At>, fields: &[&str
         }
     }
     error
-}
-
-struct Items<'a>(std::slice::Iter<'a, Node>);
-
-impl<'de> de::SeqAccess<'de> for Items<'_> {
-    type Error = Error;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Error> {
-        let Some(node) = self.0.next() else { return Ok(None) };
-        seed.deserialize(Typed { node, named: None })
-            .map(Some)
-            .map_err(|error| error.within(node.at, (node.at, Part::Item)))
-    }
-}
-
-struct Entries<'a> {
-    left: std::slice::Iter<'a, (Key, Node)>,
-    value: Option<(&'a Key, &'a Node)>,
-    skip: Option<&'static str>,
-}
-
-impl<'de> de::MapAccess<'de> for Entries<'_> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
-        let skip = self.skip;
-        let Some((key, node)) = self.left.find(|(key, _)| Some(key.name.as_str()) != skip) else {
-            return Ok(None);
-        };
-        self.value = Some((key, node));
-        seed.deserialize(key.name.as_str().into_deserializer())
-            .map(Some)
-            .map_err(|error: Error| error.within(key.at, (key.at, Part::Key)))
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let Some((key, node)) = self.value.take() else {
-            return Err(de::Error::custom("a value was asked for before its key"));
-        };
-        seed.deserialize(Typed { node, named: Some(key.at) }).map_err(|error| {
-            let at = place_of(&error, node).unwrap_or(node.at);
-            error.within(at, (key.at, Part::Key))
-        })
-    }
-}
-
-struct Variant<'a> {
-    name: &'a str,
-    of: Typed<'a>,
-}
-
-impl<'a, 'de> de::EnumAccess<'de> for Variant<'a> {
-    type Error = Error;
-    type Variant = Content<'a>;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(
-        self,
-        seed: V,
-    ) -> Result<(V::Value, Self::Variant), Error> {
-        let Self { name, of } = self;
-        let variant = seed.deserialize(name.into_deserializer());
-        let variant = variant.map_err(|mut error: Error| {
-            // A mapping's `type` stands elsewhere than the mapping.
-            if let Value::Map(map) = &of.node.value
-                && let Some((_, node)) = map.get("type")
-            {
-                error.at = Some(node.at);
-            }
-            error
-        })?;
-        Ok((variant, Content(of)))
-    }
-}
-
-struct Content<'a>(Typed<'a>);
-
-impl<'de> de::VariantAccess<'de> for Content<'_> {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        match &self.0.node.value {
-            Value::Scalar { .. } => Ok(()),
-            _ => Err(self.0.refuse("one word", "write the value after the colon")),
-        }
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        match &self.0.node.value {
-            Value::Map(_) => seed.deserialize(Tagged(self.0)),
-            _ => Err(self.0.refuse("a mapping with `type`", "write `type: …` below the name")),
-        }
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, _visitor: V) -> Result<V::Value, Error> {
-        Err(self.0.refuse("a mapping", "write `key: value` lines"))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        de::Deserializer::deserialize_struct(Tagged(self.0), "", fields, visitor)
-    }
-}
-
-/// A mapping without its `type`.
-struct Tagged<'a>(Typed<'a>);
-
-impl<'de> de::Deserializer<'de> for Tagged<'_> {
-    type Error = Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &self.0.node.value {
-            Value::Map(map) => visitor.visit_map(Entries {
-                left: map.entries.iter(),
-                value: None,
-                skip: Some("type"),
-            }),
-            _ => Err(self.0.refuse("a mapping", "write `key: value` lines")),
-        }
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        let Typed { node, named } = self.0;
-        self.deserialize_any(visitor).map_err(|error| after_struct(error, node, named, fields))
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-    }
 }
