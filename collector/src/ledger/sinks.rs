@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::SinkAccount;
+use super::sink::SinkAccount;
 use crate::checkpoint::FileEntry;
 
 /// Accounts that are made at once at most; those beyond follow in further blocks of as many.
