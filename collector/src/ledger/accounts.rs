@@ -11,6 +11,7 @@ use std::{
 use super::{
     account::FileAccount,
     cuts::Cuts,
+    on_its_way::OnItsWay,
     prefixes::Prefixes,
     report::{LostFile, Totals},
 };
@@ -29,6 +30,8 @@ pub struct Accounts {
     pub cuts: Cuts,
     /// What tells copies that end before what was read.
     pub prefixes: Prefixes,
+    /// What sinks are sent of copies' originals.
+    pub on_its_way: OnItsWay,
 }
 
 /// Losses that are kept file by file.

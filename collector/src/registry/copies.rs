@@ -203,16 +203,22 @@ impl Registry {
         let length = survey.length;
         let truncated =
             self.lives_on(account) || entry.sinks.values().any(|offset| offset.lost > 0);
-        let (mut all_read, mut in_flight) = (true, false);
-        for sink in self.wanted_of(account) {
+        let (mut all_read, mut on_its_way) = (true, Vec::new());
+        for slot in self.slots() {
+            let sink = account.sink(slot);
+            if sink.is_excluded() {
+                continue;
+            }
             let read = sink.read.load(Ordering::Acquire);
-            let lost = sink.lost.load(Ordering::Acquire);
-            all_read &= read - lost.min(read) >= length;
-            in_flight |= read > sink.settled.load(Ordering::Acquire);
+            let until = read - sink.lost.load(Ordering::Acquire).min(read);
+            all_read &= until >= length;
+            if read > sink.settled.load(Ordering::Acquire) {
+                on_its_way.push((slot, until.min(length)));
+            }
         }
         let open = match truncated {
             true => self.is_being_cut_off(account.id),
-            false => in_flight && !all_read,
+            false => !on_its_way.is_empty() && !all_read,
         };
         if open && self.age(look) < PATIENCE {
             self.wait_for(found, look, false, true);
@@ -229,8 +235,10 @@ impl Registry {
             let sinks = places(&entry, survey);
             self.note_copy(account.id, length);
             let entry = self.entry_of(found, length, identity, head, sinks);
+            self.setup.accounts.on_its_way.note(entry.id, on_its_way);
             return Packed::Twin(Box::new(entry), head.to_vec());
         }
+        self.setup.accounts.on_its_way.note(entry.id, on_its_way);
         Packed::Read(Some(Box::new(entry)), head.to_vec())
     }
 

@@ -49,8 +49,8 @@ struct Original {
     excluded: Vec<Arc<str>>,
     /// Its bytes, where they are still there: it was not truncated.
     file: Option<Arc<File>>,
-    /// Whether batches of it are on the way.
-    in_flight: bool,
+    /// How far it is in batches that are on the way, by the slots of the sinks.
+    on_its_way: Vec<(u16, u64)>,
     /// The life that a truncation ended while no agent ran.
     former: Option<FileId>,
     /// What tells copies that end before what was read of it.
@@ -83,6 +83,7 @@ impl Registry {
         for original in originals {
             let life = original.life;
             let former = original.former;
+            let on_its_way = original.on_its_way.clone();
             match original.copied_to(file, look, head, age) {
                 Copied::No => {}
                 Copied::Perhaps => later = true,
@@ -95,6 +96,9 @@ impl Registry {
                         self.unclaimed.gave_its_end_to_a_copy(id, look.size);
                     }
                     let entry = self.entry_of(found, look.size, identity, head, sinks);
+                    let within = |(slot, until): (u16, u64)| (slot, until.min(look.size));
+                    let sent = on_its_way.into_iter().map(within).collect();
+                    self.setup.accounts.on_its_way.note(entry.id, sent);
                     return Twin::Of(Box::new(entry));
                 }
             }
@@ -157,7 +161,7 @@ impl Recognised {
             sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
             excluded: Vec::new(),
             file: Some(Arc::new(file)),
-            in_flight: false,
+            on_its_way: Vec::new(),
             former: None,
             marks: None,
         })
@@ -179,7 +183,7 @@ impl Original {
             sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
             excluded: Vec::new(),
             file: None,
-            in_flight: false,
+            on_its_way: Vec::new(),
             life: None,
             former: Some(entry.id),
             marks: None,
@@ -194,7 +198,7 @@ impl Original {
             sinks: Vec::new(),
             excluded: Vec::new(),
             file,
-            in_flight: false,
+            on_its_way: Vec::new(),
             former: None,
             marks: None,
         };
@@ -205,7 +209,10 @@ impl Original {
                 continue;
             }
             let mut at = sink.offset();
-            original.in_flight |= sink.read.load(Ordering::Acquire) > at.settled;
+            let read = sink.read.load(Ordering::Acquire);
+            if read > at.settled {
+                original.on_its_way.push((slot.number, read - at.lost.min(read)));
+            }
             if ended {
                 // What was lost when it was truncated was not read, and may be in the copy.
                 at.settled -= at.lost.min(at.settled);
@@ -244,7 +251,12 @@ impl Original {
         }
         let furthest = self.sinks.iter().map(|(_, at)| at.settled).max().unwrap_or(0);
         let is_short = may_be && look.size < furthest || known > head.len();
-        if is_short && !self.in_flight && self.holds_marks(copy, look.size) {
+        // A sink that is down would hold up the others: after a while it gets from the copy what is behind that.
+        let waits = !self.on_its_way.is_empty() && age < PATIENCE;
+        if is_short && self.holds_marks(copy, look.size) {
+            if waits {
+                return Copied::Perhaps;
+            }
             let guard = Guard::in_file(copy, look.size).unwrap_or_default();
             let end = Offset { settled: look.size, resume: look.size, guard, ..Offset::default() };
             return Copied::Yes(self.places(look.size, |at| {
@@ -260,7 +272,7 @@ impl Original {
         if !may_be {
             return Copied::No;
         }
-        if self.in_flight && age < PATIENCE {
+        if waits {
             return Copied::Perhaps;
         }
         let guarded = self.sinks.iter().any(|(_, at)| !at.guard.is_none());

@@ -370,6 +370,7 @@ impl Settler {
                     unsaved.forget(id);
                     self.books.accounts.cuts.forget(id);
                     self.books.accounts.prefixes.forget(id);
+                    self.books.accounts.on_its_way.forget(id);
                 }
                 None => {}
             }
@@ -390,6 +391,7 @@ impl Settler {
         unsaved.forget(id);
         self.books.accounts.cuts.forget(id);
         self.books.accounts.prefixes.forget(id);
+        self.books.accounts.on_its_way.forget(id);
     }
 
     /// What is known of a file now, or was before it was let go. None: it is forgotten.

@@ -2,6 +2,7 @@
 //! and removed within moments. Only the compressed copy is left to tell what it is.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
@@ -9,8 +10,12 @@ use std::{
 };
 
 use rustix::process::Signal;
+use serde_json::Value;
 
-use crate::harness::{World, body, in_every_mode, patience};
+use crate::{
+    harness::{World, body, in_every_mode, patience},
+    receiver::{Fault, Receiver},
+};
 
 in_every_mode!(
     compressed_at_once_nothing_is_read_again,
@@ -19,6 +24,10 @@ in_every_mode!(
     compressed_while_the_clock_is_wrong,
     a_copy_that_ends_before_what_was_read_is_not_read_again,
     a_plain_copy_that_ends_before_what_was_read_is_not_read_again,
+    a_sink_that_is_down_gets_a_plain_copys_lines_once,
+    a_sink_that_is_down_gets_a_compressed_copys_lines_once,
+    a_sink_that_is_down_gets_what_a_plain_copy_has_not_once,
+    a_sink_that_is_down_gets_what_a_compressed_copy_has_not_once,
 );
 
 /// Kept former copies.
@@ -238,4 +247,66 @@ fn a_copy_that_ends_before_what_was_read_is_not_read_again(world: World) {
 
 fn a_plain_copy_that_ends_before_what_was_read_is_not_read_again(world: World) {
     ends_before_what_was_read(world, false);
+}
+
+/// What was sent to a sink that does not answer is on its way still when the copy is told: the sink gets it from there or
+/// from the copy, not from both.
+fn into_a_sink_that_is_down(mut world: World, compressed: bool, read_on: bool) {
+    let receiver = Receiver::start(&[]);
+    receiver.always(Some(Fault::Unavailable));
+    world.sinks += &receiver.sink().replace("  out:", "  web:");
+    let mut log = Log::new(&world);
+    log.write(100);
+    let agent = world.start();
+    world.wait_for(100);
+    receiver.wait_for_requests(1);
+    if read_on {
+        log.copy();
+        log.write(7);
+        world.wait_for(log.written);
+        agent.signal(Signal::STOP);
+    } else {
+        agent.signal(Signal::STOP);
+        // Nowhere but in the copy.
+        log.write(5);
+        log.copy();
+    }
+    log.truncate();
+    if compressed {
+        log.compress();
+    }
+    log.write(3);
+    agent.signal(Signal::CONT);
+    world.wait_for(log.written);
+    // Longer than a copy is waited for.
+    std::thread::sleep(Duration::from_secs(13));
+    receiver.always(None);
+    let numbers = |records: &[Value]| {
+        let number = |record| body(record).split(' ').nth(1).unwrap().parse::<usize>().unwrap();
+        records.iter().map(number).collect::<Vec<_>>()
+    };
+    let all = |records: &[Value]| numbers(records).into_iter().collect::<BTreeSet<_>>().len();
+    receiver.wait_until("all lines", |records| all(records) == log.written);
+    std::thread::sleep(Duration::from_secs(2));
+    let sent = receiver.count();
+    assert_eq!(sent, log.written, "{}", world.log());
+    log.assert_collected(&world);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0, "{:?}", world.audit());
+}
+
+fn a_sink_that_is_down_gets_a_plain_copys_lines_once(world: World) {
+    into_a_sink_that_is_down(world, false, false);
+}
+
+fn a_sink_that_is_down_gets_a_compressed_copys_lines_once(world: World) {
+    into_a_sink_that_is_down(world, true, false);
+}
+
+fn a_sink_that_is_down_gets_what_a_plain_copy_has_not_once(world: World) {
+    into_a_sink_that_is_down(world, false, true);
+}
+
+fn a_sink_that_is_down_gets_what_a_compressed_copy_has_not_once(world: World) {
+    into_a_sink_that_is_down(world, true, true);
 }

@@ -94,6 +94,15 @@ impl Receiver {
         self.state.lock().unwrap().requests
     }
 
+    /// Waits until so many requests have come.
+    pub fn wait_for_requests(&self, count: usize) {
+        let deadline = Instant::now() + patience();
+        while self.requests() < count {
+            assert!(Instant::now() < deadline, "{} requests came", self.requests());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// A sink that sends here.
     pub fn sink(&self) -> String {
         format!(

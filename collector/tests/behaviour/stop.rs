@@ -157,9 +157,9 @@ fn timeout_which_signals_twice_lets_the_agent_drain() {
     let mut container = world.container("a");
     container.write(1_000);
     world.write_config();
-    // In a process group of its own, as from a shell: that it signals too.
+    // In a process group of its own, as from a shell: that it signals too. An agent on a busy machine takes seconds to start.
     let mut command = std::process::Command::new("timeout");
-    command.args(["--preserve-status", "-s", "TERM", "3", env!("CARGO_BIN_EXE_everyline")]);
+    command.args(["--preserve-status", "-s", "TERM", "8", env!("CARGO_BIN_EXE_everyline")]);
     let agent = world.start_by(command);
     world.wait_for(1_000);
     assert_eq!(agent.wait(), Some(0), "{}", world.log());

@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use super::{LogFile, Reader, Tail, Turn};
+use super::{LogFile, Reader, Tail, Turn, lane_of};
 use crate::{
     identity::{self, FileId, guard::Guard},
     read::tail::TailId,
@@ -183,8 +183,41 @@ impl Reader {
         let content = (!truncated).then_some(&file.content);
         let entered = tail.cursors[sink].enter(&file.account, content);
         let same = entered.map_err(|error| Self::unreadable(file, &error))?;
+        if same && !truncated {
+            self.pass_on_its_way(id, tail, sink, file)?;
+        }
         self.enter_set_back(id, tail, sink, file);
         Ok(same)
+    }
+
+    /// Passes by what the sink is sent of the copy's original. It is settled behind that, in the same lane.
+    ///
+    /// # Errors
+    /// It cannot be read now: what is to be done instead.
+    fn pass_on_its_way(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+    ) -> Result<(), Turn> {
+        let (account, slot) = (&file.account, tail.cursors[sink].sink());
+        let Some(until) = self.setup.accounts.on_its_way.until(account.id, slot) else {
+            return Ok(());
+        };
+        let cursor = &mut tail.cursors[sink];
+        if cursor.covered() < until {
+            let guard = file.content.guard(until).map_err(|error| {
+                cursor.entered = false;
+                Self::unreadable(file, &error)
+            })?;
+            let lanes = &mut self.sinks[sink];
+            let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
+            cursor.move_to(until, guard);
+            cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), account, (until, guard), 0);
+        }
+        self.setup.accounts.on_its_way.passed(account.id, slot);
+        Ok(())
     }
 
     /// A file is entered: by a cursor that was set back in it, where that was.
