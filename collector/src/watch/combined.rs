@@ -10,72 +10,42 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    num::NonZeroU64,
-    os::fd::AsFd,
     path::Path,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use slotmap::SecondaryMap;
 
 mod directories;
+mod entries;
+mod inotify;
 mod kernel;
+mod looks;
 mod names;
 mod tables;
+mod waiting;
 
 use super::{
     Bell, Counted, Departed, DirToken, Event, FileToken, Life, Mode, Waker, Watcher,
-    inotify::{Change, Inotify, Refusal},
+    inotify::{Inotify, Refusal},
     kernel::{self as programs, Kernel},
     mounts::Mounts,
-    poll::{DirectoryState, FileState, Schedule},
+    poll::{FileState, Schedule},
 };
 use crate::{
     config::Config,
     identity::FileId,
     metrics::{Metrics, ReasonLabel},
 };
-use names::Names;
-
-/// Two turns are at least so far apart while inotify's events pour in, so that a busy writer's many
-/// events become one.
-const TURN: Duration = Duration::from_millis(2);
-
-/// The same for the kernel's wake-ups, of which a busy writer makes one a look: half of the time that
-/// a batch is given to fill anyway, at most this.
-const KERNEL_TURN: Duration = Duration::from_millis(500);
-
-/// Within that time it is heard so often what else was told: a log that is new may be gone before the
-/// turn is over, so directories wait no longer.
-const HEAR: Duration = Duration::from_millis(20);
-
-/// What the kernel watches is swept this many times more seldom than what inotify does: files for
-/// the sake of writers that pass by its hooks (mmap), directories, which nothing passes by, only in
-/// case. Where mounts are not told, directories are swept as those that inotify covers.
-const KERNEL_SWEEPS: u32 = 6;
-const KERNEL_DIRECTORY_SWEEPS: u32 = 24;
+use entries::{Directory, Look, Watched};
+use waiting::KERNEL_TURN;
 
 /// Room kept for events: a first look at everything makes tens of thousands.
 const KEPT: usize = 1_024;
 
 /// An overflow is said at most so often.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
-
-/// Filesystems on which another machine (or process) may write unseen by this kernel's inotify:
-/// NFS, SMB, SMB2, CIFS, FUSE, 9p, Ceph, AFS, Coda (linux/magic.h).
-const UNSEEN_WRITERS: [u32; 9] = [
-    0x6969,
-    0x517B,
-    0xFE53_4D42,
-    0xFF53_4D42,
-    0x6573_5546,
-    0x0102_1997,
-    0x00C3_6400,
-    0x5346_414F,
-    0x7375_7245,
-];
 
 /// See the module.
 pub(super) struct Combined {
@@ -103,56 +73,6 @@ pub(super) struct Combined {
     said: HashSet<Refusal>,
     kernel_said: HashSet<programs::Refusal>,
     overflow_said: Option<Instant>,
-}
-
-struct Directory {
-    path: Arc<Path>,
-    /// Device and inode, if the kernel watches it.
-    kernel: Option<(u32, NonZeroU64)>,
-    /// inotify's watch: where the kernel does not watch the directory, or not its files' writes.
-    watch: Option<i32>,
-    /// Whether writes to entries are asked for.
-    writes: bool,
-    /// Only its entries' names count: see [`Watcher::watch_way`].
-    way: bool,
-    /// On a filesystem whose writers inotify does not see.
-    unseen_writers: bool,
-    names: Names,
-    state: DirectoryState,
-    pace: Pace,
-}
-
-struct Watched {
-    /// Where it is called what; `None`: adrift (moved away, removed, or its directory is no longer
-    /// watched), and therefore polled until it is registered again. The kernel needs no name.
-    place: Option<(DirToken, Box<OsStr>)>,
-    /// Where nobody holds it open any more, it is looked at under its name.
-    file: Weak<File>,
-    mode: Mode,
-    bell: Option<Bell>,
-    state: Option<FileState>,
-    pace: Pace,
-}
-
-/// When something is looked at.
-struct Pace {
-    /// Which of the schedule's looks counts; earlier ones lapsed.
-    look: u32,
-    /// When it last changed, as of [`Combined::millis`].
-    changed: u32,
-}
-
-impl Pace {
-    /// How long it has not changed.
-    fn quiet(&self, now: u32) -> Duration {
-        Duration::from_millis(now.wrapping_sub(self.changed).into())
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Look {
-    Directory(DirToken, u32),
-    File(FileToken, u32),
 }
 
 /// Counts one fall from a better mode.
@@ -350,174 +270,7 @@ impl Watcher for Combined {
     }
 }
 
-/// Waiting.
 impl Combined {
-    /// Until an event, a due look, `end` or a wake; true if woken.
-    fn sleep(&mut self, end: Option<Instant>) -> io::Result<bool> {
-        let mounts = self.mounts.as_ref().and_then(Mounts::due);
-        let until = [self.schedule.next(), mounts, end].into_iter().flatten().min();
-        let [woken, inotify, kernel, mounts] = self.listen(until, true)?;
-        if let Some(table) = self.mounts.as_mut().filter(|_| mounts) {
-            table.note();
-        }
-        if woken {
-            return Ok(self.waker.drain());
-        }
-        // Whoever told something is heard at the end of its turn, the shortest of them.
-        if inotify {
-            let woken = self.listen_to_waker(self.turned + TURN)?;
-            return Ok(woken && self.waker.drain());
-        }
-        let rest = self.turned + self.kernel_turn;
-        while kernel && Instant::now() < rest {
-            self.take_told();
-            if !self.queued.iter().all(|event| matches!(event, Event::Written(_))) {
-                break;
-            }
-            // inotify tells of directories that the kernel does not watch.
-            let until = Some(rest.min(Instant::now() + HEAR));
-            let [woken, inotify, ..] = self.listen(until, false)?;
-            if woken {
-                return Ok(self.waker.drain());
-            }
-            if inotify {
-                break;
-            }
-        }
-        Ok(self.waker.drain())
-    }
-
-    /// Waits until then for the waker, inotify, and if asked the kernel's programs and mounts; which
-    /// of them it was.
-    fn listen(&self, until: Option<Instant>, all: bool) -> io::Result<[bool; 4]> {
-        let inotify = self.inotify.as_ref().map(|inotify| inotify.fd().as_fd());
-        let kernel = self.kernel.as_ref().filter(|_| all).map(Kernel::fd);
-        let mounts = self.mounts.as_ref().filter(|_| all).map(Mounts::fd);
-        let asked = [
-            Some((self.waker.0.as_fd(), PollFlags::IN)),
-            inotify.map(|fd| (fd, PollFlags::IN)),
-            kernel.map(|fd| (fd, PollFlags::IN)),
-            mounts.map(|fd| (fd, PollFlags::PRI)),
-        ];
-        let of = |(fd, flags)| PollFd::from_borrowed_fd(fd, flags);
-        let mut fds: Vec<_> = asked.into_iter().flatten().map(of).collect();
-        poll(&mut fds, until)?;
-        let mut told = fds.iter().map(|fd| !fd.revents().is_empty());
-        Ok(asked.map(|asked| asked.is_some() && told.next().unwrap_or(false)))
-    }
-
-    fn listen_to_waker(&self, until: Instant) -> io::Result<bool> {
-        if Instant::now() >= until {
-            return Ok(false);
-        }
-        let mut fds = [PollFd::new(&self.waker.0, PollFlags::IN)];
-        poll(&mut fds, Some(until))?;
-        Ok(!fds[0].revents().is_empty())
-    }
-
-    fn take_events(&mut self) -> io::Result<()> {
-        // Taken out for the while, so that its events can be acted on.
-        let Some(mut inotify) = self.inotify.take() else { return Ok(()) };
-        let mut written = 0;
-        let drained = inotify.drain(|change| {
-            written += u64::from(matches!(change, Change::Modified(..)));
-            self.take_change(&change);
-        });
-        self.count_wakeups(Mode::Inotify, written);
-        for wd in self.given_back.drain(..) {
-            inotify.remove(wd);
-        }
-        self.inotify = Some(inotify);
-        drained
-    }
-
-    fn take_change(&mut self, change: &Change<'_>) {
-        let wd = match change {
-            Change::Overflow => return self.say_overflow(),
-            Change::Gone(wd)
-            | Change::Appeared(wd)
-            | Change::Left(wd, _)
-            | Change::Modified(wd, _) => *wd,
-        };
-        // Of a watch given back meanwhile: nobody asks any more.
-        let Some(tokens) = self.watches.get(&wd) else { return };
-        if let [token] = tokens[..] {
-            self.take_change_of(token, change);
-        } else {
-            for token in tokens.clone() {
-                self.take_change_of(token, change);
-            }
-        }
-    }
-
-    fn take_change_of(&mut self, token: DirToken, change: &Change<'_>) {
-        let Some(directory) = self.directories.get(token) else { return };
-        match change {
-            Change::Modified(_, name) => {
-                // Of a name nobody registered: it is reported when it is registered.
-                if let Some(file) = directory.names.get(name) {
-                    push(&mut self.queued, Event::Written(file));
-                }
-                return;
-            }
-            Change::Left(_, name) => {
-                // Whoever holds it open may go on writing, but no longer under this name.
-                if let Some(file) = directory.names.get(name) {
-                    self.set_adrift(file);
-                }
-            }
-            Change::Gone(_) => self.lose(token),
-            Change::Appeared(_) | Change::Overflow => {}
-        }
-        push(&mut self.queued, Event::Directory(token));
-    }
-
-    fn look_at_due(&mut self) {
-        let now = Instant::now();
-        let before = self.queued.len();
-        self.look_at_all_due(now);
-        let written = |event: &&Event| matches!(event, Event::Written(_));
-        let seen = self.queued[before..].iter().filter(written).count();
-        self.count_wakeups(Mode::Poll, seen as u64);
-    }
-
-    fn look_at_all_due(&mut self, now: Instant) {
-        while let Some(due) = self.schedule.due(now) {
-            for look in due {
-                match look {
-                    Look::Directory(token, look) => self.look_at_directory(token, look, now),
-                    Look::File(token, look) => self.look_at_file(token, look, now),
-                }
-            }
-        }
-    }
-
-    fn look_at_file(&mut self, token: FileToken, look: u32, now: Instant) {
-        let at = self.millis(now);
-        let Some(file) = self.files.get_mut(token) else { return };
-        if file.pace.look != look {
-            return;
-        }
-        let state = match (file.file.upgrade(), &file.place) {
-            (Some(open), _) => FileState::of(&open),
-            (None, Some((directory, name))) => {
-                let directory = self.directories.get(*directory);
-                directory.and_then(|directory| FileState::at(&directory.path.join(&**name)))
-            }
-            (None, None) => file.state,
-        };
-        if state.zip(file.state).is_some_and(|(now, before)| !now.is_same_file(before)) {
-            // Another file bears its name now: its own state stays, until it is found again.
-            self.queued.push(Event::Written(token));
-        } else if state != file.state {
-            file.state = state;
-            file.pace.changed = at;
-            self.queued.push(Event::Written(token));
-        }
-        let (mode, quiet) = (file.mode, file.pace.quiet(at));
-        self.schedule.again(Look::File(token, look), now, self.interval_after(mode, quiet));
-    }
-
     /// At most one event a token, and none of what was forgotten meanwhile.
     fn hand_out(&mut self, events: &mut Vec<Event>) {
         if self.queued.is_empty() {
@@ -541,53 +294,10 @@ impl Combined {
     }
 }
 
-impl Directory {
-    fn mode(&self) -> Mode {
-        if self.kernel.is_some() { Mode::Kernel } else { self.lesser_mode() }
-    }
-
-    /// How it is watched without the kernel's help, as is everything in it that the kernel does not
-    /// watch itself.
-    fn lesser_mode(&self) -> Mode {
-        if self.watch.is_some() { Mode::Inotify } else { Mode::Poll }
-    }
-}
-
-impl Mode {
-    /// The metric's word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::Inotify => "inotify",
-            Self::Poll => "poll",
-        }
-    }
-}
-
 /// Spares the queue what it just heard.
 fn push(queued: &mut Vec<Event>, event: Event) {
     if queued.last() != Some(&event) {
         queued.push(event);
-    }
-}
-
-fn has_unseen_writers(path: &Path) -> bool {
-    // Only the low 32 bits are the magic number, whatever width the field has.
-    rustix::fs::statfs(path).is_ok_and(|about| UNSEEN_WRITERS.contains(&(about.f_type as u32)))
-}
-
-/// Waits for any of the descriptors until a moment; a signal ends the wait early.
-fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> {
-    let timeout = until.map(|until| {
-        let rest = until.saturating_duration_since(Instant::now());
-        Timespec {
-            tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: rest.subsec_nanos().into(),
-        }
-    });
-    match rustix::event::poll(fds, timeout.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -625,13 +335,5 @@ mod tests {
         let mut rows: Vec<&str> = rows.map(|row| row.split('`').next().unwrap()).collect();
         rows.sort_unstable();
         assert_eq!(rows, ours);
-    }
-
-    /// There are tens of thousands of each.
-    #[test]
-    fn what_is_kept_of_a_directory_and_a_file_is_small() {
-        assert!(size_of::<Directory>() <= 112, "{}", size_of::<Directory>());
-        assert!(size_of::<Watched>() <= 88, "{}", size_of::<Watched>());
-        assert!(size_of::<Look>() <= 16, "{}", size_of::<Look>());
     }
 }

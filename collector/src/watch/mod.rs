@@ -107,6 +107,17 @@ pub enum Mode {
     Poll,
 }
 
+impl Mode {
+    /// The metric's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Inotify => "inotify",
+            Self::Poll => "poll",
+        }
+    }
+}
+
 /// Notices writes and directory changes.
 pub trait Watcher: Send {
     /// Watches a directory's entries. A directory that nothing better takes is polled; an error is

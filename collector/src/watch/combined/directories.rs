@@ -8,13 +8,28 @@ use std::{
 };
 
 use super::{
-    Combined, Directory, DirectoryState, Event, Look, Names, Refusal, count_fallback,
-    has_unseen_writers,
+    Combined, count_fallback,
+    entries::{Directory, Look},
+    names::Names,
 };
 use crate::{
     identity::beneath,
-    watch::{DirToken, Mode},
+    watch::{DirToken, Event, Mode, inotify::Refusal, poll::DirectoryState},
 };
+
+/// Filesystems on which another machine (or process) may write unseen by this kernel's inotify:
+/// NFS, SMB, SMB2, CIFS, FUSE, 9p, Ceph, AFS, Coda (linux/magic.h).
+const UNSEEN_WRITERS: [u32; 9] = [
+    0x6969,
+    0x517B,
+    0xFE53_4D42,
+    0xFF53_4D42,
+    0x6573_5546,
+    0x0102_1997,
+    0x00C3_6400,
+    0x5346_414F,
+    0x7375_7245,
+];
 
 impl Combined {
     /// Begins to watch a directory; `way`: for its entries' names alone.
@@ -144,4 +159,9 @@ impl Combined {
             self.set_adrift(file);
         }
     }
+}
+
+fn has_unseen_writers(path: &Path) -> bool {
+    // Only the low 32 bits are the magic number, whatever width the field has.
+    rustix::fs::statfs(path).is_ok_and(|about| UNSEEN_WRITERS.contains(&(about.f_type as u32)))
 }

@@ -1,18 +1,15 @@
 //! Keeping the watcher's tables, the kernel's watches and the gauges in step.
 
-use std::{
-    collections::hash_map::Entry,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::hash_map::Entry, path::Path, time::Instant};
 
 use super::{
-    Combined, Directory, KERNEL_DIRECTORY_SWEEPS, KERNEL_SWEEPS, Look, Pace, SAY_AGAIN,
-    count_fallback, push,
+    Combined, SAY_AGAIN, count_fallback,
+    entries::{Directory, Look},
+    push,
 };
 use crate::{
     metrics::ModeLabel,
-    watch::{DirToken, Event, FileToken, Mode, inotify::Refusal, poll},
+    watch::{DirToken, Event, FileToken, Mode, inotify::Refusal},
 };
 
 impl Combined {
@@ -185,37 +182,6 @@ impl Combined {
         }
         if let Some(file) = self.files.remove(token) {
             self.count(file.mode, -1);
-        }
-    }
-
-    pub(super) fn pace(&mut self) -> Pace {
-        self.looks = self.looks.wrapping_add(1);
-        Pace { look: self.looks, changed: self.millis(Instant::now()) }
-    }
-
-    /// Milliseconds since the beginning. After seven weeks they begin anew; what did not change since
-    /// then is looked at a little sooner once.
-    pub(super) fn millis(&self, now: Instant) -> u32 {
-        now.saturating_duration_since(self.begun).as_millis() as u32
-    }
-
-    pub(super) fn interval(&self, mode: Mode) -> Duration {
-        self.interval_after(mode, Duration::ZERO)
-    }
-
-    pub(super) fn interval_after(&self, mode: Mode, quiet: Duration) -> Duration {
-        match mode {
-            Mode::Kernel => self.sweep_interval * KERNEL_SWEEPS,
-            Mode::Inotify => self.sweep_interval,
-            Mode::Poll => poll::pause(quiet, self.poll_interval),
-        }
-    }
-
-    pub(super) fn directory_interval(&self, mode: Mode, quiet: Duration) -> Duration {
-        match mode {
-            Mode::Kernel if self.mounts.is_some() => self.sweep_interval * KERNEL_DIRECTORY_SWEEPS,
-            Mode::Kernel => self.sweep_interval,
-            Mode::Inotify | Mode::Poll => self.interval_after(mode, quiet),
         }
     }
 
