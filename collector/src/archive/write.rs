@@ -8,34 +8,35 @@
 //! in one step with the offsets of the files the frame came from; [`Writer::open`] with the
 //! position last committed removes whatever was written after it.
 
+mod directory;
+mod recover;
+mod segments;
+
 use std::{
     collections::VecDeque,
-    fs::File,
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    clock::{Reading, seconds},
-    read::{self, Frames, Next, Segment},
-    retain::{Kept, Limits},
-    segment::{self, Header},
-};
+use super::{clock::Reading, retain::Limits, segment::Header};
 use crate::{
     checkpoint::{OwnDirectory, Place},
     config,
     messages::{self, Kind},
     ownership,
 };
+pub use directory::is_written;
+pub(super) use directory::refused_action;
+use directory::{identity, lock};
+use segments::{Closed, Open, create};
 
-/// Of the archive's directory and its segments: their group may be let read them.
+/// Of the archive's directory: its group may be let read it.
 const DIRECTORY_MODE: u32 = 0o750;
-const SEGMENT_MODE: u32 = 0o640;
 
 /// A place in an archive: everything before it is committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,24 +83,6 @@ pub struct Writer {
     open: Option<Open>,
     /// The highest sequence number ever used.
     last: u64,
-}
-
-#[derive(Debug)]
-struct Closed {
-    path: PathBuf,
-    kept: Kept,
-}
-
-#[derive(Debug)]
-struct Open {
-    sequence: u64,
-    path: PathBuf,
-    file: File,
-    /// Bytes that are durable.
-    length: u64,
-    /// When the last line was stored, seconds since the epoch.
-    stored: i64,
-    created: SystemTime,
 }
 
 /// Where the archive in `dir` ends now; commit it before a sink writes there for the first time, so
@@ -266,212 +249,10 @@ impl Writer {
     }
 }
 
-impl Open {
-    fn append(&mut self, frames: &[(Header, Bytes)]) -> io::Result<Vec<u64>> {
-        let mut ends = Vec::with_capacity(frames.len());
-        let mut end = self.length;
-        for (header, payload) in frames {
-            let encoded = header.encode(end);
-            self.file.write_all_at(&encoded, end)?;
-            end += encoded.len() as u64;
-            self.file.write_all_at(payload, end)?;
-            end += payload.len() as u64;
-            ends.push(end);
-        }
-        fail::fail_point!("archive.written");
-        self.file.sync_data()?;
-        fail::fail_point!("archive.synced");
-        (self.length, self.stored) = (end, seconds(SystemTime::now()));
-        Ok(ends)
-    }
-
-    fn close(self) -> Closed {
-        Closed { path: self.path, kept: Kept { bytes: self.length, stored: self.stored } }
-    }
-}
-
-/// Recovery, at start.
-impl Writer {
-    fn recover(&mut self, committed: Option<&str>) -> io::Result<()> {
-        let committed = self.believable(committed);
-        let mut segments = read::segments(&self.dir)?;
-        let found = segments.len();
-        if let Some(committed) = &committed {
-            // A committed segment that is gone (retention) must not come again under its number:
-            // the committed length would say nothing of it.
-            self.last = committed.segment.saturating_sub(u64::from(committed.length == 0));
-            while let Some(later) = segments.pop_if(|last| last.sequence > committed.segment) {
-                self.last = self.last.max(later.sequence);
-                let path = later.path.display();
-                tracing::info!(%path, "Removing an archive segment that was not committed.");
-                std::fs::remove_file(&later.path)?;
-            }
-        }
-        let removed = segments.len() < found;
-        let newest = segments.pop_if(|newest| {
-            committed.as_ref().is_none_or(|committed| committed.segment == newest.sequence)
-        });
-        for segment in segments {
-            self.last = self.last.max(segment.sequence);
-            let (kept, _end) = survey(&segment)?;
-            self.closed.push_back(Closed { path: segment.path, kept });
-        }
-        if let Some(segment) = newest {
-            self.last = self.last.max(segment.sequence);
-            self.reopen(segment, committed.as_ref(), removed)?;
-        }
-        self.own.file().sync_all()
-    }
-
-    fn believable(&self, committed: Option<&str>) -> Option<Position> {
-        let text = committed?;
-        match serde_json::from_str::<Position>(text) {
-            Ok(position) if position.archive == self.id => Some(position),
-            _ => {
-                let dir = self.dir.display();
-                tracing::warn!(%dir, "The committed position is not of this archive; keeping all that is in it. Lines of the last moments may be in it twice.");
-                None
-            }
-        }
-    }
-
-    /// Cuts the newest segment back to what is committed. It is written on only if nothing was cut
-    /// off or removed: a follower that has read beyond would take what comes here for what it knows,
-    /// in a new segment it misses nothing. And what was added to a segment that is not the committed
-    /// one could not be told from what is committed in it.
-    fn reopen(
-        &mut self,
-        segment: Segment,
-        committed: Option<&Position>,
-        removed: bool,
-    ) -> io::Result<()> {
-        let file = ownership::open(&segment.path)?;
-        let length = file.metadata()?.len();
-        let (kept, whole) = survey(&segment)?;
-        let wanted = match committed {
-            Some(committed) if committed.length <= length => committed.length,
-            Some(committed) => {
-                let (path, missing) = (segment.path.display(), committed.length - whole);
-                tracing::error!(%path, missing, "The archive is shorter than what was committed to it; lines are missing. The filesystem lost synchronised data, or somebody cut the file.");
-                whole
-            }
-            None => whole,
-        };
-        if wanted < length {
-            let (path, bytes) = (segment.path.display(), length - wanted);
-            tracing::info!(%path, bytes, "Cutting off the end of an archive segment that was not committed.");
-            file.set_len(wanted)?;
-            file.sync_all()?;
-        }
-        if removed || wanted < length || committed.is_some_and(|at| at.length != length) {
-            let (kept, _end) = survey(&segment)?;
-            self.closed.push_back(Closed { path: segment.path, kept });
-            return Ok(());
-        }
-        let created = file.metadata()?.created().unwrap_or_else(|_| SystemTime::now());
-        let Segment { sequence, path } = segment;
-        let stored = kept.stored;
-        self.open = Some(Open { sequence, path, file, length: wanted, stored, created });
-        Ok(())
-    }
-}
-
-/// What of a directory could not be done.
-pub(super) fn refused_action(dir: &Path, error: &io::Error) -> &'static str {
-    match ownership::Foreign::of(error) {
-        Some(_) => "use",
-        None if dir.is_dir() => "write to",
-        None => "create",
-    }
-}
-
-fn lock(dir_file: &File, dir: &Path) -> Result<(), OpenError> {
-    // A predecessor in this process that was told to end may still be finishing its last write.
-    for _ in 0..20 {
-        match dir_file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Err(std::fs::TryLockError::Error(source)) => {
-                return Err(OpenError::Io { action: "lock", path: dir.to_owned(), source });
-            }
-        }
-    }
-    Err(OpenError::Locked(dir.to_owned()))
-}
-
-/// Whether somebody writes the archive in `dir` now. An archive that does not exist is not written.
-///
-/// # Errors
-/// It cannot be looked at.
-pub fn is_written(dir: &Path) -> io::Result<bool> {
-    let file = match File::open(dir) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    // Held for an instant only: a writer that begins just now tries again.
-    match file.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
-        Err(std::fs::TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// The archive's name, given to it when it is created.
-fn identity(dir: &Path, dir_file: &File) -> io::Result<String> {
-    let path = dir.join("archive.id");
-    match std::fs::read_to_string(&path) {
-        Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let id = format!("{:x}-{:x}", now.as_nanos(), std::process::id());
-    ownership::replace(&path, format!("{id}\n").as_bytes())?;
-    dir_file.sync_all()?;
-    Ok(id)
-}
-
-fn create(dir: &Path, dir_file: &File, last: &mut u64) -> io::Result<Open> {
-    let created = SystemTime::now();
-    loop {
-        let path = dir.join(segment::file_name(*last + 1, seconds(created)));
-        match ownership::create(&path, SEGMENT_MODE) {
-            Ok(file) => {
-                *last += 1;
-                // The name must be durable before a position in it is committed.
-                dir_file.sync_all()?;
-                let (sequence, stored) = (*last, seconds(created));
-                return Ok(Open { sequence, path, file, length: 0, stored, created });
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => *last += 1,
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// What retention must know of a segment, and where its last whole frame ends.
-fn survey(segment: &Segment) -> io::Result<(Kept, u64)> {
-    let mut frames = Frames::open(&segment.path)?;
-    let mut end = 0;
-    while let Some(next) = frames.advance()? {
-        if let Next::Frame(frame) = next {
-            end = frame.end();
-        }
-    }
-    let metadata = std::fs::metadata(&segment.path)?;
-    // A line cannot have been stored in the future: the clock was wrong then. It counts from now on.
-    let stored = metadata.modified().map_or(i64::MAX, seconds).min(seconds(SystemTime::now()));
-    Ok((Kept { bytes: metadata.len(), stored }, end))
-}
-
 #[cfg(test)]
 impl Writer {
     /// Swaps the open segment's file, for tests of writes that fail.
-    pub(super) fn replace_file(&mut self, file: File) -> File {
+    pub(super) fn replace_file(&mut self, file: std::fs::File) -> std::fs::File {
         std::mem::replace(&mut self.open.as_mut().expect("a segment is open").file, file)
     }
 }
