@@ -52,13 +52,16 @@
 //! directory, durable; an append that was not synced may survive whole, in part, or not at all, but
 //! changes nothing before it. Nothing is assumed about the atomicity of a page or a sector.
 
+mod error;
 mod journal;
 mod keep;
 mod lock;
 mod offsets;
 mod place;
+mod recovered;
 mod reserve;
 mod salvage;
+mod snapshot;
 mod state;
 mod store;
 #[cfg(test)]
@@ -66,13 +69,15 @@ mod tests;
 mod usable;
 mod wire;
 
+pub use error::StoreError;
 #[cfg(feature = "fuzzing")]
 pub(crate) use journal::{encode_header, encode_record, recover};
 pub use lock::{LockError, StateLock};
 pub use offsets::Offsets;
 pub use place::{OwnDirectory, Place};
+pub use recovered::{Damage, Recovered};
 pub use state::State;
-pub use store::{Damage, Recovered, Store, StoreError};
+pub use store::Store;
 pub use usable::{Usable, nearest, usable, usable_as_own};
 
 use std::{path::Path, sync::Arc};

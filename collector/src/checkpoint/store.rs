@@ -2,60 +2,31 @@
 //! Commits what it is told; when to commit, and what, is the supervisor's business.
 
 use std::{
-    collections::BTreeMap,
-    fmt,
     fs::{self, File},
-    io::{self, BufWriter, Write},
+    io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use super::{Change, FileEntry, State, journal, keep::Names, reserve::Reserve, salvage};
-use crate::{
-    identity::{FileId, prefix::PrefixGuards},
-    ownership::{self, Foreign},
+use super::{
+    Change, State, StoreError,
+    error::failed,
+    journal,
+    keep::Names,
+    recovered::{Damage, Recovered, describe},
+    reserve::Reserve,
+    salvage,
+    snapshot::{write_records, write_snapshot},
 };
+use crate::ownership;
 
 /// A journal below this is never rewritten for its size.
 const COMPACT_MIN: u64 = 1 << 20;
 /// A journal this many times what the bare state needs is rewritten.
 const COMPACT_FACTOR: u64 = 4;
-/// Files in one record of a rewritten journal: what one bad sector can cost.
-const FILES_PER_RECORD: usize = 128;
 /// What is kept for the next commit's record. The first one, of all files, is far larger than those
 /// that follow.
 const BUFFER_KEPT: usize = 64 << 10;
-
-/// What was found at start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// The files known.
-    pub entries: Vec<FileEntry>,
-    /// Where files are cut.
-    pub cuts: BTreeMap<FileId, Box<[u64]>>,
-    /// What tells copies of lives that truncations ended.
-    pub prefixes: BTreeMap<FileId, PrefixGuards>,
-    /// Where sinks that truncate themselves back stand, by name. A sink that is not in here must
-    /// keep what it holds: its position may have been damaged (with all its offsets).
-    pub positions: BTreeMap<Arc<str>, String>,
-    /// Totals that outlive the files they came from, by name.
-    pub totals: BTreeMap<String, u64>,
-    /// What could not be used, for the operator.
-    pub damage: Vec<Damage>,
-    /// No agent has run with this directory before. Only then may `read.start: end` skip what is
-    /// there: after damage an unknown file can be one that was half read.
-    pub fresh: bool,
-}
-
-/// Something that could not be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// What it is and what follows, in a sentence.
-    pub what: String,
-    /// Where a copy is kept.
-    pub set_aside: Option<PathBuf>,
-}
 
 /// The checkpoint, open for writing. The [`super::StateLock`] must be held.
 #[derive(Debug)]
@@ -74,18 +45,6 @@ pub struct Store {
     reserve: Reserve,
     state: State,
     buffer: Vec<u8>,
-}
-
-/// Why a checkpoint could not be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("Cannot {action} {}: {source}. {}", .path.display(), advice(.source))]
-pub struct StoreError {
-    /// What was being done.
-    pub action: &'static str,
-    /// On what.
-    pub path: PathBuf,
-    /// What went wrong.
-    pub source: io::Error,
 }
 
 impl Store {
@@ -140,7 +99,7 @@ impl Store {
             last = Some(what.clone());
             if !again {
                 let damage = what.map(|what| Damage { what, set_aside: None });
-                return Ok(to_recovered(&recovery.state, damage.into_iter().collect()));
+                return Ok(Recovered::of(&recovery.state, damage.into_iter().collect()));
             }
         }
         Err(failed("read the checkpoint", &path)(io::Error::other("it changes while it is read")))
@@ -298,21 +257,11 @@ impl Store {
     }
 
     fn recovered(&self, damage: Vec<Damage>) -> Recovered {
-        to_recovered(&self.state, damage)
+        Recovered::of(&self.state, damage)
     }
 
     fn path(&self) -> PathBuf {
         self.dir.join("checkpoint")
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        match &self.set_aside {
-            Some(path) => write!(f, " The damaged file is kept as {}.", path.display()),
-            None => Ok(()),
-        }
     }
 }
 
@@ -321,109 +270,8 @@ fn read(file: &File) -> io::Result<(journal::Recovery, usize)> {
     Ok((journal::recover(&bytes), unreadable))
 }
 
-fn to_recovered(state: &State, damage: Vec<Damage>) -> Recovered {
-    Recovered {
-        entries: state.entries.values().map(|entry| (**entry).clone()).collect(),
-        cuts: state.cuts.clone(),
-        prefixes: state.prefixes.clone(),
-        positions: state.positions.clone(),
-        totals: state.totals.clone(),
-        damage,
-        fresh: false,
-    }
-}
-
-/// Writes `checkpoint.new` and renames it over `checkpoint`. Returns it, and its length.
-fn write_snapshot(dir: &Path, state: &State) -> Result<(File, u64), StoreError> {
-    let path = dir.join("checkpoint.new");
-    let write = || {
-        let file = ownership::create_anew(&path, ownership::PRIVATE)?;
-        let mut out = BufWriter::new(&file);
-        let len = write_records(state, &mut out)?;
-        out.flush()?;
-        drop(out);
-        file.sync_all()?;
-        fail::fail_point!("checkpoint.compact.written");
-        fs::rename(&path, dir.join("checkpoint"))?;
-        fail::fail_point!("checkpoint.compact.renamed");
-        Ok((file, len))
-    };
-    write().map_err(|source| {
-        // Its space may be what others wait for. If it cannot be removed, the next start will.
-        let _left = fs::remove_file(&path);
-        failed("write", &path)(source)
-    })
-}
-
-fn write_records(state: &State, out: &mut impl Write) -> io::Result<u64> {
-    let mut buffer = Vec::new();
-    let mut len = journal::encode_header(&mut buffer);
-    out.write_all(&buffer)?;
-    for record in state.as_records(FILES_PER_RECORD) {
-        buffer.clear();
-        len += journal::encode_record(&record, &[], &mut buffer);
-        out.write_all(&buffer)?;
-    }
-    Ok(len as u64)
-}
-
 fn compact_beyond(bare: u64) -> u64 {
     bare.saturating_mul(COMPACT_FACTOR).max(COMPACT_MIN)
-}
-
-fn describe(recovery: &journal::Recovery, unreadable: usize) -> String {
-    let journal::Recovery { whole_len, torn_len, records, damaged, .. } = recovery;
-    if let Some(version) = recovery.foreign_version {
-        return format!(
-            "The checkpoint was written in format version {version} and this everyline reads \
-             version {}; starting without it, everything still on disk is read again.",
-            journal::VERSION
-        );
-    }
-    if whole_len + torn_len == 0 {
-        return "The checkpoint is empty, which a crash alone never leaves; everything still on \
-                disk is read again."
-            .to_owned();
-    }
-    let mut what = format!(
-        "The checkpoint is damaged: {records} records are good, {} stretches are not",
-        damaged.len().max(usize::from(recovery.headless))
-    );
-    if let Some(first) = damaged.first() {
-        let bytes: usize = damaged.iter().map(ExactSizeIterator::len).sum();
-        what.push_str(&format!(" ({bytes} bytes, the first at byte {})", first.start));
-    }
-    if unreadable > 0 {
-        what.push_str(&format!(", the disk could not read {unreadable} bytes"));
-    }
-    what.push_str("; what was acknowledged in them is sent again.");
-    what
-}
-
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
-    move |source| StoreError { action, path: path.to_owned(), source }
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    if let Some(foreign) = Foreign::of(error) {
-        return foreign.advice();
-    }
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "Free some space there; until then acknowledged lines would be sent again after a \
-             restart."
-        }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "Mount it writable, or set `state_dir` to a directory that is."
-        }
-        io::ErrorKind::PermissionDenied => {
-            "Run everyline as the user that owns it, or set `state_dir` to a directory of its own."
-        }
-        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
-            "Something else stands there: remove it, or set `state_dir` to another directory."
-        }
-        _ => "If the disk is failing, set `state_dir` to another one.",
-    }
 }
 
 #[cfg(test)]
