@@ -8,12 +8,16 @@
 //! alone, never on how its bytes arrived, so a replay makes the same pieces. Every record uses up at
 //! least one byte (but for those flushed at the end of a source), so no two end at the same offset.
 
+mod messages;
+mod parts;
+
 use super::{Limits, MESSAGES, Step, Unfinished, units};
 use crate::{
-    config::{Charset, schema::LongLines},
-    identity::FileId,
-    record::{Body, Marks, Origin, Record, Stream, timestamp::Stamp},
+    config::{Charset, LongLines},
+    record::{Body, Marks, Origin, Record},
 };
+use messages::{Lane, Messages};
+pub(super) use parts::{End, Line, Opening, Part};
 
 /// Joins partials and splits or cuts long messages.
 #[derive(Debug)]
@@ -23,8 +27,7 @@ pub(super) struct Joiner {
     long_lines: LongLines,
     /// What the messages are in.
     charset: Charset,
-    /// None until a message opens: most sources never need it.
-    making: Option<Box<Making>>,
+    messages: Messages,
     /// The message that the physical line being read belongs to, once part of the line is used up.
     inside: Option<Inside>,
     /// The message whose text the last record borrows; cleared before anything else happens.
@@ -33,92 +36,10 @@ pub(super) struct Joiner {
     open: u8,
 }
 
-/// Messages in the making.
-#[derive(Debug, Default)]
-struct Making {
-    /// Indexed by [`Lane`].
-    messages: [Message; MESSAGES],
-    /// How many were opened so far.
-    begun: u64,
-}
-
-/// Where a message is made. What cannot be parsed must not come between the partials of what can.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lane {
-    Stdout,
-    Stderr,
-    Streamless,
-    Unparsed,
-}
-
-/// What a physical line, or the rest of one, is to its message.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Part<'a> {
-    /// Whose.
-    pub stream: Stream,
-    /// The message ends with the line.
-    pub last: bool,
-    /// What the message becomes if the line begins it.
-    pub opening: Opening<'a>,
-}
-
-/// What is known of a message from its first line.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Opening<'a> {
-    /// The first byte of its first line.
-    pub origin: Origin,
-    /// That line's timestamp.
-    pub timestamp: Option<&'a [u8]>,
-    /// Whether the line did not parse.
-    pub unparsed: bool,
-}
-
-/// Where a line's message bytes are.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Line<'a> {
-    /// The file.
-    pub file: FileId,
-    /// Of the first byte of `rest` in the file.
-    pub offset: u64,
-    /// Bytes before `rest` that are used up with the line.
-    pub header: usize,
-    /// Message bytes, and whatever follows the line.
-    pub rest: &'a [u8],
-    /// What the end of `rest` means.
-    pub end: End,
-}
-
-/// What the end of the input means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// There may be more: a line ends at a newline only.
-    Open,
-    /// The file ends here, and so does its last line.
-    File,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Inside {
     lane: Lane,
     last: bool,
-}
-
-#[derive(Debug, Default)]
-struct Message {
-    open: bool,
-    /// The bound is passed: the rest is only counted.
-    cutting: bool,
-    /// Orders open messages by age; offsets of different files do not.
-    begun: u64,
-    origin: Option<Origin>,
-    /// Where the piece being gathered begins; the first begins at `origin`.
-    piece_origin: Option<Origin>,
-    pieces: u32,
-    /// Lines and pieces so far.
-    parts: u32,
-    cut: u64,
-    stamp: Stamp,
-    text: Vec<u8>,
 }
 
 impl Joiner {
@@ -135,7 +56,15 @@ impl Joiner {
     fn of(limits: Limits, charset: Charset) -> Self {
         let Limits { max_line_bytes, long_lines } = limits;
         let bound = max_line_bytes.max(1);
-        Self { bound, long_lines, charset, making: None, inside: None, lent: None, open: 0 }
+        Self {
+            bound,
+            long_lines,
+            charset,
+            messages: Messages::default(),
+            inside: None,
+            lent: None,
+            open: 0,
+        }
     }
 
     /// What it was made with.
@@ -157,15 +86,13 @@ impl Joiner {
 
     /// Whether the message that `part` would belong to is begun.
     pub(super) fn is_open(&self, part: Part<'_>) -> bool {
-        self.message(Lane::of(part)).is_some_and(|message| message.open)
+        self.messages.get(Lane::of(part)).is_some_and(|message| message.open)
     }
 
     /// Takes back what the last record borrowed. Goes first in every call.
     pub(super) fn settle(&mut self) {
         if let Some(lane) = self.lent.take() {
-            let text = &mut self.message_mut(lane).text;
-            text.clear();
-            text.shrink_to(KEPT);
+            self.messages.clear(lane);
         }
     }
 
@@ -173,64 +100,25 @@ impl Joiner {
     /// not between lines.
     pub(super) fn give_back(&mut self) {
         self.settle();
-        if self.open & !CONVERTED == 0 {
-            self.making = None;
-        } else if let Some(making) = &mut self.making {
-            for message in making.messages.iter_mut().filter(|message| !message.open) {
-                message.text = Vec::new();
-            }
-        }
-    }
-
-    fn message(&self, lane: Lane) -> Option<&Message> {
-        Some(&self.making.as_ref()?.messages[lane as usize])
-    }
-
-    fn message_mut(&mut self, lane: Lane) -> &mut Message {
-        &mut self.making.get_or_insert_default().messages[lane as usize]
-    }
-
-    /// Those that are begun and not ended.
-    fn open_messages(&self) -> impl Iterator<Item = (Lane, &Message)> {
-        let messages = self.making.iter().flat_map(|making| &making.messages);
-        LANES.into_iter().zip(messages).filter(|(_, message)| message.open)
+        self.messages.give_back();
     }
 
     /// Begins the message of `part`, unless it is begun.
     pub(super) fn open(&mut self, part: Part<'_>) {
-        let making = self.making.get_or_insert_default();
-        let message = &mut making.messages[Lane::of(part) as usize];
-        if message.open {
-            return;
-        }
-        let Opening { origin, timestamp, unparsed: _ } = part.opening;
-        *message = Message {
-            open: true,
-            cutting: false,
-            begun: making.begun,
-            origin: Some(origin),
-            piece_origin: Some(origin),
-            pieces: 0,
-            parts: 0,
-            cut: 0,
-            stamp: Stamp::new(timestamp),
-            text: std::mem::take(&mut message.text),
-        };
-        making.begun += 1;
-        self.open += 1;
+        self.open += u8::from(self.messages.open(part));
     }
 
     /// The rest of a line that is partly used up.
     pub(super) fn inside(&self) -> Option<Part<'static>> {
         let Inside { lane, last } = self.inside?;
-        let origin = self.message(lane)?.origin?;
+        let origin = self.messages.get(lane)?.origin?;
         let opening = Opening { origin, timestamp: None, unparsed: lane == Lane::Unparsed };
         Some(Part { stream: lane.stream(), last, opening })
     }
 
     /// Takes a line, or as much of it as makes a record.
     pub(super) fn take<'a>(&'a mut self, part: Part<'a>, line: Line<'a>) -> Step<'a> {
-        let message = self.message(Lane::of(part));
+        let message = self.messages.get(Lane::of(part));
         if message.is_some_and(|message| message.cutting) {
             return self.discard(part, line, 0);
         }
@@ -261,7 +149,7 @@ impl Joiner {
         next: Origin,
     ) -> (Step<'a>, Option<usize>) {
         let (lane, bound) = (Lane::of(part), self.bound);
-        let message = self.message_mut(lane);
+        let message = self.messages.get_mut(lane);
         if message.cutting {
             message.cut += text.len() as u64;
             return (self.end_line(part, &[], partial, left), None);
@@ -276,7 +164,7 @@ impl Joiner {
         match self.long_lines {
             LongLines::Split => (self.piece(lane, &text[..keep], next, 1), Some(keep)),
             LongLines::Cut => {
-                let message = self.message_mut(lane);
+                let message = self.messages.get_mut(lane);
                 message.text.extend_from_slice(&text[..keep]);
                 message.cutting = true;
                 message.cut += (text.len() - keep) as u64;
@@ -289,7 +177,7 @@ impl Joiner {
     pub(super) fn flush(&mut self) -> Option<Record<'_>> {
         self.settle();
         self.inside = None;
-        let (oldest, _) = self.open_messages().min_by_key(|(_, message)| message.begun)?;
+        let (oldest, _) = self.messages.oldest()?;
         Some(self.close(oldest, &[], true))
     }
 
@@ -298,13 +186,13 @@ impl Joiner {
         if self.open == 0 {
             return None;
         }
-        self.open_messages().min_by_key(|(_, message)| message.begun)?.1.origin
+        self.messages.oldest()?.1.origin
     }
 
     /// Every unfinished message.
     pub(super) fn unfinished(&self) -> [Option<Unfinished>; MESSAGES] {
         let mut unfinished = [None; MESSAGES];
-        for (lane, message) in self.open_messages() {
+        for (lane, message) in self.messages.open_ones() {
             let parts = message.parts;
             let origin = message.origin;
             unfinished[lane as usize] = origin.map(|origin| Unfinished { origin, parts });
@@ -314,8 +202,7 @@ impl Joiner {
 
     /// Memory held.
     pub(super) fn pending_bytes(&self) -> usize {
-        let messages = self.making.iter().flat_map(|making| &making.messages);
-        messages.map(|message| message.text.capacity()).sum()
+        self.messages.bytes()
     }
 
     /// The line overflows its message: a piece, or the beginning of what is cut.
@@ -323,7 +210,7 @@ impl Joiner {
         let (lane, long_lines, charset) = (Lane::of(part), self.long_lines, self.charset);
         self.open(part);
         self.inside = Some(Inside { lane, last: part.last });
-        let message = self.message_mut(lane);
+        let message = self.messages.get_mut(lane);
         let text = (line.rest, line.offset);
         let keep = units::boundary(charset, text, room, message.text.is_empty());
         match long_lines {
@@ -342,7 +229,7 @@ impl Joiner {
     /// Counts what is left of a line from `from` on.
     fn discard<'a>(&'a mut self, part: Part<'a>, line: Line<'a>, from: usize) -> Step<'a> {
         let (lane, charset) = (Lane::of(part), self.charset);
-        let message = self.message_mut(lane);
+        let message = self.messages.get_mut(lane);
         let (rest, offset) = (&line.rest[from..], line.offset + from as u64);
         let (len, terminator) = match units::newline(charset, rest, offset) {
             Some(len) => (len, units::unit(charset)),
@@ -374,7 +261,7 @@ impl Joiner {
     ) -> Step<'a> {
         if !part.last {
             self.open(part);
-            let message = self.message_mut(Lane::of(part));
+            let message = self.messages.get_mut(Lane::of(part));
             message.text.extend_from_slice(text);
             message.parts = message.parts.wrapping_add(1);
             return Step::Consumed(consumed);
@@ -398,7 +285,7 @@ impl Joiner {
         next: Origin,
         consumed: usize,
     ) -> Step<'a> {
-        let message = self.message_mut(lane);
+        let message = self.messages.get_mut(lane);
         message.pieces += 1;
         message.parts = message.parts.wrapping_add(1);
         let marks =
@@ -410,7 +297,7 @@ impl Joiner {
 
     fn close<'a>(&'a mut self, lane: Lane, tail: &'a [u8], partial: bool) -> Record<'a> {
         self.open -= 1;
-        let message = self.message_mut(lane);
+        let message = self.messages.get_mut(lane);
         message.open = false;
         message.cutting = false;
         let split = message.pieces > 0;
@@ -433,7 +320,7 @@ impl Joiner {
         tail: &'a [u8],
         marks: Marks,
     ) -> Record<'a> {
-        let message = &mut self.making.get_or_insert_default().messages[lane as usize];
+        let message = self.messages.get_mut(lane);
         let body = if message.text.is_empty() {
             tail
         } else {
@@ -451,31 +338,6 @@ impl Joiner {
     }
 }
 
-impl Lane {
-    fn of(part: Part<'_>) -> Self {
-        match part.stream {
-            Stream::Stdout => Self::Stdout,
-            Stream::Stderr => Self::Stderr,
-            Stream::None if part.opening.unparsed => Self::Unparsed,
-            Stream::None => Self::Streamless,
-        }
-    }
-
-    fn stream(self) -> Stream {
-        match self {
-            Self::Stdout => Stream::Stdout,
-            Self::Stderr => Stream::Stderr,
-            Self::Streamless | Self::Unparsed => Stream::None,
-        }
-    }
-}
-
 /// Counted as an open message that is in no lane, where every message is converted: so a decoder's quick
 /// way needs no look at the encoding.
 const CONVERTED: u8 = 1 << 7;
-
-/// All lanes, in the order of their messages.
-const LANES: [Lane; MESSAGES] = [Lane::Stdout, Lane::Stderr, Lane::Streamless, Lane::Unparsed];
-
-/// Buffers up to this size are kept for the next message.
-const KEPT: usize = 64 * 1024;
