@@ -3,10 +3,13 @@
 //! Labels are bounded sets (sink, reason, mode): never a pod or a path. Names are documented in
 //! `deploy/METRICS.md`, which `cargo xtask tidy` holds against this file.
 
-use std::sync::{Arc, atomic::AtomicU64};
+mod labels;
+mod sink;
+
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, LabelSetEncoder, text::encode},
+    encoding::text::encode,
     metrics::{
         counter::Counter,
         family::Family,
@@ -22,162 +25,105 @@ use crate::{
     reason::{Kind, Reason},
 };
 
+pub use labels::{ErrorLabel, ModeLabel, ReasonLabel, ResourceLabel, SinkLabel};
+pub use sink::SinkMetrics;
+
 /// A gauge of fractional seconds.
 pub type SecondsGauge = Gauge<f64, AtomicU64>;
 
-/// The label of per-sink metrics.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SinkLabel {
-    /// The sink's name in the configuration.
-    pub sink: String,
+/// Declares a field for each row, and registers it: what it is, its name, its unit if it has one, what it says
+/// of itself, and where a value that is not the default comes from.
+macro_rules! metrics {
+    ($($(#[$more:meta])* $field:ident: $kind:ty = $name:literal $(in $unit:ident)?, $help:literal
+        $(, from $value:expr)?;)*) => {
+        /// Every metric. Shared; counters are cheap to increment from anywhere.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = concat!($help, ".")] $(#[$more])* pub $field: $kind,)*
+        }
+
+        impl Metrics {
+            /// All metrics at zero, registered.
+            pub fn new() -> Self {
+                let mut registry = Registry::with_prefix("everyline");
+                let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+                registry.register("build", "The agent's version", build);
+                $(
+                    let $field: $kind = metrics!(@value $($value)?);
+                    metrics!(@register registry $name $help $field $($unit)?);
+                )*
+                let metrics = Self { registry, $($field),* };
+                metrics.create_bounded();
+                metrics
+            }
+        }
+    };
+    (@value) => { Default::default() };
+    (@value $value:expr) => { $value };
+    (@register $registry:ident $name:literal $help:literal $field:ident) => {
+        $registry.register($name, $help, $field.clone());
+    };
+    (@register $registry:ident $name:literal $help:literal $field:ident $unit:ident) => {
+        $registry.register_with_unit($name, $help, Unit::$unit, $field.clone());
+    };
 }
 
-/// The labels of `deliver_errors_total`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ErrorLabel {
-    /// The sink's name in the configuration.
-    pub sink: String,
-    /// `connect`, `timeout`, `tls`, `1xx` to `5xx`, `io`, …
-    pub class: &'static str,
-}
-
-// By hand: as a label the class is called `code_class`, as other agents call it.
-impl EncodeLabelSet for ErrorLabel {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
-        [("sink", self.sink.as_str()), ("code_class", self.class)].encode(encoder)
-    }
-}
-
-/// The label of metrics that count by reason.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabel {
-    /// One of a bounded set of words.
-    pub reason: &'static str,
-}
-
-/// The label of metrics that count by resource.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResourceLabel {
-    /// One of a bounded set of words.
-    pub resource: &'static str,
-}
-
-/// The label of `watch_mode`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ModeLabel {
-    /// `kernel`, `inotify` or `poll`.
-    pub mode: &'static str,
-}
-
-/// Every metric. Shared; counters are cheap to increment from anywhere.
-#[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
-    /// Bytes read from log files.
-    pub read_bytes: Counter,
-    /// Reads of log files, also those that found nothing new.
-    pub reads: Counter,
-    /// Records decoded.
-    pub lines: Counter,
-    /// Records dropped, by reason.
-    pub dropped_lines: Family<ReasonLabel, Counter>,
-    /// Bytes dropped, by reason.
-    pub dropped_bytes: Family<ReasonLabel, Counter>,
-    /// Bytes known to be lost, by reason.
-    pub lost_bytes: Family<ReasonLabel, Counter>,
-    /// Files lost with unread bytes, by reason.
-    pub files_lost: Family<ReasonLabel, Counter>,
-    /// Lines that did not parse and were delivered whole.
-    pub unparsed_lines: Counter,
-    /// Messages longer than the bound, by what was done (`split`, `cut`).
-    pub long_lines: Family<ReasonLabel, Counter>,
-    /// Records settled as delivered, per sink.
-    pub delivered_lines: Family<SinkLabel, Counter>,
-    /// Bytes sent, as sent (compressed), per sink.
-    pub delivered_bytes: Family<SinkLabel, Counter>,
-    /// Failed deliveries, per sink and class.
-    pub deliver_errors: Family<ErrorLabel, Counter>,
-    /// Deliveries tried again, per sink.
-    pub retries: Family<SinkLabel, Counter>,
-    /// Deliveries under way at once, per sink.
-    pub concurrency: Family<SinkLabel, Gauge>,
-    /// Bytes between reader and acknowledgement, per sink.
-    pub in_flight_bytes: Family<SinkLabel, Gauge>,
-    /// Bytes in files not read yet (for the slowest sink).
-    pub backlog_bytes: Gauge,
-    /// Age of the oldest unacknowledged batch, per sink.
-    pub oldest_unacked_seconds: Family<SinkLabel, SecondsGauge>,
-    /// How long deliveries have been failing, per sink; 0: they go through.
-    pub failing_seconds: Family<SinkLabel, SecondsGauge>,
-    /// Sources that wait behind a record that the sink refuses, per sink.
-    pub parked_sources: Family<SinkLabel, Gauge>,
-    /// Time since the last durable checkpoint.
-    pub checkpoint_age_seconds: SecondsGauge,
-    /// How long making a checkpoint durable took.
-    pub checkpoint_fsync_seconds: Histogram,
-    /// Log files held open.
-    pub open_files: Gauge,
-    /// Descriptors that log files may have.
-    pub file_descriptors: Gauge,
-    /// Log files that found no descriptor and are opened in turn.
-    pub closed_files: Gauge,
-    /// Sources (live logs) known.
-    pub sources: Gauge,
-    /// The agent's own pods and containers, whose logs are left out.
-    pub own_logs: Gauge,
-    /// Sources whose first lines went without their container's id, after a wait.
-    pub unnamed_sources: Counter,
-    /// Directories and files watched, by mode.
-    pub watch_mode: Family<ModeLabel, Gauge>,
-    /// Falls from one watch mode to a lesser one, by reason.
-    pub watch_fallbacks: Family<ReasonLabel, Counter>,
-    /// What was told or seen of written files, by mode.
-    pub watch_wakeups: Family<ModeLabel, Counter>,
-    /// How often somebody was held back at the bound of a shared resource.
-    pub limited: Family<ResourceLabel, Counter>,
-    /// The memory budget of everything in flight.
-    pub memory_budget_bytes: Gauge,
-    /// 1 if the last reload of the configuration was accepted.
-    pub config_last_reload_success: Gauge,
-}
-
-/// One sink's view of the metrics.
-#[derive(Debug, Clone)]
-pub struct SinkMetrics {
-    sink: String,
-    metrics: Arc<Metrics>,
-}
-
-impl SinkMetrics {
-    /// The view of the sink of this name.
-    pub fn new(metrics: Arc<Metrics>, sink: &str) -> Self {
-        Self { sink: sink.to_owned(), metrics }
-    }
-
-    /// A delivery failed; `class` is one of a bounded set of words.
-    pub fn error(&self, class: &'static str) {
-        let label = ErrorLabel { sink: self.sink.clone(), class };
-        self.metrics.deliver_errors.get_or_create(&label).inc();
-    }
-
-    /// A delivery is tried again.
-    pub fn retry(&self) {
-        self.metrics.retries.get_or_create(&self.label()).inc();
-    }
-
-    /// `bytes` arrived, as sent.
-    pub fn delivered(&self, bytes: usize) {
-        self.metrics.delivered_bytes.get_or_create(&self.label()).inc_by(bytes as u64);
-    }
-
-    /// Deliveries under way at once, now.
-    pub fn concurrency(&self, now: usize) {
-        self.metrics.concurrency.get_or_create(&self.label()).set(now as i64);
-    }
-
-    fn label(&self) -> SinkLabel {
-        SinkLabel { sink: self.sink.clone() }
-    }
+metrics! {
+    read_bytes: Counter = "read" in Bytes, "Bytes read from log files";
+    /// Also those that found nothing new.
+    reads: Counter = "reads", "Reads of log files";
+    lines: Counter = "lines", "Records decoded";
+    dropped_lines: Family<ReasonLabel, Counter> = "dropped_lines", "Records dropped, by reason";
+    dropped_bytes: Family<ReasonLabel, Counter> = "dropped" in Bytes, "Bytes dropped, by reason";
+    lost_bytes: Family<ReasonLabel, Counter> = "lost" in Bytes, "Bytes known to be lost, by reason";
+    files_lost: Family<ReasonLabel, Counter> = "files_lost",
+        "Files lost with unread bytes, by reason";
+    unparsed_lines: Counter = "unparsed_lines", "Lines that did not parse, delivered whole";
+    /// `split` or `cut`.
+    long_lines: Family<ReasonLabel, Counter> = "long_lines",
+        "Messages longer than the bound, by what was done";
+    delivered_lines: Family<SinkLabel, Counter> = "delivered_lines",
+        "Records acknowledged, per sink";
+    delivered_bytes: Family<SinkLabel, Counter> = "delivered" in Bytes,
+        "Bytes acknowledged, as sent, per sink";
+    deliver_errors: Family<ErrorLabel, Counter> = "deliver_errors",
+        "Failed deliveries, per sink and class";
+    retries: Family<SinkLabel, Counter> = "retries", "Deliveries tried again, per sink";
+    concurrency: Family<SinkLabel, Gauge> = "concurrency", "Deliveries under way at once, per sink";
+    in_flight_bytes: Family<SinkLabel, Gauge> = "in_flight" in Bytes,
+        "Bytes between reader and acknowledgement, per sink";
+    /// For the slowest sink.
+    backlog_bytes: Gauge = "backlog" in Bytes, "Bytes in files not yet read";
+    oldest_unacked_seconds: Family<SinkLabel, SecondsGauge> = "oldest_unacked" in Seconds,
+        "Age of the oldest unacknowledged batch, per sink";
+    /// 0: they go through.
+    failing_seconds: Family<SinkLabel, SecondsGauge> = "failing" in Seconds,
+        "How long deliveries have been failing, per sink";
+    parked_sources: Family<SinkLabel, Gauge> = "parked_sources",
+        "Logs that wait behind a record that the sink refuses, per sink";
+    checkpoint_age_seconds: SecondsGauge = "checkpoint_age" in Seconds,
+        "Time since the last durable checkpoint";
+    checkpoint_fsync_seconds: Histogram = "checkpoint_fsync" in Seconds,
+        "How long making a checkpoint durable took", from Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
+    open_files: Gauge = "open_files", "Log files held open";
+    file_descriptors: Gauge = "file_descriptors", "Descriptors that log files may have";
+    closed_files: Gauge = "closed_files",
+        "Log files that found no descriptor and are opened in turn";
+    sources: Gauge = "sources", "Live logs known";
+    unnamed_sources: Counter = "unnamed_sources",
+        "Containers whose first lines went without container.id: its link did not come in time";
+    own_logs: Gauge = "own_logs", "The agent's own pods and containers, whose logs are left out";
+    watch_mode: Family<ModeLabel, Gauge> = "watch_mode", "Files watched, by mode";
+    watch_fallbacks: Family<ReasonLabel, Counter> = "watch_fallbacks",
+        "Falls to a lesser watch mode, by reason";
+    watch_wakeups: Family<ModeLabel, Counter> = "watch_wakeups",
+        "Written files that were noticed, by mode";
+    limited: Family<ResourceLabel, Counter> = "limited",
+        "How often somebody was held back at the bound of a shared resource, by resource";
+    memory_budget_bytes: Gauge = "memory_budget" in Bytes, "Bound on bytes in flight";
+    config_last_reload_success: Gauge = "config_last_reload_success",
+        "1 if the last reload was accepted";
 }
 
 impl Metrics {
@@ -231,183 +177,6 @@ impl Metrics {
     pub fn watched(&self) -> [(&'static str, i64); 3] {
         ["kernel", "inotify", "poll"]
             .map(|mode| (mode, self.watch_mode.get_or_create(&ModeLabel { mode }).get()))
-    }
-
-    /// All metrics at zero, registered.
-    pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("everyline");
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The agent's version", build);
-        macro_rules! metric {
-            ($name:literal, $help:literal, $value:expr) => {{
-                let metric = $value;
-                registry.register($name, $help, metric.clone());
-                metric
-            }};
-            ($name:literal, $help:literal, $unit:expr, $value:expr) => {{
-                let metric = $value;
-                registry.register_with_unit($name, $help, $unit, metric.clone());
-                metric
-            }};
-        }
-        let fsync = Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
-        let metrics = Self {
-            read_bytes: metric!(
-                "read",
-                "Bytes read from log files",
-                Unit::Bytes,
-                Counter::default()
-            ),
-            reads: metric!("reads", "Reads of log files", Counter::default()),
-            lines: metric!("lines", "Records decoded", Counter::default()),
-            dropped_lines: metric!(
-                "dropped_lines",
-                "Records dropped, by reason",
-                Family::default()
-            ),
-            dropped_bytes: metric!(
-                "dropped",
-                "Bytes dropped, by reason",
-                Unit::Bytes,
-                Family::default()
-            ),
-            lost_bytes: metric!(
-                "lost",
-                "Bytes known to be lost, by reason",
-                Unit::Bytes,
-                Family::default()
-            ),
-            files_lost: metric!(
-                "files_lost",
-                "Files lost with unread bytes, by reason",
-                Family::default()
-            ),
-            unparsed_lines: metric!(
-                "unparsed_lines",
-                "Lines that did not parse, delivered whole",
-                Counter::default()
-            ),
-            long_lines: metric!(
-                "long_lines",
-                "Messages longer than the bound, by what was done",
-                Family::default()
-            ),
-            delivered_lines: metric!(
-                "delivered_lines",
-                "Records acknowledged, per sink",
-                Family::default()
-            ),
-            delivered_bytes: metric!(
-                "delivered",
-                "Bytes acknowledged, as sent, per sink",
-                Unit::Bytes,
-                Family::default()
-            ),
-            deliver_errors: metric!(
-                "deliver_errors",
-                "Failed deliveries, per sink and class",
-                Family::default()
-            ),
-            retries: metric!("retries", "Deliveries tried again, per sink", Family::default()),
-            concurrency: metric!(
-                "concurrency",
-                "Deliveries under way at once, per sink",
-                Family::default()
-            ),
-            in_flight_bytes: metric!(
-                "in_flight",
-                "Bytes between reader and acknowledgement, per sink",
-                Unit::Bytes,
-                Family::default()
-            ),
-            backlog_bytes: metric!(
-                "backlog",
-                "Bytes in files not yet read",
-                Unit::Bytes,
-                Gauge::default()
-            ),
-            oldest_unacked_seconds: metric!(
-                "oldest_unacked",
-                "Age of the oldest unacknowledged batch, per sink",
-                Unit::Seconds,
-                Family::default()
-            ),
-            failing_seconds: metric!(
-                "failing",
-                "How long deliveries have been failing, per sink",
-                Unit::Seconds,
-                Family::default()
-            ),
-            parked_sources: metric!(
-                "parked_sources",
-                "Logs that wait behind a record that the sink refuses, per sink",
-                Family::default()
-            ),
-            checkpoint_age_seconds: metric!(
-                "checkpoint_age",
-                "Time since the last durable checkpoint",
-                Unit::Seconds,
-                SecondsGauge::default()
-            ),
-            checkpoint_fsync_seconds: metric!(
-                "checkpoint_fsync",
-                "How long making a checkpoint durable took",
-                Unit::Seconds,
-                fsync
-            ),
-            open_files: metric!("open_files", "Log files held open", Gauge::default()),
-            file_descriptors: metric!(
-                "file_descriptors",
-                "Descriptors that log files may have",
-                Gauge::default()
-            ),
-            closed_files: metric!(
-                "closed_files",
-                "Log files that found no descriptor and are opened in turn",
-                Gauge::default()
-            ),
-            sources: metric!("sources", "Live logs known", Gauge::default()),
-            unnamed_sources: metric!(
-                "unnamed_sources",
-                "Containers whose first lines went without container.id: its link did not come in time",
-                Counter::default()
-            ),
-            own_logs: metric!(
-                "own_logs",
-                "The agent's own pods and containers, whose logs are left out",
-                Gauge::default()
-            ),
-            watch_mode: metric!("watch_mode", "Files watched, by mode", Family::default()),
-            watch_fallbacks: metric!(
-                "watch_fallbacks",
-                "Falls to a lesser watch mode, by reason",
-                Family::default()
-            ),
-            watch_wakeups: metric!(
-                "watch_wakeups",
-                "Written files that were noticed, by mode",
-                Family::default()
-            ),
-            limited: metric!(
-                "limited",
-                "How often somebody was held back at the bound of a shared resource, by resource",
-                Family::default()
-            ),
-            memory_budget_bytes: metric!(
-                "memory_budget",
-                "Bound on bytes in flight",
-                Unit::Bytes,
-                Gauge::default()
-            ),
-            config_last_reload_success: metric!(
-                "config_last_reload_success",
-                "1 if the last reload was accepted",
-                Gauge::default()
-            ),
-            registry,
-        };
-        metrics.create_bounded();
-        metrics
     }
 
     /// Series whose labels are known beforehand exist from the start: a counter that appears with
@@ -472,7 +241,7 @@ impl Default for Metrics {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
 

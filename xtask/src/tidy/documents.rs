@@ -79,22 +79,23 @@ fn check_metrics(code: &str, document: &str, breaches: &mut Vec<String>) {
     }
 }
 
-/// Full names as exposed: prefix, unit and (for counters) `_total`.
+/// Full names as exposed: prefix, unit and (for counters) `_total`. A row of the table of metrics begins
+/// with `field: Type = "name" in Unit`.
 fn metric_names(code: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for (at, _) in code.match_indices(": metric!(") {
-        let field = words(&code[..at]).last().unwrap_or_default();
-        let call = &code[at..];
-        let call = &call[..call.find("\n            )").or(call.find('\n')).unwrap_or(call.len())];
-        let Some(name) = call.split('"').nth(1) else { continue };
-        let unit = match call {
-            _ if call.contains("Unit::Bytes") => "_bytes",
-            _ if call.contains("Unit::Seconds") => "_seconds",
+    for line in code.lines() {
+        let Some((declared, rest)) = line.trim().split_once(" = \"") else { continue };
+        let Some((field, kind)) = declared.split_once(": ") else { continue };
+        let Some((name, rest)) = rest.split_once('"') else { continue };
+        if field.contains(' ') {
+            continue;
+        }
+        let unit = match rest {
+            _ if rest.starts_with(" in Bytes") => "_bytes",
+            _ if rest.starts_with(" in Seconds") => "_seconds",
             _ => "",
         };
-        let declaration = format!("pub {field}: ");
-        let kind = code.split(&declaration).nth(1).and_then(|rest| rest.lines().next());
-        let total = if kind.is_some_and(|kind| kind.contains("Counter")) { "_total" } else { "" };
+        let total = if kind.contains("Counter") { "_total" } else { "" };
         names.push(format!("everyline_{name}{unit}{total}"));
     }
     names
@@ -204,27 +205,12 @@ mod tests {
     use super::*;
 
     const CODE: &str = r#"//! Metrics.
-pub struct Metrics {
-    pub read_bytes: Counter,
-    pub age: Family<SinkLabel, SecondsGauge>,
-    pub lines: Family<L, Counter>,
-}
-fn new() -> Metrics {
-        Metrics {
-            read_bytes: metric!(
-                "read",
-                "Bytes read",
-                Unit::Bytes,
-                Counter::default()
-            ),
-            age: metric!(
-                "age",
-                "Age",
-                Unit::Seconds,
-                Family::default()
-            ),
-            lines: metric!("lines", "Lines", Family::default()),
-        }
+const OTHER: &str = "other";
+metrics! {
+    read_bytes: Counter = "read" in Bytes, "Bytes read";
+    age: Family<SinkLabel, SecondsGauge> = "age" in Seconds,
+        "Age";
+    lines: Family<L, Counter> = "lines", "Lines";
 }
 "#;
 
