@@ -1,16 +1,16 @@
 //! The oracle's memory: what has been seen of every stream.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     ops::Range,
     time::{Duration, Instant},
 };
 
 use super::{
-    ranges::Ranges,
     record::{Record, for_each},
     report::{Report, WriterReport},
+    writers::{Account, StreamAccount},
 };
 use crate::{
     loadgen::Manifest,
@@ -59,37 +59,6 @@ pub struct Oracle {
     untagged: u64,
     kills: u64,
     counts: Report,
-}
-
-/// What is known of one writer.
-#[derive(Debug)]
-struct Account {
-    namespace: String,
-    pod: String,
-    container: String,
-    container_id: String,
-    streams: [StreamAccount; 3],
-    doubled: u64,
-    doubled_same_uid: u64,
-    reordered: u64,
-}
-
-/// What is known of one sequence.
-#[derive(Debug, Default)]
-struct StreamAccount {
-    /// Every number below has been seen …
-    next: u64,
-    /// … and these above it.
-    ahead: Ranges,
-    /// Numbers that may be seen again.
-    excused: Ranges,
-    /// Per second, the lowest number first seen in it; only the last few seconds.
-    recent: VecDeque<(u64, u64)>,
-    /// Hashes of uids, from number `uids_from` on; 0: unknown.
-    uids: VecDeque<u32>,
-    uids_from: u64,
-    /// The file and offset of the last first reception.
-    last_uid: (u64, u64),
 }
 
 /// A message in pieces.
@@ -147,12 +116,8 @@ impl Oracle {
     /// before it could note that it had arrived.
     pub fn excuse_since(&mut self, window: Duration) {
         let since = self.start.elapsed().saturating_sub(window).as_secs();
-        for stream in self.writers.values_mut().flat_map(|account| &mut account.streams) {
-            let recent = stream.recent.iter().filter(|(second, _)| *second >= since);
-            if let (Some(low), Some(high)) = (recent.map(|&(_, low)| low).min(), stream.highest()) {
-                stream.excused.insert(low..=high);
-            }
-        }
+        let streams = self.writers.values_mut().flat_map(|account| &mut account.streams);
+        streams.for_each(|stream| stream.excuse_since(since));
     }
 
     /// How often the agent has been killed.
@@ -165,8 +130,7 @@ impl Oracle {
         let Some(account) = self.writers.get(&writer) else {
             return (count > 0).then_some(0..count).into_iter().collect();
         };
-        let seen = &account.streams[stream.index()];
-        seen.ahead.gaps(seen.next..count)
+        account.streams[stream.index()].missing(count)
     }
 
     /// How many messages of one writer came after later ones.
@@ -181,7 +145,7 @@ impl Oracle {
         report.distinct_uids = self.uids.as_ref().map(|uids| uids.len() as u64);
         report.received = self.untagged;
         for stream in self.writers.values().flat_map(|account| &account.streams) {
-            report.received += stream.next + stream.ahead.count();
+            report.received += stream.count();
         }
         match manifest {
             Some(manifest) => self.compare(manifest, &mut report),
@@ -219,10 +183,8 @@ impl Oracle {
             let account = self.writers.get(&Writer(written.writer));
             for stream in Stream::ALL {
                 let expected = written.messages[stream.index()];
-                let seen = account.map_or(0, |account| {
-                    let seen = &account.streams[stream.index()];
-                    seen.next.min(expected) + seen.ahead.count_below(expected)
-                });
+                let seen = account
+                    .map_or(0, |account| account.streams[stream.index()].count_below(expected));
                 known += seen;
                 if seen < expected {
                     report.lost += expected - seen;
@@ -294,7 +256,7 @@ impl Oracle {
             self.counts.doubled += 1;
             account.doubled += 1;
             account.doubled_same_uid += u64::from(stream.uid(tag.number) == Some(hash));
-            if !stream.excused.contains(tag.number) {
+            if !stream.is_excused(tag.number) {
                 self.counts.doubled_unexplained += 1;
                 let text = format!("{tag:?} came again, unexplained, uid {uid}");
                 push_example(&mut self.counts.examples, text);
@@ -323,7 +285,7 @@ impl Oracle {
             }
         }
         if excuse {
-            stream.excused.insert(tag.number..=tag.number);
+            stream.excuse(tag.number);
         }
     }
 
@@ -372,107 +334,6 @@ impl Oracle {
 
     fn example(&mut self, text: impl FnOnce() -> String) {
         push_example(&mut self.counts.examples, text());
-    }
-}
-
-impl Account {
-    fn of(writer: Writer) -> Self {
-        Self {
-            namespace: writer.namespace(),
-            pod: writer.pod(),
-            container: writer.container(),
-            container_id: writer.container_id(),
-            streams: Default::default(),
-            doubled: 0,
-            doubled_same_uid: 0,
-            reordered: 0,
-        }
-    }
-
-    /// Whether a record's metadata is this writer's. Docker's logs know only the container's id, and
-    /// plain files only their path.
-    fn labels(&self, record: &Record<'_>, stream: Stream) -> bool {
-        if record.pod.is_empty() && record.container_id.is_empty() {
-            let directory = format!("/{}/", self.pod);
-            return record.path.contains(&directory) && record.stream.is_empty();
-        }
-        let source = if record.pod.is_empty() {
-            record.container_id == self.container_id
-        } else {
-            record.namespace == self.namespace
-                && record.pod == self.pod
-                && record.container == self.container
-        };
-        let bare = stream == Stream::Bare;
-        source && record.unparsed == bare && (bare || record.stream == stream.name())
-    }
-}
-
-impl StreamAccount {
-    fn has(&self, number: u64) -> bool {
-        number < self.next || self.ahead.contains(number)
-    }
-
-    fn highest(&self) -> Option<u64> {
-        self.ahead.last().or(self.next.checked_sub(1))
-    }
-
-    fn add(&mut self, number: u64, second: u64, keep_seconds: u64) {
-        if number == self.next {
-            self.next += 1;
-            if let Some(end) = self.ahead.take_from(self.next) {
-                self.next = end + 1;
-            }
-        } else {
-            self.ahead.insert(number..=number);
-        }
-        match self.recent.back_mut() {
-            Some((last, low)) if *last == second => *low = (*low).min(number),
-            _ => self.recent.push_back((second, number)),
-        }
-        while self.recent.front().is_some_and(|(old, _)| old + keep_seconds < second) {
-            self.recent.pop_front();
-        }
-    }
-
-    /// Whether `uid` (`FILE-OFFSET`, hexadecimal) is of another file than the last, or further on.
-    fn follows(&mut self, uid: &str) -> bool {
-        let hex = |text| u64::from_str_radix(text, 16).ok();
-        let Some((Some(file), Some(offset))) =
-            uid.split_once('-').map(|(file, offset)| (hex(file), hex(offset)))
-        else {
-            return false;
-        };
-        let last = std::mem::replace(&mut self.last_uid, (file, offset));
-        self.highest().is_none() || last.0 != file || last.1 < offset
-    }
-
-    fn uid(&self, number: u64) -> Option<u32> {
-        let index = usize::try_from(number.checked_sub(self.uids_from)?).ok()?;
-        self.uids.get(index).copied().filter(|&hash| hash != 0)
-    }
-
-    /// Returns how many more uids are held now. One far ahead of the others is not kept.
-    fn keep_uid(&mut self, number: u64, hash: u32) -> usize {
-        let held = self.uids.len();
-        let Some(index) = number.checked_sub(self.uids_from).and_then(|n| usize::try_from(n).ok())
-        else {
-            return 0;
-        };
-        if index > held + 100_000 {
-            return 0;
-        }
-        self.uids.resize(held.max(index + 1), 0);
-        self.uids[index] = hash;
-        self.uids.len() - held
-    }
-
-    /// Forgets the older half of the uids; returns how many.
-    fn forget_half(&mut self) -> usize {
-        let half = self.uids.len() / 2;
-        self.uids.drain(..half);
-        self.uids_from += half as u64;
-        half
     }
 }
 

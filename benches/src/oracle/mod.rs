@@ -11,6 +11,7 @@ mod record;
 mod report;
 mod server;
 mod verify;
+mod writers;
 
 pub use self::{
     account::{Limits, Oracle},
