@@ -6,7 +6,21 @@ use std::path::Path;
 use super::Files;
 
 /// Lines of a source file before its tests.
-const LINES_MAX: usize = 700;
+const LINES_MAX: usize = 400;
+/// The same of a file that is excepted.
+const LINES_MAX_EXCEPTED: usize = 700;
+
+/// Files that may be longer, and why.
+const LONG: &[(&str, &str)] = &[
+    ("collector/src/read/reader.rs", "still to be divided"),
+    ("collector/src/read/tail.rs", "still to be divided"),
+    ("collector/src/registry/copies.rs", "still to be divided"),
+    ("collector/src/registry/departed.rs", "still to be divided"),
+    ("collector/src/registry/mod.rs", "still to be divided"),
+    ("collector/src/registry/recognise.rs", "still to be divided"),
+    ("collector/src/settle/mod.rs", "still to be divided"),
+    ("collector/src/watch/watch_conformance.rs", "nothing but tests"),
+];
 
 /// Directories that exist on somebody's machine only. Split, or this file would break its own law.
 const FOREIGN: [&str; 3] = [concat!("/wo", "rk/"), concat!("/ro", "ot/."), concat!("/ho", "me/")];
@@ -56,8 +70,12 @@ fn check_rust(path: &Path, text: &str, breaches: &mut Vec<String>) {
     let lines: Vec<_> = text.lines().collect();
     let is_tests = |pair: &[&str]| pair[0].starts_with("#[cfg(test)]") && pair[1].contains("mod ");
     let code = lines.windows(2).position(is_tests).unwrap_or(lines.len());
-    if code > LINES_MAX {
-        breaches.push(format!("{name}: {code} lines before its tests, more than {LINES_MAX}"));
+    let excepted = LONG.iter().any(|(long, _)| *long == name);
+    let most = if excepted { LINES_MAX_EXCEPTED } else { LINES_MAX };
+    if code > most {
+        breaches.push(format!("{name}: {code} lines before its tests, more than {most}"));
+    } else if excepted && code <= LINES_MAX {
+        breaches.push(format!("{name}: not long any more; take it out of the table of long files"));
     }
 }
 
@@ -67,14 +85,19 @@ mod tests {
 
     #[test]
     fn each_house_rule_is_enforced() {
-        let long = format!("//! Long.\n{}", "fn f() {}\n".repeat(800));
+        let long = |lines: usize| format!("//! Long.\n{}", "fn f() {}\n".repeat(lines - 1));
+        let (fits, long, longer) = (long(400), long(401), long(701));
         let tested = format!("//! Fine.\n#[cfg(test)]\nmod tests {{\n{}}}\n", "// x\n".repeat(800));
         let foreign = format!("cd {}x\n", super::FOREIGN[0]);
         let found = breaches(&[
             ("fine.rs", "//! Fine.\n"),
             ("tested.rs", &tested),
             ("silent.rs", "fn f() {}\n"),
+            ("fits.rs", &fits),
             ("long.rs", &long),
+            (super::LONG[0].0, &long),
+            (super::LONG[1].0, &longer),
+            (super::LONG[2].0, &fits),
             ("blank.md", "text \n"),
             ("open.md", "text"),
             ("foreign.sh", &foreign),
@@ -84,7 +107,9 @@ mod tests {
             "blank.md:1",
             "foreign.sh:1",
             "open.md: no newline",
-            "long.rs: 801",
+            "long.rs: 401",
+            "collector/src/read/tail.rs: 701",
+            "collector/src/registry/copies.rs: not long any more",
             "silent.rs: does",
         ];
         assert_eq!(found.len(), expected.len(), "{found:?}");
