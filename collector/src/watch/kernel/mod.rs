@@ -12,26 +12,24 @@ mod mapped;
 mod object;
 mod open_files;
 mod owners;
+mod past;
 mod pins;
 mod report;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
     collections::{HashMap, HashSet},
-    ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-        unix::ffi::{OsStrExt, OsStringExt},
-    },
-    path::{Path, PathBuf},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    path::Path,
     sync::Arc,
 };
 
-use collector_ebpf::{CHANGED, DIRECTORY, FILE, GONE, Key, LEVELS, OpenFile, Slot, State, WRITTEN};
+use collector_ebpf::{CHANGED, DIRECTORY, FILE, GONE, Key, LEVELS, OpenFile, State, WRITTEN};
 use slotmap::SecondaryMap;
 
 pub use bell::{Bell, Heard};
@@ -39,6 +37,8 @@ pub use load::LoadError;
 pub use object::digest;
 pub use pins::{Pinned, is_bpffs, pinned, unpin};
 pub use report::{HookReport, RefusedHook, Sees};
+pub use told::{Counted, Departed};
+pub(super) use told::{Refusal, Told};
 
 use super::{DirToken, FileToken, Life};
 use crate::{
@@ -47,13 +47,13 @@ use crate::{
     identity::{FileId, beneath::Directory},
 };
 
-/// Files that are entered at once, at least, where descriptors are short.
-const AT_ONCE: usize = 16;
-
 use load::Loaded;
 use owners::{Owner, Owners};
 use pins::Pins;
 use report::Active;
+
+/// Files that are entered at once, at least, where descriptors are short.
+const AT_ONCE: usize = 16;
 
 /// The programs, and which token each slot stands for.
 pub(super) struct Kernel {
@@ -82,75 +82,6 @@ struct Entered {
     /// The slot, and whose it was when it was entered: the file may be closed, deleted and leave
     /// memory meanwhile, and its slot be another file's.
     place: Option<(u32, Key)>,
-}
-
-/// Why something is not watched by the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Refusal {
-    /// The filesystem has no hook.
-    Filesystem,
-    /// Every slot is in use.
-    Full,
-    /// The kernel did not tell of the descriptor.
-    Unknown,
-}
-
-impl Refusal {
-    /// The metric's word for it.
-    pub(super) fn reason(self) -> &'static str {
-        match self {
-            Self::Filesystem => "kernel_filesystem",
-            Self::Full => "kernel_full",
-            Self::Unknown => "kernel_unknown",
-        }
-    }
-}
-
-/// What the programs tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
-    /// A watched file was written or truncated.
-    Written(FileToken),
-    /// A watched directory changed.
-    Changed(DirToken),
-    /// Wake-ups found no room: everything must be looked at.
-    Overflow,
-    /// Files were born and are gone that nobody had claimed.
-    Departed,
-}
-
-/// A file that is gone, as the kernel saw it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Departed {
-    /// Whose life it was; None: nobody had claimed it.
-    pub id: Option<FileId>,
-    /// Its inode number.
-    pub inode: u64,
-    /// The inode's generation.
-    pub generation: u32,
-    /// Its size at its end, bytes.
-    pub size: u64,
-    /// Bytes that truncations took away before, since it was born, modulo 2³².
-    pub truncated: u32,
-    /// False while somebody holds it open: it may grow on, and is told again.
-    pub ended: bool,
-    /// Its last path; None where the kernel was not told its name, or the directory's is too long.
-    pub path: Option<PathBuf>,
-    /// The directory it was in last, or was born in; None likewise.
-    pub directory: Option<PathBuf>,
-}
-
-/// Files that are gone and were told.
-pub struct Counted {
-    departures: tables::Departures,
-    told: Vec<Key>,
-}
-
-impl Counted {
-    /// They need not be told again.
-    pub fn forget(self) {
-        self.departures.forget(&self.told);
-    }
 }
 
 impl Kernel {
@@ -361,113 +292,6 @@ impl Kernel {
             take(Told::Overflow);
         }
         self.state = state;
-    }
-
-    /// Files that are gone, as far as the kernel remembers: each is told once. The next agent is told
-    /// again, unless that was [`Kernel::counted`]: an agent that is killed before it has made durable what
-    /// it counted takes nothing with it.
-    pub(super) fn departed(&mut self) -> Vec<Departed> {
-        let tables = &self.loaded.tables;
-        let mut gone = tables.departed();
-        let there: HashSet<Key> = gone.iter().map(|(key, _)| *key).collect();
-        self.told.retain(|key| there.contains(key));
-        gone.retain(|(key, _)| !self.told.contains(key));
-        // One that somebody holds open grows on, and ends later.
-        let ended = gone.iter().filter(|(_, gone)| gone.ended != 0).map(|(key, _)| *key);
-        self.told.extend(ended);
-        gone.into_iter()
-            .map(|(key, gone)| {
-                let name = gone.name.get(..gone.name_len as usize).unwrap_or_default();
-                let directory = gone.parent.checked_sub(1).and_then(|slot| tables.path(slot));
-                let directory = directory.map(|text| PathBuf::from(OsString::from_vec(text)));
-                let named = directory.as_deref().filter(|_| !name.is_empty());
-                let path = named.map(|directory| directory.join(OsStr::from_bytes(name)));
-                Departed {
-                    id: (gone.file_id != 0).then_some(FileId(gone.file_id)),
-                    inode: key.inode,
-                    generation: key.generation,
-                    size: gone.size,
-                    truncated: gone.truncated,
-                    ended: gone.ended != 0,
-                    path,
-                    directory,
-                }
-            })
-            .collect()
-    }
-
-    /// Gives back slots of files that nobody has claimed since the last call: they are no logs.
-    pub(super) fn forget_unclaimed(&mut self) {
-        let unclaimed = self.loaded.tables.unclaimed();
-        let (still, new): (Vec<_>, Vec<_>) =
-            unclaimed.into_iter().partition(|(_, key)| self.unclaimed.contains(key));
-        for (number, key) in still {
-            if !self.owners.has(number) && !self.loaded.tables.is_departing(&key) {
-                self.loaded.tables.leave(key);
-            }
-        }
-        self.unclaimed = new.into_iter().map(|(_, key)| key).collect();
-    }
-
-    /// What was told so far: to be forgotten once it is durable that it was counted.
-    pub(super) fn counted(&self) -> Counted {
-        let told = self.told.iter().copied().collect();
-        Counted { departures: self.loaded.tables.departures(), told }
-    }
-
-    /// Gives back what an earlier agent had entered and this one has not.
-    pub(super) fn forget_strangers(&mut self) {
-        self.fresh = HashSet::new();
-        self.loaded.tables.forget_full();
-        for (key, number) in self.loaded.tables.known() {
-            if !self.owners.has(number) && !self.loaded.tables.is_departing(&key) {
-                self.loaded.tables.leave(key);
-            }
-        }
-    }
-
-    /// How many bytes truncations have taken away of an inode, modulo 2³²; without a generation, of the one
-    /// that has this life. None: it was not counted.
-    pub(super) fn truncated(
-        &self,
-        id: FileId,
-        (inode, generation): (u64, Option<u32>),
-    ) -> Option<u32> {
-        let slots = &self.loaded.tables.slots;
-        let is_it = |slot: &Slot| match generation {
-            Some(generation) => (slot.inode, slot.generation) == (inode, generation),
-            None => slot.file_id == id.0,
-        };
-        let files = (0..slots.count()).filter(|number| slots.flags(*number) & FILE != 0);
-        let mut slots = files.map(|number| slots.slot(number));
-        slots.find(is_it).map(|slot| slot.truncated)
-    }
-
-    /// A life's end is not to be told.
-    pub(super) fn disown(&mut self, id: FileId) {
-        let slots = &self.loaded.tables.slots;
-        let mut files = (0..slots.count()).filter(|number| slots.flags(*number) & FILE != 0);
-        let named = files.find(|number| slots.slot(*number).file_id == id.0);
-        if let Some(number) = named.filter(|number| !self.owners.has(*number)) {
-            self.loaded.tables.leave_slot(number);
-        }
-    }
-
-    /// Forgets what truncations have taken away so far.
-    pub(super) fn count_truncations_anew(&self) {
-        let slots = &self.loaded.tables.slots;
-        (0..slots.count()).filter(|number| slots.flags(*number) & FILE != 0).for_each(|number| {
-            slots.forget_truncated(number);
-        });
-    }
-
-    /// Whether the programs were at work in this directory while no agent ran, and missed nothing
-    /// since the last agent's start.
-    pub(super) fn tallied_while_down(&self, token: DirToken) -> bool {
-        let State { slots_full, departed_full, .. } = self.state;
-        let had_room = slots_full == 0 && departed_full == 0;
-        let entered = self.directories.contains_key(token) && !self.fresh.contains(&token);
-        self.loaded.taken_over && had_room && entered
     }
 
     /// What the kernel calls these descriptors.

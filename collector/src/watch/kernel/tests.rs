@@ -2,14 +2,18 @@
 //! hooks here and however it is written.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{IoSlice, Write},
     os::{
         fd::AsRawFd,
         unix::fs::{FileExt, MetadataExt},
     },
+    path::PathBuf,
     process::Command,
 };
+
+use collector_ebpf::Slot;
 
 use super::*;
 
