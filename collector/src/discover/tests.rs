@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
     os::unix::{ffi::OsStrExt, fs::symlink},
 };
