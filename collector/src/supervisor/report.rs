@@ -1,7 +1,7 @@
 //! What a running pipeline says of itself: `/status`, `/metrics` and `/healthz`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -99,7 +99,8 @@ impl Reporter {
         let slots = self.sinks.wanted();
         let (accounts, totals) = self.accounts.snapshot();
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.retain(|id, _| accounts.iter().any(|account| account.id == *id));
+        let known: HashSet<FileId> = accounts.iter().map(|account| account.id).collect();
+        rates.retain(|id, _| known.contains(id));
         let mut files: Vec<FileReport> = accounts
             .iter()
             .map(|account| {
