@@ -68,7 +68,10 @@ fn check_rust(path: &Path, text: &str, breaches: &mut Vec<String>) {
         return;
     }
     let lines: Vec<_> = text.lines().collect();
-    let is_tests = |pair: &[&str]| pair[0].starts_with("#[cfg(test)]") && pair[1].contains("mod ");
+    // Tests that follow, not those that are declared to be in a file of their own.
+    let is_tests = |pair: &[&str]| {
+        pair[0].starts_with("#[cfg(test)]") && pair[1].contains("mod ") && pair[1].ends_with('{')
+    };
     let code = lines.windows(2).position(is_tests).unwrap_or(lines.len());
     let excepted = LONG.iter().any(|(long, _)| *long == name);
     let most = if excepted { LINES_MAX_EXCEPTED } else { LINES_MAX };
@@ -88,6 +91,7 @@ mod tests {
         let long = |lines: usize| format!("//! Long.\n{}", "fn f() {}\n".repeat(lines - 1));
         let (fits, long, longer) = (long(400), long(401), long(701));
         let tested = format!("//! Fine.\n#[cfg(test)]\nmod tests {{\n{}}}\n", "// x\n".repeat(800));
+        let apart = format!("//! Long.\n#[cfg(test)]\nmod tests;\n{}", "fn f() {}\n".repeat(398));
         let foreign = format!("cd {}x\n", super::FOREIGN[0]);
         let found = breaches(&[
             ("fine.rs", "//! Fine.\n"),
@@ -95,6 +99,7 @@ mod tests {
             ("silent.rs", "fn f() {}\n"),
             ("fits.rs", &fits),
             ("long.rs", &long),
+            ("apart.rs", &apart),
             (super::LONG[0].0, &long),
             (super::LONG[1].0, &longer),
             (super::LONG[2].0, &fits),
@@ -108,6 +113,7 @@ mod tests {
             "foreign.sh:1",
             "open.md: no newline",
             "long.rs: 401",
+            "apart.rs: 401",
             "collector/src/read/tail.rs: 701",
             "collector/src/registry/copies.rs: not long any more",
             "silent.rs: does",
