@@ -318,7 +318,9 @@ impl Registry {
                     self.wait_for(&found, &look, false, true);
                     return Ok(Who::Untold);
                 }
-                match self.recognise_twin(&found, &file, (&look, &identity), &head, opened) {
+                let twin = self.recognise_twin(&found, &file, (&look, &identity), &head, opened);
+                tracing::debug!(path = %found.path.display(), inode = look.key.inode, is = %twin, "A rotated file was looked at.");
+                match twin {
                     Twin::Of(known) => (entry, is_twin) = (Some(*known), true),
                     Twin::Later => return Ok(Who::Known),
                     Twin::Nobodys => {}

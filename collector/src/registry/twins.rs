@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     fs::File,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -37,6 +38,16 @@ pub(super) enum Twin {
     Later,
     /// A copy: how far it is done with.
     Of(Box<FileEntry>),
+}
+
+impl fmt::Display for Twin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobodys => f.write_str("new"),
+            Self::Later => f.write_str("not to be told yet"),
+            Self::Of(entry) => write!(f, "{}, the rest of a file that was truncated", entry.id),
+        }
+    }
 }
 
 /// A live file that the unknown one may be a copy of, as far as it was read.
@@ -223,6 +234,11 @@ impl Original {
         original
     }
 
+    /// Whether anything of it is settled.
+    fn is_begun(&self) -> bool {
+        self.sinks.iter().any(|(_, at)| at.settled > 0)
+    }
+
     /// Where a copy of `size` bytes is taken up, by sink. One that is not to have the original is not
     /// to have the copy.
     fn places(&self, size: u64, place: impl Fn(Offset) -> Offset) -> Offsets {
@@ -276,7 +292,8 @@ impl Original {
             return Copied::Perhaps;
         }
         let guarded = self.sinks.iter().any(|(_, at)| !at.guard.is_none());
-        if !guarded || !self.sinks.iter().all(|(_, at)| holds(copy, *at)) {
+        // Of a life of which nothing was settled it is read from its beginning: that skips nothing.
+        if self.is_begun() && !guarded || !self.sinks.iter().all(|(_, at)| holds(copy, *at)) {
             return Copied::No;
         }
         Copied::Yes(self.places(look.size, |at| {

@@ -28,6 +28,7 @@ in_every_mode!(
     a_sink_that_is_down_gets_a_compressed_copys_lines_once,
     a_sink_that_is_down_gets_what_a_plain_copy_has_not_once,
     a_sink_that_is_down_gets_what_a_compressed_copy_has_not_once,
+    after_a_kill_at_once_a_copy_is_read,
 );
 
 /// Kept former copies.
@@ -110,6 +111,11 @@ impl Log {
         let log = world.log();
         assert!(right, "lost {lost:?}, doubled {doubled:?}, the first {again:?}\n{log}");
     }
+}
+
+/// Which line a record is.
+fn number(record: &Value) -> usize {
+    body(record).split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 fn compress(from: &Path, to: &Path) {
@@ -281,11 +287,7 @@ fn into_a_sink_that_is_down(mut world: World, compressed: bool, read_on: bool) {
     // Longer than a copy is waited for.
     std::thread::sleep(Duration::from_secs(13));
     receiver.always(None);
-    let numbers = |records: &[Value]| {
-        let number = |record| body(record).split(' ').nth(1).unwrap().parse::<usize>().unwrap();
-        records.iter().map(number).collect::<Vec<_>>()
-    };
-    let all = |records: &[Value]| numbers(records).into_iter().collect::<BTreeSet<_>>().len();
+    let all = |records: &[Value]| records.iter().map(number).collect::<BTreeSet<_>>().len();
     receiver.wait_until("all lines", |records| all(records) == log.written);
     std::thread::sleep(Duration::from_secs(2));
     let sent = receiver.count();
@@ -309,4 +311,41 @@ fn a_sink_that_is_down_gets_what_a_plain_copy_has_not_once(world: World) {
 
 fn a_sink_that_is_down_gets_what_a_compressed_copy_has_not_once(world: World) {
     into_a_sink_that_is_down(world, true, true);
+}
+
+/// Nothing was durable of a life that a truncation ended, and no pattern names the copy.
+fn after_a_kill_at_once_a_copy_is_read(world: World) {
+    let lines = |file: &str| {
+        let records = world.records();
+        let of = |record: &&Value| record["log.file.path"].as_str().unwrap().contains(file);
+        records.iter().filter(of).map(number).collect::<Vec<_>>()
+    };
+    for compressed in [false, true] {
+        let mut log = Log::new(&world);
+        log.live = world.path(&format!("plain/{compressed}.log"));
+        log.write(100);
+        let agent = world.start();
+        let deadline = Instant::now() + patience();
+        while lines(&format!("{compressed}.log")).is_empty() {
+            assert!(Instant::now() < deadline, "{}", world.log());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        agent.signal(Signal::STOP);
+        log.write(5);
+        log.copy();
+        log.truncate();
+        if compressed {
+            log.compress();
+        }
+        log.write(3);
+        agent.kill();
+    }
+    let agent = world.start();
+    world.wait_for(2 * 108);
+    for file in ["false.log", "true.log"] {
+        let mut numbers = lines(file);
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..108).collect::<Vec<_>>(), "{}", world.log());
+    }
+    assert_eq!(agent.stop(), Some(0));
 }
