@@ -19,33 +19,28 @@ use slotmap::SecondaryMap;
 
 mod directories;
 mod entries;
+mod falls;
 mod inotify;
 mod kernel;
 mod looks;
 mod names;
 mod tables;
+mod timetable;
 mod waiting;
 
 use super::{
     Bell, Counted, Departed, DirToken, Event, FileToken, Life, Mode, Waker, Watcher,
-    inotify::{Inotify, Refusal},
-    kernel::{self as programs, Kernel},
-    mounts::Mounts,
-    poll::{FileState, Schedule},
+    inotify::Inotify, kernel::Kernel, mounts::Mounts, poll::FileState,
 };
-use crate::{
-    config::Config,
-    identity::FileId,
-    metrics::{Metrics, ReasonLabel},
-};
+use crate::{config::Config, identity::FileId, metrics::Metrics};
 use entries::{Directory, Look, Watched};
+use falls::Falls;
+pub(super) use falls::count_fallback;
+use timetable::Timetable;
 use waiting::KERNEL_TURN;
 
 /// Room kept for events: a first look at everything makes tens of thousands.
 const KEPT: usize = 1_024;
-
-/// An overflow is said at most so often.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(super) struct Combined {
@@ -55,29 +50,18 @@ pub(super) struct Combined {
     mounts: Option<Mounts>,
     waker: Waker,
     metrics: Arc<Metrics>,
-    poll_interval: Duration,
-    sweep_interval: Duration,
     directories: SecondaryMap<DirToken, Directory>,
     /// Usually one token each; more where two paths lead to one directory.
     watches: HashMap<i32, Vec<DirToken>, foldhash::fast::RandomState>,
     files: SecondaryMap<FileToken, Watched>,
-    schedule: Schedule<Look>,
-    looks: u32,
+    times: Timetable,
     queued: Vec<Event>,
     /// Watches to be given back once the events at hand are taken.
     given_back: Vec<i32>,
-    begun: Instant,
     turned: Instant,
     /// When files that nobody claimed were looked for the last time.
     tidied: Instant,
-    said: HashSet<Refusal>,
-    kernel_said: HashSet<programs::Refusal>,
-    overflow_said: Option<Instant>,
-}
-
-/// Counts one fall from a better mode.
-pub(super) fn count_fallback(metrics: &Metrics, reason: &'static str) {
-    metrics.watch_fallbacks.get_or_create(&ReasonLabel { reason }).inc();
+    falls: Falls,
 }
 
 impl Combined {
@@ -88,30 +72,23 @@ impl Combined {
         waker: Waker,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let poll_interval = config.watch.poll_interval.0.max(Duration::from_millis(1));
-        let sweep_interval = config.watch.sweep_interval.0.max(poll_interval);
+        let mounts = Mounts::new();
         Self {
             kernel,
             kernel_turn: KERNEL_TURN.min(config.batch.max_age.0 / 2),
             inotify,
-            mounts: Mounts::new(),
+            times: Timetable::new(&config.watch, mounts.is_some()),
+            mounts,
             waker,
+            falls: Falls::new(Arc::clone(&metrics)),
             metrics,
-            poll_interval,
-            sweep_interval,
             directories: SecondaryMap::new(),
             watches: HashMap::default(),
             files: SecondaryMap::new(),
-            schedule: Schedule::new(poll_interval / 5),
-            looks: 0,
             queued: Vec::new(),
             given_back: Vec::new(),
-            begun: Instant::now(),
             turned: Instant::now(),
             tidied: Instant::now(),
-            said: HashSet::new(),
-            kernel_said: HashSet::new(),
-            overflow_said: None,
         }
     }
 
@@ -182,13 +159,13 @@ impl Watcher for Combined {
             (None, Some(_)) => self.lesser_mode(directory),
             (None, None) => Mode::Poll,
         };
-        let pace = self.pace();
+        let pace = self.times.pace();
         let look = Look::File(token, pace.look);
         let file = held.unwrap_or_default();
         let watched = Watched { place, file, mode, bell: bell.clone(), state, pace };
         self.files.insert(token, watched);
         self.count(mode, 1);
-        self.schedule.admit(look, Instant::now(), self.interval(mode));
+        self.times.admit(look, Instant::now(), mode);
         self.queued.push(Event::Written(token));
         if let Some(kernel) = &self.kernel
             && kernel.waits_for_many()
@@ -298,42 +275,5 @@ impl Combined {
 fn push(queued: &mut Vec<Event>, event: Event) {
     if queued.last() != Some(&event) {
         queued.push(event);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `deploy/METRICS.md` has a table of them.
-    #[test]
-    fn every_reason_of_a_fall_is_documented() {
-        use crate::watch::{LoadError, inotify::Refusal as Inotify, kernel::Refusal as Kernel};
-        let inotify = [
-            Inotify::Missing,
-            Inotify::WatchLimit,
-            Inotify::Resources,
-            Inotify::Permission,
-            Inotify::Unsupported,
-        ];
-        let kernel = [Kernel::Filesystem, Kernel::Full, Kernel::Unknown];
-        let load = [
-            LoadError::NoObject,
-            LoadError::NoBtf(io::ErrorKind::NotFound.into()),
-            LoadError::Refused(String::new()),
-            LoadError::NoHook(Vec::new()),
-        ];
-        let mut ours: Vec<&str> = vec!["overflow", "network_filesystem"];
-        ours.extend(inotify.map(Inotify::reason));
-        ours.extend(kernel.map(Kernel::reason));
-        ours.extend(load.iter().map(LoadError::reason));
-        ours.sort_unstable();
-        let text = include_str!("../../../deploy/METRICS.md");
-        let (_, table) = text.split_once("## Falls to a lesser watch mode").unwrap();
-        let (table, _) = table.split_once("\n## ").unwrap();
-        let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
-        let mut rows: Vec<&str> = rows.map(|row| row.split('`').next().unwrap()).collect();
-        rows.sort_unstable();
-        assert_eq!(rows, ours);
     }
 }

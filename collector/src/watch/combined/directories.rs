@@ -1,14 +1,9 @@
 //! Directories: entering them, looking at them, and what it means that another one is at their path.
 
-use std::{
-    io,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, path::Path, sync::Arc, time::Instant};
 
 use super::{
-    Combined, count_fallback,
+    Combined,
     entries::{Directory, Look},
     names::Names,
 };
@@ -46,9 +41,9 @@ impl Combined {
         self.leave_directory(token);
         let unseen_writers = has_unseen_writers(path);
         if unseen_writers && self.inotify.is_some() {
-            count_fallback(&self.metrics, "network_filesystem");
+            self.falls.count("network_filesystem");
         }
-        let pace = self.pace();
+        let pace = self.times.pace();
         let directory = Directory {
             path: Arc::clone(path),
             kernel: None,
@@ -66,14 +61,14 @@ impl Combined {
                 self.directories.remove(token);
                 return Err(io::Error::from(io::ErrorKind::NotFound));
             }
-            self.say_fallback(refusal, path);
+            self.falls.say_inotify(refusal, path);
         }
         let now = Instant::now();
         let Some(directory) = self.directories.get_mut(token) else { return Ok(Mode::Poll) };
         directory.state.look(path, true);
         let mode = directory.mode();
         let look = Look::Directory(token, directory.pace.look);
-        self.schedule.admit(look, now, self.directory_interval(mode, Duration::ZERO));
+        self.times.admit(look, now, mode);
         Ok(mode)
     }
 
@@ -96,9 +91,8 @@ impl Combined {
         let Some(directory) = self.directories.get(token).filter(|it| it.pace.look == look) else {
             return;
         };
-        let quiet = directory.pace.quiet(self.millis(now));
-        let interval = self.directory_interval(self.directory_mode(token), quiet);
-        self.schedule.again(Look::Directory(token, look), now, interval);
+        let (mode, quiet) = (directory.mode(), directory.pace.quiet(self.times.millis(now)));
+        self.times.again(Look::Directory(token, look), now, mode, quiet);
     }
 
     /// After something was mounted or unmounted: any path may lead to another directory.
@@ -119,7 +113,8 @@ impl Combined {
     }
 
     fn see_directory(&mut self, token: DirToken, now: Instant) {
-        let (wanted, at) = (self.inotify.is_some() || self.kernel.is_some(), self.millis(now));
+        let (wanted, at) =
+            (self.inotify.is_some() || self.kernel.is_some(), self.times.millis(now));
         let Some(directory) = self.directories.get_mut(token) else { return };
         let before = directory.state.identity();
         let changed = directory.state.look(&directory.path, directory.unseen_writers);
@@ -140,7 +135,7 @@ impl Combined {
             && !directory.unseen_writers
             && directory.state.exists()
             // Came back, or else a try a sweep: the limit may have been raised.
-            && (changed || directory.pace.quiet(at) >= self.sweep_interval);
+            && (changed || directory.pace.quiet(at) >= self.times.sweep_interval());
         if better && self.attach(token).is_ok() {
             self.queued.push(Event::Directory(token));
         }

@@ -24,7 +24,10 @@ impl Combined {
 
     fn take_change(&mut self, change: &Change<'_>) {
         let wd = match change {
-            Change::Overflow => return self.say_overflow(),
+            Change::Overflow => {
+                push(&mut self.queued, Event::Overflow);
+                return self.falls.say_overflow(Mode::Inotify);
+            }
             Change::Gone(wd)
             | Change::Appeared(wd)
             | Change::Left(wd, _)

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Combined, SAY_AGAIN, count_fallback, push};
+use super::{Combined, push};
 use crate::{
     identity,
     watch::{
@@ -39,7 +39,7 @@ impl Combined {
             }
             Err(refusal) => {
                 let path = directory.path.clone();
-                self.say_refusal(refusal, &path);
+                self.falls.say_kernel(refusal, &path);
                 false
             }
         }
@@ -76,7 +76,7 @@ impl Combined {
         let directory = file.place.as_ref().map(|(directory, _)| *directory);
         let path = directory.and_then(|token| self.directories.get(token));
         let path = path.map(|directory| Arc::clone(&directory.path));
-        self.say_refusal(refusal, path.as_deref().unwrap_or(Path::new("")));
+        self.falls.say_kernel(refusal, path.as_deref().unwrap_or(Path::new("")));
         self.set_mode(token, Mode::Poll);
         if let Some(directory) = directory {
             self.ask_for_writes(directory);
@@ -107,7 +107,8 @@ impl Combined {
             self.heed_change(token);
         }
         if overflow {
-            self.say_ring_overflow();
+            push(&mut self.queued, Event::Overflow);
+            self.falls.say_overflow(Mode::Kernel);
         }
     }
 
@@ -118,43 +119,6 @@ impl Combined {
             self.lose(token);
         }
         push(&mut self.queued, Event::Directory(token));
-    }
-
-    fn say_refusal(&mut self, refusal: Refusal, path: &Path) {
-        count_fallback(&self.metrics, refusal.reason());
-        if !self.kernel_said.insert(refusal) {
-            return;
-        }
-        match refusal {
-            // As good as it gets there, and no fault of anybody's.
-            Refusal::Filesystem => tracing::info!(
-                directory = ?path,
-                "The kernel watch does not reach this directory's filesystem; inotify watches it \
-                 and others like it. Nothing needs doing."
-            ),
-            Refusal::Full => tracing::warn!(
-                directory = ?path,
-                "The kernel watch is full; inotify watches what is left. Raise \
-                 watch.kernel.max_files."
-            ),
-            Refusal::Unknown => tracing::warn!(
-                directory = ?path,
-                "The kernel did not say what it calls a file; inotify watches it. Nothing needs \
-                 doing."
-            ),
-        }
-    }
-
-    fn say_ring_overflow(&mut self) {
-        count_fallback(&self.metrics, "overflow");
-        push(&mut self.queued, Event::Overflow);
-        if self.overflow_said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            self.overflow_said = Some(Instant::now());
-            tracing::warn!(
-                "The kernel watch's ring overflowed; every file is looked at instead, nothing is \
-                 lost. If it recurs, give the agent more CPU."
-            );
-        }
     }
 }
 

@@ -1,21 +1,9 @@
-//! Looking at intervals: what is due now, and when it is due again.
+//! Looking at what is due.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{
-    Combined,
-    entries::{Look, Pace},
-};
-use crate::watch::{
-    Event, FileToken, Mode,
-    poll::{self, FileState},
-};
-
-/// What the kernel watches is swept this many times more seldom than what inotify does: files for
-/// the sake of writers that pass by its hooks (mmap), directories, which nothing passes by, only in
-/// case. Where mounts are not told, directories are swept as those that inotify covers.
-const KERNEL_SWEEPS: u32 = 6;
-const KERNEL_DIRECTORY_SWEEPS: u32 = 24;
+use super::{Combined, entries::Look};
+use crate::watch::{Event, FileToken, Mode, poll::FileState};
 
 impl Combined {
     pub(super) fn look_at_due(&mut self) {
@@ -28,7 +16,7 @@ impl Combined {
     }
 
     fn look_at_all_due(&mut self, now: Instant) {
-        while let Some(due) = self.schedule.due(now) {
+        while let Some(due) = self.times.due(now) {
             for look in due {
                 match look {
                     Look::Directory(token, look) => self.look_at_directory(token, look, now),
@@ -39,7 +27,7 @@ impl Combined {
     }
 
     fn look_at_file(&mut self, token: FileToken, look: u32, now: Instant) {
-        let at = self.millis(now);
+        let at = self.times.millis(now);
         let Some(file) = self.files.get_mut(token) else { return };
         if file.pace.look != look {
             return;
@@ -61,37 +49,6 @@ impl Combined {
             self.queued.push(Event::Written(token));
         }
         let (mode, quiet) = (file.mode, file.pace.quiet(at));
-        self.schedule.again(Look::File(token, look), now, self.interval_after(mode, quiet));
-    }
-
-    pub(super) fn pace(&mut self) -> Pace {
-        self.looks = self.looks.wrapping_add(1);
-        Pace { look: self.looks, changed: self.millis(Instant::now()) }
-    }
-
-    /// Milliseconds since the beginning. After seven weeks they begin anew; what did not change since
-    /// then is looked at a little sooner once.
-    pub(super) fn millis(&self, now: Instant) -> u32 {
-        now.saturating_duration_since(self.begun).as_millis() as u32
-    }
-
-    pub(super) fn interval(&self, mode: Mode) -> Duration {
-        self.interval_after(mode, Duration::ZERO)
-    }
-
-    pub(super) fn interval_after(&self, mode: Mode, quiet: Duration) -> Duration {
-        match mode {
-            Mode::Kernel => self.sweep_interval * KERNEL_SWEEPS,
-            Mode::Inotify => self.sweep_interval,
-            Mode::Poll => poll::pause(quiet, self.poll_interval),
-        }
-    }
-
-    pub(super) fn directory_interval(&self, mode: Mode, quiet: Duration) -> Duration {
-        match mode {
-            Mode::Kernel if self.mounts.is_some() => self.sweep_interval * KERNEL_DIRECTORY_SWEEPS,
-            Mode::Kernel => self.sweep_interval,
-            Mode::Inotify | Mode::Poll => self.interval_after(mode, quiet),
-        }
+        self.times.again(Look::File(token, look), now, mode, quiet);
     }
 }

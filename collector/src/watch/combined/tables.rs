@@ -1,11 +1,10 @@
 //! Keeping the watcher's tables, the kernel's watches and the gauges in step.
 
-use std::{collections::hash_map::Entry, path::Path, time::Instant};
+use std::{collections::hash_map::Entry, time::Instant};
 
 use super::{
-    Combined, SAY_AGAIN, count_fallback,
+    Combined,
     entries::{Directory, Look},
-    push,
 };
 use crate::{
     metrics::ModeLabel,
@@ -69,11 +68,11 @@ impl Combined {
     /// The directory went from its path. Polled by path, so that its return is noticed.
     pub(super) fn lose(&mut self, token: DirToken) {
         self.detach(token);
-        let pace = self.pace();
+        let pace = self.times.pace();
         let Some(directory) = self.directories.get_mut(token) else { return };
         let look = Look::Directory(token, pace.look);
         directory.pace = pace;
-        self.schedule.again(look, Instant::now(), self.poll_interval);
+        self.times.again_soon(look, Instant::now());
     }
 
     /// A directory's first file was registered that the kernel does not watch: from now on its
@@ -86,7 +85,7 @@ impl Combined {
         {
             let path = directory.path.clone();
             if let Err(refusal) = self.attach_to_inotify(token, true) {
-                self.say_fallback(refusal, &path);
+                self.falls.say_inotify(refusal, &path);
             }
             return;
         }
@@ -117,10 +116,6 @@ impl Combined {
         self.directories.get(token).map_or(Mode::Poll, Directory::lesser_mode)
     }
 
-    pub(super) fn directory_mode(&self, token: DirToken) -> Mode {
-        self.directories.get(token).map_or(Mode::Poll, Directory::mode)
-    }
-
     /// Brings the files of a directory into its mode, but for those that the kernel watches.
     pub(super) fn set_modes_in(&mut self, token: DirToken) {
         let Some(directory) = self.directories.get(token) else { return };
@@ -133,7 +128,7 @@ impl Combined {
     }
 
     pub(super) fn set_mode(&mut self, token: FileToken, mode: Mode) {
-        let pace = self.pace();
+        let pace = self.times.pace();
         let Some(file) = self.files.get_mut(token) else { return };
         let former = std::mem::replace(&mut file.mode, mode);
         if former == mode {
@@ -143,7 +138,7 @@ impl Combined {
         file.pace = pace;
         self.count(former, -1);
         self.count(mode, 1);
-        self.schedule.admit(look, Instant::now(), self.interval(mode));
+        self.times.admit(look, Instant::now(), mode);
     }
 
     /// Takes the name away from a file that no longer bears it.
@@ -195,31 +190,6 @@ impl Combined {
         if count > 0 {
             let label = ModeLabel { mode: mode.name() };
             self.metrics.watch_wakeups.get_or_create(&label).inc_by(count);
-        }
-    }
-
-    pub(super) fn say_fallback(&mut self, refusal: Refusal, path: &Path) {
-        count_fallback(&self.metrics, refusal.reason());
-        if self.said.insert(refusal) {
-            tracing::warn!(
-                directory = ?path,
-                reason = refusal.reason(),
-                "inotify cannot watch a directory; it and others like it are polled instead, at \
-                 the cost of some CPU. To mend it: {}.",
-                refusal.advice()
-            );
-        }
-    }
-
-    pub(super) fn say_overflow(&mut self) {
-        count_fallback(&self.metrics, "overflow");
-        push(&mut self.queued, Event::Overflow);
-        if self.overflow_said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            self.overflow_said = Some(Instant::now());
-            tracing::warn!(
-                "The kernel's inotify queue overflowed; every file is looked at instead, nothing \
-                 is lost. If it recurs, raise the sysctl fs.inotify.max_queued_events."
-            );
         }
     }
 }

@@ -28,7 +28,7 @@ impl Combined {
     /// Until an event, a due look, `end` or a wake; true if woken.
     pub(super) fn sleep(&mut self, end: Option<Instant>) -> io::Result<bool> {
         let mounts = self.mounts.as_ref().and_then(Mounts::due);
-        let until = [self.schedule.next(), mounts, end].into_iter().flatten().min();
+        let until = [self.times.next(), mounts, end].into_iter().flatten().min();
         let [woken, inotify, kernel, mounts] = self.listen(until, true)?;
         if let Some(table) = self.mounts.as_mut().filter(|_| mounts) {
             table.note();
