@@ -7,6 +7,7 @@
 //!
 //! Knows nothing of arguments or exit codes; see `cli::search`.
 
+mod candidates;
 mod context;
 mod extents;
 mod merge;

@@ -1,20 +1,19 @@
 //! Pattern: what a body must match, and a quick way to see that most lines cannot.
 //!
-//! A regular expression is matched against the unescaped body of a line. Before that a *prefilter*
-//! runs over whole decompressed blocks: a part of the expression that every match must contain and
-//! whose characters stand in JSON as they are. Only lines it hits are looked at. Where JSON could
-//! hide such a character behind an escape (`\u0041`), the line is looked at, too, so the prefilter
-//! never changes a result.
+//! A regular expression is matched against the unescaped body of a line. Before that whole
+//! decompressed blocks are searched for a *part* of the expression that every match must contain and
+//! whose characters stand in JSON as they are; only lines in which it is found are looked at
+//! (`candidates`). Where JSON could hide such a character behind an escape (`\u0041`), the line is
+//! looked at, too, so that never changes a result.
 
-use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use super::record::hex4;
+use super::candidates::{self, Candidates, Literal, stands_as_is};
 
 /// Shortest part of a pattern that is worth looking for on its own, characters.
 const WORTHWHILE: usize = 2;
-/// Largest class that may be part of a prefilter, characters.
+/// Largest class that may be in such a part, characters.
 const MAX_CLASS: usize = 64;
 
 /// How a pattern is read.
@@ -30,13 +29,7 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub struct Pattern {
     regex: Regex,
-    prefilter: Option<Prefilter>,
-}
-
-#[derive(Debug, Clone)]
-enum Prefilter {
-    Literal(Box<memmem::Finder<'static>>),
-    Regex(Regex),
+    part: Option<candidates::Part>,
 }
 
 impl Pattern {
@@ -49,8 +42,8 @@ impl Pattern {
             .utf8(false)
             .build()
             .parse(&text);
-        let prefilter = hir.ok().and_then(|hir| Prefilter::of(&hir));
-        Ok(Self { regex, prefilter })
+        let part = hir.ok().and_then(|hir| part_of(&hir));
+        Ok(Self { regex, part })
     }
 
     /// Whether a body matches.
@@ -66,76 +59,17 @@ impl Pattern {
     /// Places in a block that only lines with a match (and some others) contain. `None`: every
     /// line must be looked at.
     pub fn candidates<'a>(&'a self, block: &'a [u8]) -> Option<Candidates<'a>> {
-        let prefilter = self.prefilter.as_ref()?;
-        let mut candidates = Candidates { block, prefilter, plain: Some(0), escape: Some(0) };
-        candidates.plain = prefilter.find(block, 0);
-        candidates.escape = next_escape(block, 0);
-        Some(candidates)
+        self.part.as_ref().map(|part| Candidates::new(part, block))
     }
 }
 
-/// See [`Pattern::candidates`].
-#[derive(Debug)]
-pub struct Candidates<'a> {
-    block: &'a [u8],
-    prefilter: &'a Prefilter,
-    plain: Option<usize>,
-    escape: Option<usize>,
-}
-
-impl Candidates<'_> {
-    /// The first candidate at or behind `from`, which must not descend from call to call.
-    pub fn next_from(&mut self, from: usize) -> Option<usize> {
-        if self.plain.is_some_and(|at| at < from) {
-            self.plain = self.prefilter.find(self.block, from);
-        }
-        if self.escape.is_some_and(|at| at < from) {
-            self.escape = next_escape(self.block, from);
-        }
-        match (self.plain, self.escape) {
-            (Some(plain), Some(escape)) => Some(plain.min(escape)),
-            (plain, escape) => plain.or(escape),
-        }
+/// What to look for in blocks, if there is anything.
+fn part_of(hir: &Hir) -> Option<candidates::Part> {
+    let part = required(hir).filter(|part| part.width >= WORTHWHILE)?;
+    if let HirKind::Literal(literal) = part.hir.kind() {
+        return Some(candidates::Part::Literal(Box::new(Literal::new(&literal.0))));
     }
-}
-
-impl Prefilter {
-    fn of(hir: &Hir) -> Option<Self> {
-        let part = required(hir).filter(|part| part.width >= WORTHWHILE)?;
-        if let HirKind::Literal(literal) = part.hir.kind() {
-            let finder = memmem::Finder::new(&*literal.0).into_owned();
-            return Some(Self::Literal(Box::new(finder)));
-        }
-        Regex::new(&part.hir.to_string()).ok().map(Self::Regex)
-    }
-
-    fn find(&self, block: &[u8], from: usize) -> Option<usize> {
-        match self {
-            Self::Literal(finder) => finder.find(&block[from..]).map(|at| from + at),
-            Self::Regex(regex) => regex.find_at(block, from).map(|found| found.start()),
-        }
-    }
-}
-
-/// The next `\u` escape that hides a character which a prefilter takes to stand as it is.
-fn next_escape(block: &[u8], mut from: usize) -> Option<usize> {
-    loop {
-        let at = from + memmem::find(&block[from..], b"\\u")?;
-        if hex4(&block[at + 2..]).is_none_or(|code| char::from_u32(code).is_none_or(stands_as_is)) {
-            return Some(at);
-        }
-        from = at + 2;
-    }
-}
-
-/// Whether JSON encoders write a character as it is. Those that some of them escape (`<`, `&`, `/`)
-/// are not among them, nor what a log could not hold without an escape.
-fn stands_as_is(character: char) -> bool {
-    match character {
-        '"' | '\\' | '/' | '<' | '>' | '&' | '\u{7f}' => false,
-        '\u{2028}' | '\u{2029}' | char::REPLACEMENT_CHARACTER => false,
-        _ => character >= ' ',
-    }
+    Regex::new(&part.hir.to_string()).ok().map(candidates::Part::Regex)
 }
 
 /// A part of an expression.

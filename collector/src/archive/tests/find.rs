@@ -91,7 +91,7 @@ fn archive(dir: &Path, entries: &[Entry], a_frame: usize) {
     let mut writer = open(dir, 2_000, None);
     for chunk in entries.chunks(a_frame) {
         let raw: String = chunk.iter().map(|entry| entry.line() + "\n").collect();
-        let payload = zstd::bulk::compress(raw.as_bytes(), 1).unwrap();
+        let payload = packed(&raw);
         let seconds = chunk.iter().map(|entry| entry.time().as_second());
         let times = TimeBounds { from: seconds.clone().min().unwrap(), to: seconds.max().unwrap() };
         let mut labels: Vec<Label> = chunk
@@ -554,6 +554,43 @@ fn damage_is_counted_and_passed_over() {
     let (found, summary) = run(dir.path(), &Query::default(), AS_STORED);
     assert_eq!((found.len(), summary.damaged), (15, 1));
     assert_eq!(found[0], entries[5].line());
+}
+
+#[test]
+fn a_search_finds_no_line_of_a_frame_with_a_flipped_byte() {
+    let dir = tempdir().unwrap();
+    let entries: Vec<_> = (0..9).map(|number| plain(number, 0)).collect();
+    archive(dir.path(), &entries, 3);
+    let path = &read::segments(dir.path()).unwrap()[0].path;
+    let whole = std::fs::read(path).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(path, bytes).unwrap();
+        let (found, _) = run(dir.path(), &Query::default(), AS_STORED);
+        let without = |frame: &usize| {
+            let left = entries.chunks(3).enumerate().filter(|(number, _)| number != frame);
+            left.flat_map(|(_, chunk)| chunk).map(Entry::line).collect::<Vec<_>>()
+        };
+        assert!((0..3).any(|frame| found == without(&frame)), "byte {at}: {found:?}");
+    }
+}
+
+#[test]
+fn a_frame_is_whole_if_its_header_says_so_and_zstd_has_its_checksum_besides() {
+    let dir = tempdir().unwrap();
+    let entry = plain(1, 0);
+    let (header, payload) = frame(&[entry.line()], "web", 5);
+    let mut other = payload.to_vec();
+    // zstd's checksum are the last four bytes.
+    *other.last_mut().unwrap() ^= 1;
+    assert!(zstd::decode_all(&payload[..]).is_ok() && zstd::decode_all(&other[..]).is_err());
+    let written = Header { payload_crc: crc32c::crc32c(&other), ..header.clone() };
+    let frames = [(header, other.clone().into()), (written, other.into())];
+    open(dir.path(), 1 << 20, None).append(&frames).unwrap();
+    let (found, summary) = run(dir.path(), &Query::default(), AS_STORED);
+    let expected = (vec![entry.line()], 1, 1);
+    assert_eq!((found, summary.frames, summary.damaged), expected, "the first is not its header's");
 }
 
 /// Passes on what is written; closed after so many lines, as `head` does.

@@ -26,7 +26,7 @@ fn frame(lines: &[impl AsRef<str>], pod: &str, second: i64) -> (Header, Bytes) {
         raw.push_str(line.as_ref());
         raw.push('\n');
     }
-    let payload = zstd::bulk::compress(raw.as_bytes(), 1).unwrap();
+    let payload = packed(&raw);
     let label = Label {
         namespace: Some("shop".into()),
         pod: Some(pod.into()),
@@ -35,6 +35,13 @@ fn frame(lines: &[impl AsRef<str>], pod: &str, second: i64) -> (Header, Bytes) {
     let times = TimeBounds { from: second, to: second };
     let lines = u32::try_from(lines.len()).unwrap();
     (Header::new(&payload, raw.len(), lines, times, vec![label]), payload.into())
+}
+
+/// Compressed as the sink's batches are: with zstd's own checksum.
+fn packed(raw: &str) -> Vec<u8> {
+    let mut compressor = zstd::bulk::Compressor::new(1).unwrap();
+    compressor.include_checksum(true).unwrap();
+    compressor.compress(raw.as_bytes()).unwrap()
 }
 
 /// A line whose body is its number.
