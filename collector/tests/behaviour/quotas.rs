@@ -129,7 +129,7 @@ fn a_dead_sink_keeps_no_room_for_compressed_copies() {
     receiver.always(Some(Fault::Unavailable));
     world.sinks += &receiver.sink().replace("  out:", "  web:");
     // Several files are unpacked at once, and each by two readers.
-    world.extra = "memory_budget: 4MiB\nread: {threads: 4, unpacking_bytes: 4MiB}\n".into();
+    world.extra = "memory_budget: 10MiB\nread: {threads: 4, unpacking_bytes: 4MiB}\n".into();
     for pod in 0..6 {
         let dir = world.path("pods").join(format!("ns{}_p{pod}_0d7e/c", pod % 2));
         fs::create_dir_all(&dir).unwrap();
