@@ -107,7 +107,7 @@ fn cargo_test(what: &[&str], rest: &[String], sum: &mut Summary) -> Result<bool>
                 }
             }
             // A build may take as long as it takes: it says nothing here.
-            Err(RecvTimeoutError::Timeout) if sum.unfinished().is_none() => {}
+            Err(RecvTimeoutError::Timeout) if !sum.is_running() => {}
             Err(RecvTimeoutError::Timeout) => {
                 let stuck = sum.give_up();
                 println!("Nothing was said for {SILENCE:?}; killed: {}.", stuck.join(", "));
