@@ -11,7 +11,7 @@ use std::{
 use super::{
     account::FileAccount,
     cuts::Cuts,
-    on_its_way::OnItsWay,
+    originals::Originals,
     prefixes::Prefixes,
     report::{LostFile, Totals},
 };
@@ -30,8 +30,8 @@ pub struct Accounts {
     pub cuts: Cuts,
     /// What tells copies that end before what was read.
     pub prefixes: Prefixes,
-    /// What sinks are sent of copies' originals.
-    pub on_its_way: OnItsWay,
+    /// Whose copies copies are.
+    pub originals: Originals,
 }
 
 /// Losses that are kept file by file.
@@ -100,6 +100,13 @@ impl Accounts {
             account.forget();
         }
         self.add(sums);
+    }
+
+    /// Forgets what is kept of a file beside its account.
+    pub fn forget_details(&self, id: FileId) {
+        self.cuts.forget(id);
+        self.prefixes.forget(id);
+        self.originals.forget(id);
     }
 
     /// Every file.

@@ -8,7 +8,7 @@
 mod account;
 mod accounts;
 pub mod cuts;
-pub mod on_its_way;
+pub mod originals;
 pub mod prefixes;
 pub mod report;
 mod sink;

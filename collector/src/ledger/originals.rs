@@ -1,72 +1,81 @@
-//! What is on its way to sinks of files whose copies are taken up meanwhile.
+//! The originals of copies: files that this run has read, and that `copytruncate` copied and truncated.
 //!
-//! A copy is taken up where its original is settled, so that a crash loses nothing. What was read beyond that and is
-//! in batches still comes to the sink from there: a reader passes it by in the copy.
+//! A copy is taken up where its original is settled, so that a crash loses nothing. What was read beyond that is in
+//! batches, and comes to the sink from there: its reader passes it by in the copy. How far that is, the original's
+//! account says when the copy is entered, for until then batches may be taken back.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
+use super::account::FileAccount;
 use crate::identity::FileId;
 
-/// How far each of the sinks in these slots is sent a copy's bytes otherwise.
-type Sinks = Vec<(u16, u64)>;
-type Copies = HashMap<FileId, Sinks, foldhash::fast::RandomState>;
+type Known = HashMap<FileId, Arc<FileAccount>, foldhash::fast::RandomState>;
 
-/// By copy, what sinks are sent without it.
+/// Originals by the ids of their copies.
 #[derive(Debug, Default)]
-pub struct OnItsWay(Mutex<Copies>);
+pub struct Originals(Mutex<Known>);
 
-impl OnItsWay {
-    /// Of a copy, these sinks are sent what is before these offsets without it.
-    pub fn note(&self, copy: FileId, sinks: Sinks) {
-        match sinks.is_empty() {
-            true => self.forget(copy),
-            false => _ = self.copies().insert(copy, sinks),
-        }
+impl Originals {
+    /// This is the original of a copy.
+    pub fn note(&self, copy: FileId, original: Arc<FileAccount>) {
+        self.known().insert(copy, original);
     }
 
-    /// Where a sink begins to read a copy, if that is not where it is settled.
-    pub fn until(&self, copy: FileId, sink: u16) -> Option<u64> {
-        let copies = self.copies();
-        copies.get(&copy)?.iter().find(|(it, _)| *it == sink).map(|(_, until)| *until)
-    }
-
-    /// A sink's reader has passed it by.
-    pub fn passed(&self, copy: FileId, sink: u16) {
-        let mut copies = self.copies();
-        let Some(sinks) = copies.get_mut(&copy) else { return };
-        sinks.retain(|(it, _)| *it != sink);
-        if sinks.is_empty() {
-            copies.remove(&copy);
-        }
+    /// How many of a copy's first bytes the sink in this slot got from the original, or gets from batches.
+    pub fn sent(&self, copy: FileId, slot: u16) -> Option<u64> {
+        let original = self.known().get(&copy).cloned()?;
+        let sink = original.sink(slot);
+        // What was lost is settled without having been sent; it is what comes last.
+        let (read, settled) =
+            (sink.read.load(Ordering::Acquire), sink.settled.load(Ordering::Acquire));
+        Some(read.max(settled).saturating_sub(sink.lost.load(Ordering::Acquire)))
     }
 
     /// A file is nobody's any more.
     pub fn forget(&self, copy: FileId) {
-        self.copies().remove(&copy);
+        self.known().remove(&copy);
     }
 
-    fn copies(&self) -> MutexGuard<'_, Copies> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::{
+        identity::{Identity, InodeKey, guard::Guard},
+        source::{Format, Source},
+    };
 
     #[test]
-    fn each_sink_passes_its_own_by_once() {
-        let (all, copy, other) = (OnItsWay::default(), FileId(1), FileId(2));
-        all.note(copy, vec![(0, 7), (3, 9)]);
-        all.note(other, vec![(0, 1)]);
-        assert_eq!([0, 1, 3].map(|sink| all.until(copy, sink)), [Some(7), None, Some(9)]);
-        all.passed(copy, 0);
-        assert_eq!([0, 3].map(|sink| all.until(copy, sink)), [None, Some(9)]);
-        all.passed(copy, 3);
-        all.forget(other);
-        assert!(all.copies().is_empty());
+    fn what_a_sink_gets_otherwise_is_what_was_read_and_not_taken_back() {
+        let key = InodeKey { device: 1, inode: 2, born_ns: 3 };
+        let path = Path::new("/logs/a.log");
+        let source = Arc::new(Source::anonymous(path, Format::Plain));
+        let identity = Identity { key, handle: None };
+        let original = Arc::new(FileAccount::new(identity, 0, source, path, 2));
+        let (originals, copy) = (Originals::default(), FileId(7));
+        assert_eq!(originals.sent(copy, 0), None);
+        originals.note(copy, Arc::clone(&original));
+        let sink = original.sink(0);
+        sink.settle(40, 40, Guard::NONE);
+        sink.read_to(100, Guard::NONE);
+        assert_eq!((originals.sent(copy, 0), originals.sent(copy, 1)), (Some(100), Some(0)));
+        sink.restart();
+        assert_eq!(originals.sent(copy, 0), Some(40), "its batches were taken back");
+        sink.read_to(100, Guard::NONE);
+        // The truncation took 30 bytes more.
+        sink.lost.store(30, Ordering::Release);
+        sink.settle(130, 130, Guard::NONE);
+        assert_eq!(originals.sent(copy, 0), Some(100));
+        originals.forget(copy);
+        assert_eq!(originals.sent(copy, 0), None);
     }
 }

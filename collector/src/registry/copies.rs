@@ -203,22 +203,16 @@ impl Registry {
         let length = survey.length;
         let truncated =
             self.lives_on(account) || entry.sinks.values().any(|offset| offset.lost > 0);
-        let (mut all_read, mut on_its_way) = (true, Vec::new());
-        for slot in self.slots() {
-            let sink = account.sink(slot);
-            if sink.is_excluded() {
-                continue;
-            }
+        let (mut all_read, mut in_flight) = (true, false);
+        for sink in self.wanted_of(account) {
             let read = sink.read.load(Ordering::Acquire);
-            let until = read - sink.lost.load(Ordering::Acquire).min(read);
-            all_read &= until >= length;
-            if read > sink.settled.load(Ordering::Acquire) {
-                on_its_way.push((slot, until.min(length)));
-            }
+            let lost = sink.lost.load(Ordering::Acquire);
+            all_read &= read - lost.min(read) >= length;
+            in_flight |= read > sink.settled.load(Ordering::Acquire);
         }
         let open = match truncated {
             true => self.is_being_cut_off(account.id),
-            false => !on_its_way.is_empty() && !all_read,
+            false => in_flight && !all_read,
         };
         if open && self.age(look) < PATIENCE {
             self.wait_for(found, look, false, true);
@@ -235,10 +229,11 @@ impl Registry {
             let sinks = places(&entry, survey);
             self.note_copy(account.id, length);
             let entry = self.entry_of(found, length, identity, head, sinks);
-            self.setup.accounts.on_its_way.note(entry.id, on_its_way);
+            if let Some(original) = self.setup.accounts.get(account.id) {
+                self.setup.accounts.originals.note(entry.id, original);
+            }
             return Packed::Twin(Box::new(entry), head.to_vec());
         }
-        self.setup.accounts.on_its_way.note(entry.id, on_its_way);
         Packed::Read(Some(Box::new(entry)), head.to_vec())
     }
 

@@ -60,8 +60,8 @@ struct Original {
     excluded: Vec<Arc<str>>,
     /// Its bytes, where they are still there: it was not truncated.
     file: Option<Arc<File>>,
-    /// How far it is in batches that are on the way, by the slots of the sinks.
-    on_its_way: Vec<(u16, u64)>,
+    /// Whether batches of it are on the way.
+    in_flight: bool,
     /// The life that a truncation ended while no agent ran.
     former: Option<FileId>,
     /// What tells copies that end before what was read of it.
@@ -94,7 +94,6 @@ impl Registry {
         for original in originals {
             let life = original.life;
             let former = original.former;
-            let on_its_way = original.on_its_way.clone();
             match original.copied_to(file, look, head, age) {
                 Copied::No => {}
                 Copied::Perhaps => later = true,
@@ -107,9 +106,9 @@ impl Registry {
                         self.unclaimed.gave_its_end_to_a_copy(id, look.size);
                     }
                     let entry = self.entry_of(found, look.size, identity, head, sinks);
-                    let within = |(slot, until): (u16, u64)| (slot, until.min(look.size));
-                    let sent = on_its_way.into_iter().map(within).collect();
-                    self.setup.accounts.on_its_way.note(entry.id, sent);
+                    if let Some(original) = life.and_then(|life| self.setup.accounts.get(life)) {
+                        self.setup.accounts.originals.note(entry.id, original);
+                    }
                     return Twin::Of(Box::new(entry));
                 }
             }
@@ -172,7 +171,7 @@ impl Recognised {
             sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
             excluded: Vec::new(),
             file: Some(Arc::new(file)),
-            on_its_way: Vec::new(),
+            in_flight: false,
             former: None,
             marks: None,
         })
@@ -194,7 +193,7 @@ impl Original {
             sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
             excluded: Vec::new(),
             file: None,
-            on_its_way: Vec::new(),
+            in_flight: false,
             life: None,
             former: Some(entry.id),
             marks: None,
@@ -209,7 +208,7 @@ impl Original {
             sinks: Vec::new(),
             excluded: Vec::new(),
             file,
-            on_its_way: Vec::new(),
+            in_flight: false,
             former: None,
             marks: None,
         };
@@ -220,10 +219,7 @@ impl Original {
                 continue;
             }
             let mut at = sink.offset();
-            let read = sink.read.load(Ordering::Acquire);
-            if read > at.settled {
-                original.on_its_way.push((slot.number, read - at.lost.min(read)));
-            }
+            original.in_flight |= sink.read.load(Ordering::Acquire) > at.settled;
             if ended {
                 // What was lost when it was truncated was not read, and may be in the copy.
                 at.settled -= at.lost.min(at.settled);
@@ -267,8 +263,8 @@ impl Original {
         }
         let furthest = self.sinks.iter().map(|(_, at)| at.settled).max().unwrap_or(0);
         let is_short = may_be && look.size < furthest || known > head.len();
-        // A sink that is down would hold up the others: after a while it gets from the copy what is behind that.
-        let waits = !self.on_its_way.is_empty() && age < PATIENCE;
+        // A sink that is down would hold up the others: after a while the copy is told all the same.
+        let waits = self.in_flight && age < PATIENCE;
         if is_short && self.holds_marks(copy, look.size) {
             if waits {
                 return Copied::Perhaps;

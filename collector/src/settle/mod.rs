@@ -368,9 +368,7 @@ impl Settler {
                 Some(entry) => {
                     self.books.finish(&entry, entry.size, Reason::DeletedWhileDown);
                     unsaved.forget(id);
-                    self.books.accounts.cuts.forget(id);
-                    self.books.accounts.prefixes.forget(id);
-                    self.books.accounts.on_its_way.forget(id);
+                    self.books.accounts.forget_details(id);
                 }
                 None => {}
             }
@@ -389,9 +387,7 @@ impl Settler {
         let entry = self.last_entry(id, account.as_deref(), unsaved).unwrap_or(entry);
         self.books.finish(&entry, entry.size.max(size), reason);
         unsaved.forget(id);
-        self.books.accounts.cuts.forget(id);
-        self.books.accounts.prefixes.forget(id);
-        self.books.accounts.on_its_way.forget(id);
+        self.books.accounts.forget_details(id);
     }
 
     /// What is known of a file now, or was before it was let go. None: it is forgotten.

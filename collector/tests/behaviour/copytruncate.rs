@@ -28,6 +28,7 @@ in_every_mode!(
     a_sink_that_is_down_gets_a_compressed_copys_lines_once,
     a_sink_that_is_down_gets_what_a_plain_copy_has_not_once,
     a_sink_that_is_down_gets_what_a_compressed_copy_has_not_once,
+    a_record_that_is_refused_costs_no_line_of_a_copy,
     after_a_kill_at_once_a_copy_is_read,
 );
 
@@ -83,6 +84,17 @@ impl Log {
         self.copy();
         self.truncate();
         self.compress();
+    }
+
+    /// Copies, truncates and goes on; what is written before that stands in nothing but the copy.
+    fn rotate_unseen(&mut self, compressed: bool) {
+        self.write(5);
+        self.copy();
+        self.truncate();
+        if compressed {
+            self.compress();
+        }
+        self.write(3);
     }
 
     /// Requires that every line arrived once. What only a copy holds may come after what follows it.
@@ -271,17 +283,15 @@ fn into_a_sink_that_is_down(mut world: World, compressed: bool, read_on: bool) {
         log.write(7);
         world.wait_for(log.written);
         agent.signal(Signal::STOP);
+        log.truncate();
+        if compressed {
+            log.compress();
+        }
+        log.write(3);
     } else {
         agent.signal(Signal::STOP);
-        // Nowhere but in the copy.
-        log.write(5);
-        log.copy();
+        log.rotate_unseen(compressed);
     }
-    log.truncate();
-    if compressed {
-        log.compress();
-    }
-    log.write(3);
     agent.signal(Signal::CONT);
     world.wait_for(log.written);
     // Longer than a copy is waited for.
@@ -313,6 +323,37 @@ fn a_sink_that_is_down_gets_what_a_compressed_copy_has_not_once(world: World) {
     into_a_sink_that_is_down(world, true, true);
 }
 
+/// A refused record takes back what was in batches behind it: the copy has that.
+fn a_record_that_is_refused_costs_no_line_of_a_copy(mut world: World) {
+    let receiver = Receiver::start(&[]);
+    receiver.always(Some(Fault::Unavailable));
+    world.sinks += &receiver.sink().replace("  out:", "  web:");
+    world.sinks += "    on_reject: retry\n";
+    let mut log = Log::new(&world);
+    log.write(100);
+    let agent = world.start();
+    world.wait_for(100);
+    receiver.wait_for_requests(1);
+    agent.signal(Signal::STOP);
+    log.rotate_unseen(false);
+    agent.signal(Signal::CONT);
+    world.wait_for(log.written);
+    // Longer than a copy is waited for.
+    std::thread::sleep(Duration::from_secs(13));
+    receiver.refuse("line 50 ");
+    receiver.always(None);
+    let deadline = Instant::now() + patience();
+    while receiver.refused() < 3 {
+        assert!(Instant::now() < deadline, "{}", world.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    receiver.refuse_by(|_| None);
+    let all = |records: &[Value]| records.iter().map(number).collect::<BTreeSet<_>>().len();
+    receiver.wait_until("all lines", |records| all(records) == log.written);
+    log.assert_collected(&world);
+    assert_eq!(agent.stop(), Some(0));
+}
+
 /// Nothing was durable of a life that a truncation ended, and no pattern names the copy.
 fn after_a_kill_at_once_a_copy_is_read(world: World) {
     let lines = |file: &str| {
@@ -331,13 +372,7 @@ fn after_a_kill_at_once_a_copy_is_read(world: World) {
             std::thread::sleep(Duration::from_millis(1));
         }
         agent.signal(Signal::STOP);
-        log.write(5);
-        log.copy();
-        log.truncate();
-        if compressed {
-            log.compress();
-        }
-        log.write(3);
+        log.rotate_unseen(compressed);
         agent.kill();
     }
     let agent = world.start();

@@ -7,12 +7,12 @@
 //! there; if it began in an earlier file, the files from there on (`earlier`). What a message costs is bounded:
 //! one that is read again too often, or from too far back, is cut.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, io, sync::atomic::Ordering, time::Instant};
 
 use super::{LogFile, Reader, Tail, Turn, lane_of};
 use crate::{
     identity::{self, FileId, guard::Guard},
-    read::tail::TailId,
+    read::{content::Content, tail::TailId},
     record::Origin,
 };
 
@@ -181,43 +181,48 @@ impl Reader {
         }
         self.read_earlier(id, tail, sink, file)?;
         let content = (!truncated).then_some(&file.content);
-        let entered = tail.cursors[sink].enter(&file.account, content);
-        let same = entered.map_err(|error| Self::unreadable(file, &error))?;
-        if same && !truncated {
-            self.pass_on_its_way(id, tail, sink, file)?;
+        let sent = match content {
+            Some(content) => self.sent_otherwise(file, content, tail.cursors[sink].sink()),
+            None => Ok(None),
+        };
+        let sent = sent.map_err(|error| Self::unreadable(file, &error))?;
+        let cursor = &mut tail.cursors[sink];
+        let same = cursor.enter(&file.account, content);
+        let same = same.map_err(|error| Self::unreadable(file, &error))?;
+        if same && let Some(sent) = sent {
+            let lanes = &mut self.sinks[sink];
+            let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
+            cursor.move_to(sent.0, sent.1);
+            // It is settled when the batches before it in the lane are.
+            cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, sent, 0);
         }
         self.enter_set_back(id, tail, sink, file);
         Ok(same)
     }
 
-    /// Passes by what the sink is sent of the copy's original. It is settled behind that, in the same lane.
+    /// Up to where a sink that was not in a copy yet gets its bytes from the original, and the guard there. None: up
+    /// to where it is settled.
     ///
     /// # Errors
-    /// It cannot be read now: what is to be done instead.
-    fn pass_on_its_way(
-        &mut self,
-        id: TailId,
-        tail: &mut Tail,
-        sink: usize,
+    /// As [`Content::read_at`].
+    fn sent_otherwise(
+        &self,
         file: &LogFile,
-    ) -> Result<(), Turn> {
-        let (account, slot) = (&file.account, tail.cursors[sink].sink());
-        let Some(until) = self.setup.accounts.on_its_way.until(account.id, slot) else {
-            return Ok(());
-        };
-        let cursor = &mut tail.cursors[sink];
-        if cursor.covered() < until {
-            let guard = file.content.guard(until).map_err(|error| {
-                cursor.entered = false;
-                Self::unreadable(file, &error)
-            })?;
-            let lanes = &mut self.sinks[sink];
-            let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
-            cursor.move_to(until, guard);
-            cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), account, (until, guard), 0);
+        content: &Content,
+        slot: u16,
+    ) -> io::Result<Option<(u64, Guard)>> {
+        let (account, place) = (&file.account, file.account.sink(slot));
+        if place.entered.load(Ordering::Acquire) {
+            return Ok(None);
         }
-        self.setup.accounts.on_its_way.passed(account.id, slot);
-        Ok(())
+        let Some(sent) = self.setup.accounts.originals.sent(account.id, slot) else {
+            return Ok(None);
+        };
+        let sent = sent.min(account.seen.load(Ordering::Acquire));
+        match sent > place.settled.load(Ordering::Acquire) {
+            true => content.guard(sent).map(|guard| Some((sent, guard))),
+            false => Ok(None),
+        }
     }
 
     /// A file is entered: by a cursor that was set back in it, where that was.

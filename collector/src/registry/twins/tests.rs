@@ -23,7 +23,7 @@ fn told(was: &[u8], read: usize, now: Option<&[u8]>, copy: &[u8], age: Duration)
         sinks: vec![("out".into(), at)],
         excluded: Vec::new(),
         file: now.map(|now| Arc::new(file("app.log", now).0)),
-        on_its_way: Vec::new(),
+        in_flight: false,
     };
     let (copied, look) = file("app.log.1", copy);
     original.copied_to(&copied, &look, &identity::head(&copied).unwrap(), age)
