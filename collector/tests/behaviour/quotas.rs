@@ -128,8 +128,8 @@ fn a_dead_sink_keeps_no_room_for_compressed_copies() {
     let receiver = Receiver::start(&[]);
     receiver.always(Some(Fault::Unavailable));
     world.sinks += &receiver.sink().replace("  out:", "  web:");
-    // Several files are unpacked at once, and each for two sinks that are far apart.
-    world.extra = "memory_budget: 10MiB\nread: {threads: 4, unpacking_bytes: 4MiB}\n".into();
+    // So little that each sink soon waits, and the two are far apart in files that have few rooms.
+    world.extra = "memory_budget: 4MiB\nread: {unpacking_bytes: 4MiB}\n".into();
     for pod in 0..6 {
         let dir = world.path("pods").join(format!("ns{}_p{pod}_0d7e/c", pod % 2));
         fs::create_dir_all(&dir).unwrap();
