@@ -28,10 +28,15 @@ pub fn trailer(file: &File, size: u64) -> Option<Checksum> {
     (begin == MAGIC).then(|| Checksum { crc: number(0), length: number(4) })
 }
 
-/// The first uncompressed bytes, at most `length`; fewer if it is damaged or unfinished there.
+/// Compressed bytes in which the first uncompressed ones must be.
+const HEAD_INPUT: u64 = 32 << 10;
+
+/// The first uncompressed bytes, at most `length`; fewer if it is damaged or unfinished there, or if so much
+/// unpacks to nothing before.
 pub fn head(file: &File, length: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(length);
-    let reader = ReadAt::new(file);
+    let mut reader = ReadAt::new(file);
+    reader.allow(HEAD_INPUT);
     // What could be unpacked before an error is in `head` all the same.
     let _damaged = MultiGzDecoder::new(reader).take(length as u64).read_to_end(&mut head);
     head
@@ -100,9 +105,10 @@ impl Surveying {
         wanted == self.asked
     }
 
-    /// Unpacks so many bytes more. Some: it came to its end.
-    pub fn go_on(&mut self, bytes: u64) -> Option<Survey> {
+    /// Unpacks so many bytes more, of so many compressed ones at most. Some: it came to its end.
+    pub fn go_on(&mut self, bytes: u64, packed: u64) -> Option<Survey> {
         let until = self.length.saturating_add(bytes);
+        self.decoder.get_mut().allow(packed);
         let whole = loop {
             while let Some(offset) = self.asked.get(self.passed).filter(|at| **at <= self.length) {
                 let end = GUARD_BYTES - (self.length - offset) as usize;
@@ -129,6 +135,7 @@ impl Surveying {
                     self.buffer.copy_within(n..n + GUARD_BYTES, 0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_enough(&error) => return None,
                 Err(_damaged) => break false,
             }
         };
@@ -143,26 +150,47 @@ impl Surveying {
 #[cfg(test)]
 pub fn survey(file: File, offsets: impl IntoIterator<Item = u64>, limit: u64) -> Survey {
     let mut surveying = Surveying::new(Arc::new(file), offsets, limit);
-    (1..).find_map(|part| surveying.go_on(part * 10_000)).unwrap()
+    (1..).find_map(|part| surveying.go_on(part * 10_000, part * 1_000)).unwrap()
 }
 
-/// Reads from its own position, leaving the descriptor's alone.
+/// Reads from its own position, leaving the descriptor's alone; no more than it is allowed at a time.
+///
+/// What a decoder takes in bounds what it costs. What it gives out does not: any number of empty members or
+/// blocks unpack to nothing, and a decoder looks for the first byte behind all of them in one call.
 #[derive(Debug)]
 pub(super) struct ReadAt<F> {
     file: F,
     offset: u64,
+    /// Bytes that may be read.
+    allowed: u64,
+}
+
+/// Whether an error says that as much was read as is allowed. The decoder goes on from there in its next call.
+pub(super) fn is_enough(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl<F> ReadAt<F> {
+    /// Nothing may be read yet.
     pub(super) fn new(file: F) -> Self {
-        Self { file, offset: 0 }
+        Self { file, offset: 0, allowed: 0 }
+    }
+
+    /// So many bytes may be read from now on.
+    pub(super) fn allow(&mut self, bytes: u64) {
+        self.allowed = bytes;
     }
 }
 
 impl<F: Deref<Target = File>> Read for ReadAt<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buffer, self.offset)?;
+        if self.allowed == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let most = buffer.len().min(usize::try_from(self.allowed).unwrap_or(usize::MAX));
+        let n = self.file.read_at(&mut buffer[..most], self.offset)?;
         self.offset += n as u64;
+        self.allowed -= n as u64;
         Ok(n)
     }
 }
@@ -212,6 +240,34 @@ mod tests {
             assert_eq!(survey.before(offset), Some(expected), "{offset}");
         }
         assert_eq!(survey.before(end + 1), None);
+    }
+
+    #[test]
+    fn members_that_unpack_to_nothing_are_looked_through_a_part_at_a_time() {
+        let text = b"what comes at last";
+        // An empty block that is not the last one is five bytes.
+        let blocks = [&gzip_bytes(b"")[..10], &[0, 0, 0, 0xff, 0xff].repeat(100_000)[..]].concat();
+        for (empty, rest) in [
+            (gzip_bytes(b"").repeat(20_000), gzip_bytes(text)),
+            (blocks, gzip_bytes(text)[10..].to_vec()),
+        ] {
+            let packed = file(&[empty, rest].concat());
+            assert_eq!(head(&packed, 256), b"", "it is not looked for behind all that");
+            let length = packed.metadata().unwrap().len();
+            let mut surveying = Surveying::new(Arc::new(packed), [], u64::MAX);
+            let mut parts = 1;
+            let survey = loop {
+                let before = surveying.decoder.get_ref().offset;
+                let done = surveying.go_on(u64::MAX, 10_000);
+                assert!(surveying.decoder.get_ref().offset - before <= 10_000);
+                match done {
+                    Some(survey) => break survey,
+                    None => parts += 1,
+                }
+            };
+            assert!(parts >= length / 10_000, "{parts} parts of {length} bytes");
+            assert!(survey.whole && survey.before(survey.length) == Some(&text[..]));
+        }
     }
 
     #[test]

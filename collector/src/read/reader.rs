@@ -486,6 +486,7 @@ impl Reader {
                 }
                 continue;
             }
+            let is_short = piece.bytes < self.buffer.len();
             let fresh = piece.bytes - cursor.guard_len();
             let new = &self.buffer[cursor.guard_len()..piece.bytes];
             file.account.see(zeros::certain(new, cursor.offset, cursor.decoder.unit()));
@@ -527,7 +528,8 @@ impl Reader {
                 }
             }
             if !at_end {
-                if pumped.consumed == 0 && piece.bytes < self.buffer.len() {
+                if is_short {
+                    self.rests.unpacked(fresh);
                     return Turn::More;
                 }
                 if pumped.consumed == 0 {

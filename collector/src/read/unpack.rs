@@ -17,7 +17,7 @@ use std::{
 use flate2::read::MultiGzDecoder;
 
 use super::{
-    gzip::ReadAt,
+    gzip::{self, ReadAt},
     permits::Permit,
     piece::Piece,
     room::{self, Room},
@@ -26,6 +26,9 @@ use crate::{identity::guard::GUARD_BYTES, source::Source};
 
 /// Unpacked at most per call beyond what was asked for, so that one archive cannot hold a reader.
 const STEP: usize = 1 << 20;
+/// So many compressed bytes are read at most per call beyond the length of what was asked for: they may unpack to
+/// nothing.
+const INPUT: usize = 64 << 10;
 /// Unpacked at once.
 const UNIT: usize = 64 << 10;
 /// Room for a piece; more where a reader reads more at once (a line that is longer).
@@ -133,8 +136,12 @@ impl Unpacked {
         let room = ROOM.max((buffer.len() + 2 * UNIT).next_power_of_two() as u64);
         let at = self.piece_for(offset, room)?;
         let mut budget = STEP + buffer.len();
+        self.pieces[at].decoder.get_mut().allow((INPUT + buffer.len()) as u64);
         while self.pieces[at].done < wanted && budget > 0 && !self.is_at_end(at) {
-            budget = budget.saturating_sub(self.unpack(at)?);
+            match self.unpack(at)? {
+                Some(bytes) => budget = budget.saturating_sub(bytes),
+                None => break,
+            }
         }
         let done = self.pieces[at].done;
         let bytes = usize::try_from(done.min(wanted).saturating_sub(offset)).unwrap_or(0);
@@ -215,9 +222,9 @@ impl Unpacked {
         at.ok_or_else(no_room)
     }
 
-    /// One unit more. After an error the piece is begun anew: its decoder may have gone on, and what it gave out
+    /// One unit more; None: enough was read of the file. After an error the piece is begun anew: its decoder may have gone on, and what it gave out
     /// would be missing.
-    fn unpack(&mut self, at: usize) -> io::Result<usize> {
+    fn unpack(&mut self, at: usize) -> io::Result<Option<usize>> {
         let unpacked = self.unpack_unit(at);
         if unpacked.is_err() {
             drop(self.pieces.swap_remove(at));
@@ -225,7 +232,7 @@ impl Unpacked {
         unpacked
     }
 
-    fn unpack_unit(&mut self, at: usize) -> io::Result<usize> {
+    fn unpack_unit(&mut self, at: usize) -> io::Result<Option<usize>> {
         let Self { how, head, pieces, end, .. } = self;
         let piece = &mut pieces[at];
         let mut unit = vec![0; UNIT];
@@ -242,14 +249,15 @@ impl Unpacked {
                     head.extend_from_slice(&unit[..n.min(HEAD - head.len())]);
                 }
                 piece.write(&unit[..n])?;
-                return Ok(n);
+                return Ok(Some(n));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if gzip::is_enough(&error) => return Ok(None),
             Err(error) if is_damage(&error) => *end = Some((piece.done, Some(error.to_string()))),
             // The file could not be read; it may be whole all the same.
             Err(error) => return Err(error),
         }
-        Ok(1)
+        Ok(Some(1))
     }
 }
 

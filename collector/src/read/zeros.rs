@@ -124,6 +124,10 @@ pub(super) fn behind(content: &Content, from: u64) -> io::Result<Behind> {
         if piece.at_end {
             return Ok(Behind::Nothing(at));
         }
+        if piece.bytes == 0 {
+            // What is compressed there unpacks to nothing, so far.
+            break;
+        }
     }
     Ok(Behind::NotYet(at))
 }

@@ -22,6 +22,9 @@ use crate::{
 const PART: u64 = 32 << 20;
 /// The same at the first look at everything: what is older is to be known before what is newer is read.
 const PART_FIRST: u64 = 512 << 20;
+/// Compressed bytes that are read for it at most: they may unpack to nothing.
+const PACKED: u64 = 2 << 20;
+const PACKED_FIRST: u64 = 64 << 20;
 /// Looks go on after this, or so many times as long as the last part took: other things have their turn.
 const PAUSE: Duration = Duration::from_millis(20);
 const TIMES: u32 = 4;
@@ -87,8 +90,9 @@ impl Registry {
         };
         underway.asked = now;
         if !rests {
-            let part = if self.scanning { PART_FIRST } else { PART };
-            let done = underway.surveying.go_on(part);
+            let (part, packed) =
+                if self.scanning { (PART_FIRST, PACKED_FIRST) } else { (PART, PACKED) };
+            let done = underway.surveying.go_on(part, packed);
             let took = now.elapsed();
             if took > PAUSE {
                 let until = Instant::now() + took * TIMES;

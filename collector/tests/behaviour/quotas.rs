@@ -17,6 +17,7 @@ use crate::{
 
 in_every_mode!(
     compressed_copies_of_one_tenant_take_a_bounded_room,
+    compressed_files_that_unpack_to_nothing_hold_up_no_other,
     a_sparse_log_takes_a_part_of_a_readers_time,
     a_directory_of_many_files_costs_no_other_its_latency,
 );
@@ -116,6 +117,46 @@ fn compressed_copies_of_one_tenant_take_a_bounded_room(mut world: World) {
         let right = |(n, record): (usize, &&Value)| body(record).starts_with(&format!("7 {n} "));
         assert!(all.len() == LINES && all.iter().enumerate().all(right), "{pod}: {}", all.len());
     }
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0);
+}
+
+/// Members, and blocks in a member, that unpack to nothing: twenty bytes each, or five. What comes at last is
+/// collected all the same.
+fn compressed_files_that_unpack_to_nothing_hold_up_no_other(mut world: World) {
+    const FILES: usize = 4;
+    world.admin = Some(free_port());
+    let mut quiet = world.container("quiet");
+    quiet.write(1);
+    let agent = world.start();
+    world.wait_for(1);
+    let last = gzip(b"2026-11-22T01:02:03Z stdout F at last\n");
+    let members = [gzip(b"").repeat(300_000), last.clone()].concat();
+    let empty_blocks = [0, 0, 0, 0xff, 0xff].repeat(1_200_000);
+    let blocks = [&last[..10], &empty_blocks[..], &last[10..]].concat();
+    for pod in 0..FILES {
+        let dir = world.path("pods").join(format!("loud_p{pod}_0d7e/c"));
+        fs::create_dir_all(&dir).unwrap();
+        let bytes = if pod % 2 == 0 { &members } else { &blocks };
+        fs::write(dir.join("0.log.20260101-101010.gz"), bytes).unwrap();
+    }
+    let mut slowest = Duration::ZERO;
+    for n in 0..10 {
+        let pod = format!("new-{n}");
+        world.container(&pod).write(1);
+        quiet.write(1);
+        slowest = slowest.max(wait_for_pod(&world, &pod, 1));
+        slowest = slowest.max(wait_for_pod(&world, "quiet", n + 2));
+    }
+    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
+    let at_last = || world.records().iter().filter(|it| body(it) == "at last").count();
+    let deadline = Instant::now() + patience() * 4;
+    while at_last() < FILES {
+        assert!(Instant::now() < deadline, "{} of them\n{}", at_last(), world.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(at_last(), FILES);
+    assert_exactly_once(&world.records(), &quiet);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().0, 0);
 }

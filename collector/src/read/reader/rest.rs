@@ -1,8 +1,9 @@
-//! Logs that are mostly holes rest between their visits.
+//! Logs that are mostly holes, and compressed ones that unpack to hardly anything, rest between their visits.
 //!
 //! A hole costs its writer nothing, and a reader the time to look at it: a small file can have a reader look
 //! through a terabyte. What is skipped counts towards a visit's quantum, so others have their turn; a log whose
-//! visit was spent on zeros then waits nine times as long as it took, so it has a tenth of a thread at most.
+//! visit was spent on zeros then waits nine times as long as it took, so it has a tenth of a thread at most. So does
+//! one whose visit was spent on empty members of a gzip file: they cost their writer little, being a copy each.
 
 use std::{
     collections::HashMap,
@@ -17,6 +18,8 @@ use crate::{
 
 /// Zeros that a visit may skip at its cost: what a line before a block's end leaves.
 const FREE: u64 = 128 << 10;
+/// What a read of a compressed file, of as much as may be read at once, should unpack to at least.
+const HARDLY_ANYTHING: usize = 16 << 10;
 /// So many times as long as a visit took its log rests.
 const TIMES: u32 = 9;
 /// No longer than this.
@@ -27,6 +30,15 @@ const LONGEST: Duration = Duration::from_secs(1);
 pub(super) struct Rests {
     until: HashMap<TailId, Instant, foldhash::fast::RandomState>,
     pub(super) skipped: u64,
+}
+
+impl Rests {
+    /// As much of a compressed file was read as may be at once, and it unpacked to so many bytes.
+    pub(super) fn unpacked(&mut self, bytes: usize) {
+        if bytes < HARDLY_ANYTHING {
+            self.skipped += FREE + 1;
+        }
+    }
 }
 
 impl Reader {
