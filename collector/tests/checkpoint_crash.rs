@@ -12,7 +12,7 @@ use std::{
 };
 
 use collector::{
-    checkpoint::{Change, FileEntry, Offset, Offsets, StateLock, Store},
+    checkpoint::{Change, CopyOf, FileEntry, Offset, Offsets, StateLock, Store},
     identity::FileId,
 };
 
@@ -39,12 +39,18 @@ fn file(number: u64) -> FileEntry {
     }
 }
 
+fn copy_of(number: u64, round: u64) -> CopyOf {
+    CopyOf { life: FileId(FILES + number), until: round, cut: round.is_multiple_of(2) }
+}
+
 /// Every file moved to `round`, and the sink's position with them.
 fn round(round: u64) -> Vec<Change> {
     let offset = Offset { settled: round, resume: round, dropped: 0, lost: 0, ..Offset::default() };
     let moved = |n| Change::Offset { file: FileId(n), sink: "file".into(), offset, size: round };
     let position = Change::Position { sink: "file".into(), position: round.to_string() };
-    (0..FILES).map(moved).chain([position]).collect()
+    // What a copy is named after goes with them.
+    let named = |n| Change::Copy { file: FileId(n), of: copy_of(n, round) };
+    (0..FILES).map(moved).chain((0..FILES).map(named)).chain([position]).collect()
 }
 
 /// Where a recovered directory stands; every file and the position must be at the same round.
@@ -56,6 +62,8 @@ fn standing(dir: &Path) -> u64 {
     for entry in &recovered.entries {
         assert_eq!(entry.sinks.get("file").map_or(0, |offset| offset.settled), position);
     }
+    let named = (0..FILES).map(|n| (FileId(n), copy_of(n, position)));
+    assert_eq!(recovered.copies, named.filter(|_| position > 0).collect());
     position
 }
 

@@ -4,12 +4,15 @@
 //! attributes are escaped once, when its [`SourceEncoding`] is made; a record costs its timestamp,
 //! its id and its body. Nothing is allocated but room in `out`.
 
+use std::ops::Range;
+
 use base64::{Engine, encoded_len, engine::general_purpose::STANDARD};
 
 use super::{Framing, escape};
 use crate::{
     identity::FileId,
-    record::{Body, Marks, Record, Stream},
+    ledger::copies::Copies,
+    record::{Body, Marks, Origin, Record, Stream},
     source::Source,
 };
 
@@ -58,37 +61,52 @@ impl SourceEncoding {
 }
 
 /// What stands between a record's timestamp and the offset in its id, made once per file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct UidPrefix {
     file: FileId,
+    /// It is that of records that begin in here.
+    range: Range<u64>,
     text: [u8; UID_PREFIX],
+    /// Their records are named after others.
+    copies: Copies,
 }
 
 const UID: &[u8; 20] = b"\",\"log.record.uid\":\"";
 const UID_PREFIX: usize = UID.len() + 17;
 
 impl UidPrefix {
-    /// The prefix of a file's records.
-    pub fn new(file: FileId) -> Self {
+    /// Of no file's records yet.
+    pub fn new(copies: Copies) -> Self {
         let mut text = [b'-'; UID_PREFIX];
         text[..UID.len()].copy_from_slice(UID);
-        text[UID.len()..UID_PREFIX - 1].copy_from_slice(&hex(file.0));
-        Self { file, text }
+        Self { file: FileId(0), range: 0..0, text, copies }
     }
 
-    /// The prefix of another file, if that is another.
+    /// Whose records it is of is asked again.
+    pub(super) fn forget(&mut self) {
+        self.range = 0..0;
+    }
+
+    /// The prefix of a record that begins there.
     #[inline]
-    fn of(&mut self, file: FileId) -> &[u8; UID_PREFIX] {
-        if self.file != file {
-            *self = Self::new(file);
+    fn of(&mut self, origin: Origin) -> &[u8; UID_PREFIX] {
+        if self.file != origin.file || !self.range.contains(&origin.offset) {
+            self.turn_to(origin);
         }
         &self.text
+    }
+
+    #[cold]
+    fn turn_to(&mut self, Origin { file, offset }: Origin) {
+        let (life, range) = self.copies.life_at(file, offset);
+        self.text[UID.len()..UID_PREFIX - 1].copy_from_slice(&hex(life.0));
+        (self.file, self.range) = (file, range);
     }
 }
 
 impl Default for UidPrefix {
     fn default() -> Self {
-        Self::new(FileId(0))
+        Self::new(Copies::default())
     }
 }
 
@@ -121,7 +139,7 @@ pub fn append(
     observed: &[u8],
 ) {
     let ending = source.ending(record.stream);
-    append_head(out, record.timestamp, observed, uid.of(record.origin.file), record.origin.offset);
+    append_head(out, record.timestamp, observed, uid.of(record.origin), record.origin.offset);
     let lossy = match record.body {
         Body::Raw(bytes) => {
             let text = escape::append(out, bytes);

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     identity::{FileId, guard::Guard},
-    ledger::FileAccount,
+    ledger::{FileAccount, copies::Copies},
     reason::ByReason,
     record::Record,
     source::Source,
@@ -42,6 +42,8 @@ pub struct Outlet {
     pub ages: Ages,
     /// What is wrong with it.
     pub troubles: Troubles,
+    /// Under which names the records of copies go.
+    pub copies: Copies,
     /// Its queue.
     pub queue: UnboundedSender<Batch>,
     /// Where its receipts go.
@@ -119,7 +121,7 @@ impl Lane {
             permit: None,
             lines: 0,
             times: TimeTracker::default(),
-            uid: UidPrefix::default(),
+            uid: UidPrefix::new(outlet.copies.clone()),
             ranges: Vec::new(),
             runs: Vec::new(),
             sources: Vec::new(),
@@ -142,6 +144,11 @@ impl Lane {
     pub fn regroup(&mut self, outlet: &Outlet) {
         self.limit = limit(outlet.encoding.max_bytes);
         self.full = if self.probe.is_on { 1 } else { self.limit };
+    }
+
+    /// A file that is read has another name from some offset on.
+    pub fn forget_name(&mut self) {
+        self.uid.forget();
     }
 
     /// Makes sure that records can be appended: takes memory from its share if need be.

@@ -113,6 +113,7 @@ impl Names {
             Change::Offset { sink, .. } | Change::Position { sink, .. } => self.share_name(sink),
             Change::Cuts { .. }
             | Change::Prefixes { .. }
+            | Change::Copy { .. }
             | Change::Forget(_)
             | Change::Total { .. } => {}
         }

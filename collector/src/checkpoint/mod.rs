@@ -148,6 +148,19 @@ pub struct Offset {
     pub guard: Guard,
 }
 
+/// What a file is a copy of that `copytruncate` made: its records are named after that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyOf {
+    /// The life whose bytes it holds.
+    #[serde(with = "wire::hex_id")]
+    pub life: FileId,
+    /// Records that begin before this offset have that life's name.
+    pub until: u64,
+    /// That life is cut at this offset, so a message that ends there ends there in both.
+    #[serde(default, skip_serializing_if = "wire::is_false")]
+    pub cut: bool,
+}
+
 /// One change; a commit applies a list of them in one step or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -182,6 +195,14 @@ pub enum Change {
         file: FileId,
         /// Offsets, and what stands before them.
         guards: PrefixGuards,
+    },
+    /// What a file is a copy of.
+    Copy {
+        /// The copy; unknown ones are ignored.
+        #[serde(with = "wire::hex_id")]
+        file: FileId,
+        /// Its original.
+        of: CopyOf,
     },
     /// Forgets a file.
     Forget(#[serde(with = "wire::hex_id")] FileId),

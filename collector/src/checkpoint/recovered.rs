@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
-use super::{FileEntry, State, journal};
+use super::{CopyOf, FileEntry, State, journal};
 use crate::identity::{FileId, prefix::PrefixGuards};
 
 /// What was found at start.
@@ -14,6 +14,8 @@ pub struct Recovered {
     pub cuts: BTreeMap<FileId, Box<[u64]>>,
     /// What tells copies of lives that truncations ended.
     pub prefixes: BTreeMap<FileId, PrefixGuards>,
+    /// What files are copies of.
+    pub copies: BTreeMap<FileId, CopyOf>,
     /// Where sinks that truncate themselves back stand, by name. A sink that is not in here must
     /// keep what it holds: its position may have been damaged (with all its offsets).
     pub positions: BTreeMap<Arc<str>, String>,
@@ -42,6 +44,7 @@ impl Recovered {
             entries: state.entries.values().map(|entry| (**entry).clone()).collect(),
             cuts: state.cuts.clone(),
             prefixes: state.prefixes.clone(),
+            copies: state.copies.clone(),
             positions: state.positions.clone(),
             totals: state.totals.clone(),
             damage,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Change, FileEntry};
+use super::{Change, CopyOf, FileEntry};
 use crate::identity::{FileId, prefix::PrefixGuards};
 
 /// Everything a checkpoint holds.
@@ -14,6 +14,8 @@ pub struct State {
     pub cuts: BTreeMap<FileId, Box<[u64]>>,
     /// What tells copies of lives that truncations ended.
     pub prefixes: BTreeMap<FileId, PrefixGuards>,
+    /// What files are copies of; most are none.
+    pub copies: BTreeMap<FileId, CopyOf>,
     /// Where sinks that truncate themselves back stand, by name.
     pub positions: BTreeMap<Arc<str>, String>,
     /// Totals that outlive the files they came from, by name.
@@ -53,10 +55,16 @@ impl State {
                     self.prefixes.insert(file, guards);
                 }
             }
+            Change::Copy { file, of } => {
+                if self.entries.contains_key(&file) {
+                    self.copies.insert(file, of);
+                }
+            }
             Change::Forget(file) => {
                 self.entries.remove(&file);
                 self.cuts.remove(&file);
                 self.prefixes.remove(&file);
+                self.copies.remove(&file);
             }
             Change::Position { sink, position } => {
                 self.positions.insert(sink, position);
@@ -83,6 +91,7 @@ impl State {
                 Change::Offset { sink: moved, .. } => moved == sink,
                 Change::Cuts { .. }
                 | Change::Prefixes { .. }
+                | Change::Copy { .. }
                 | Change::Forget(_)
                 | Change::Position { .. }
                 | Change::Total { .. } => false,
@@ -119,6 +128,8 @@ impl State {
                 record.extend(cuts.map(|at| Change::Cuts { file: entry.id, at }));
                 let guards = self.prefixes.get(&entry.id).copied();
                 record.extend(guards.map(|guards| Change::Prefixes { file: entry.id, guards }));
+                let copy = self.copies.get(&entry.id).copied();
+                record.extend(copy.map(|of| Change::Copy { file: entry.id, of }));
             }
             Some(record)
         })

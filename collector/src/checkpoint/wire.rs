@@ -14,6 +14,12 @@ pub(super) fn is_zero_crc(value: &u32) -> bool {
     *value == 0
 }
 
+/// For `skip_serializing_if`.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(super) fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// A file's id as sixteen hex digits.
 pub(super) mod hex_id {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};

@@ -10,12 +10,16 @@ use std::{
 
 use super::{
     account::FileAccount,
+    copies::Copies,
     cuts::Cuts,
     originals::Originals,
     prefixes::Prefixes,
     report::{LostFile, Totals},
 };
-use crate::identity::{FileId, Identity, prefix::PrefixGuards};
+use crate::{
+    checkpoint::CopyOf,
+    identity::{FileId, Identity, prefix::PrefixGuards},
+};
 
 /// All files' accounts, and the totals that outlive them.
 #[derive(Debug, Default)]
@@ -32,6 +36,8 @@ pub struct Accounts {
     pub prefixes: Prefixes,
     /// Whose copies copies are.
     pub originals: Originals,
+    /// Under which names the records of copies go.
+    pub copies: Copies,
 }
 
 /// Losses that are kept file by file.
@@ -51,14 +57,17 @@ impl Accounts {
         Self { totals: Mutex::new(totals), ..Self::default() }
     }
 
-    /// With what former runs knew of cuts and of lives that truncations ended.
+    /// With what former runs knew of cuts, of lives that truncations ended, and of copies.
     #[must_use]
     pub fn with_cuts(
         self,
         cuts: BTreeMap<FileId, Box<[u64]>>,
         prefixes: BTreeMap<FileId, PrefixGuards>,
+        copies: BTreeMap<FileId, CopyOf>,
     ) -> Self {
-        Self { cuts: Cuts::new(cuts), prefixes: Prefixes::new(prefixes), ..self }
+        let (cuts, prefixes, copies) =
+            (Cuts::new(cuts), Prefixes::new(prefixes), Copies::new(copies));
+        Self { cuts, prefixes, copies, ..self }
     }
 
     /// Enters a file.
@@ -107,6 +116,7 @@ impl Accounts {
         self.cuts.forget(id);
         self.prefixes.forget(id);
         self.originals.forget(id);
+        self.copies.forget(id);
     }
 
     /// Every file.

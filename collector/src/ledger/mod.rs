@@ -7,6 +7,7 @@
 
 mod account;
 mod accounts;
+pub mod copies;
 pub mod cuts;
 pub mod originals;
 pub mod prefixes;

@@ -167,8 +167,8 @@ impl Registry {
             }
             Some((_, Candidate { entry, former: true, .. })) => {
                 self.unclaimed.gave_its_end_to_a_copy(entry.id, survey.length);
-                let sinks = places(&entry, &survey);
-                let entry = self.entry_of(found, survey.length, identity, &head, sinks);
+                let of = (original_of(&entry), places(&entry, &survey));
+                let entry = self.entry_of(found, survey.length, identity, &head, of);
                 Packed::Twin(Box::new(entry), head)
             }
             Some((_, Candidate { entry, .. })) => {
@@ -226,9 +226,9 @@ impl Registry {
         }
         if truncated {
             // What it loses by a truncation is booked on it: the copy's end has an account of its own.
-            let sinks = places(&entry, survey);
+            let of = (original_of(&entry), places(&entry, survey));
             self.note_copy(account.id, length);
-            let entry = self.entry_of(found, length, identity, head, sinks);
+            let entry = self.entry_of(found, length, identity, head, of);
             if let Some(original) = self.setup.accounts.get(account.id) {
                 self.setup.accounts.originals.note(entry.id, original);
             }
@@ -504,6 +504,12 @@ impl Recognised {
         self.found.role = copy.role.clone();
         self.found.path = copy.path.with_extension("");
     }
+}
+
+/// What a copy that was told by its content is named after: where nothing was settled of the original, only its
+/// first bytes tell, and they are no proof.
+fn original_of(original: &FileEntry) -> Option<FileId> {
+    original.sinks.values().any(|offset| offset.settled > 0).then_some(original.id)
 }
 
 /// Where a copy is taken up whose original was read so far; no farther than it goes.

@@ -253,6 +253,8 @@ impl Registry {
         let epoch = self.setup.accounts.free_epoch(identity, epoch);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
         account.truncated.store(taken, Ordering::Release);
+        // It is no copy, if it was taken for one a moment ago.
+        self.setup.accounts.forget_details(account.id);
         // The former life is forgotten: that this one began is not to go with an agent that ends soon.
         let account = Arc::new(account);
         self.tell(Command::Keep(Arc::clone(&account)));
@@ -272,6 +274,8 @@ impl Registry {
         let epoch = self.setup.accounts.free_epoch(identity, first_epoch);
         let source = Arc::clone(&found.source);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
+        // It is no copy, if it was taken for one a moment ago.
+        self.setup.accounts.forget_details(account.id);
         if self.scanning && self.setup.fresh && self.setup.start == Start::End && !found.gzip {
             let offset = last_line_end(file, look.size);
             account.see(look.size);

@@ -54,6 +54,8 @@ impl fmt::Display for Twin {
 struct Original {
     /// Its life, where this run knows it.
     life: Option<FileId>,
+    /// Its id, whoever knows it.
+    id: FileId,
     fingerprint: Fingerprint,
     sinks: Vec<(Arc<str>, Offset)>,
     /// Sinks that are not to have it.
@@ -94,6 +96,9 @@ impl Registry {
         for original in originals {
             let life = original.life;
             let former = original.former;
+            // Where nothing was settled, nothing but the first bytes tells whose copy it is. They are no proof, and
+            // a name stands for one record.
+            let of = original.is_begun().then_some(original.id);
             match original.copied_to(file, look, head, age) {
                 Copied::No => {}
                 Copied::Perhaps => later = true,
@@ -105,7 +110,7 @@ impl Registry {
                     if let Some(id) = former {
                         self.unclaimed.gave_its_end_to_a_copy(id, look.size);
                     }
-                    let entry = self.entry_of(found, look.size, identity, head, sinks);
+                    let entry = self.entry_of(found, look.size, identity, head, (of, sinks));
                     if let Some(original) = life.and_then(|life| self.setup.accounts.get(life)) {
                         self.setup.accounts.originals.note(entry.id, original);
                     }
@@ -139,21 +144,37 @@ impl Registry {
         lives.collect()
     }
 
-    /// A new entry for a copy of `size` (unpacked) bytes, which is taken up at these offsets.
+    /// A new entry for a copy of `size` (unpacked) bytes, which is taken up at these offsets. Its records are named
+    /// after its original, if that is known.
     pub(super) fn entry_of(
         &self,
         found: &Found,
         size: u64,
         identity: &Identity,
         head: &[u8],
-        sinks: Offsets,
+        (original, sinks): (Option<FileId>, Offsets),
     ) -> FileEntry {
         let epoch = self.setup.accounts.free_epoch(identity, identity.first_epoch());
         let source = Arc::clone(&found.source);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, 0);
         account.set_fingerprint(Fingerprint::of(head));
         account.see(size);
+        if let Some(original) = original {
+            self.name_after(account.id, original, size);
+        }
         FileEntry { sinks, ..account.entry(&[]) }
+    }
+}
+
+impl Registry {
+    /// A copy's records have the names that they have in the original, and end where they end there.
+    fn name_after(&self, copy: FileId, original: FileId, size: u64) {
+        let accounts = &self.setup.accounts;
+        let cuts = accounts.cuts.of(original);
+        for at in cuts.iter().filter(|at| **at <= size) {
+            accounts.cuts.add(copy, *at, 0);
+        }
+        accounts.copies.note(copy, original, size, cuts.contains(&size));
     }
 }
 
@@ -167,6 +188,7 @@ impl Recognised {
         let file = self.opened()?;
         Some(Original {
             life: None,
+            id: entry.id,
             fingerprint: Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() },
             sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
             excluded: Vec::new(),
@@ -195,6 +217,7 @@ impl Original {
             file: None,
             in_flight: false,
             life: None,
+            id: entry.id,
             former: Some(entry.id),
             marks: None,
         }
@@ -204,6 +227,7 @@ impl Original {
         let ended = account.ended.load(Ordering::Acquire);
         let mut original = Self {
             life: Some(account.id),
+            id: account.id,
             fingerprint: account.fingerprint(),
             sinks: Vec::new(),
             excluded: Vec::new(),

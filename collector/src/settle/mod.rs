@@ -453,6 +453,13 @@ impl Settler {
                 let guards = self.books.accounts.prefixes.of_ended(account.id);
                 let file = account.id;
                 changes.extend(guards.map(|guards| Change::Prefixes { file, guards }));
+                // In one step with its entry: its records are sent under its original's name from then on, and end
+                // where that one's do.
+                if let Some(of) = self.books.accounts.copies.of(file) {
+                    let at = self.books.accounts.cuts.of(file);
+                    changes.push(Change::Copy { file, of });
+                    changes.extend((!at.is_empty()).then_some(Change::Cuts { file, at }));
+                }
                 continue;
             }
             let size = account.seen.load(Ordering::Acquire);

@@ -27,7 +27,7 @@ use crate::{
         troubles::Troubles,
     },
     config, deliver,
-    ledger::SinkSlot,
+    ledger::{SinkSlot, copies::Copies},
     metrics::{Metrics, SinkMetrics},
     read::reader::Message,
     registry::{Begin, Order, Orders},
@@ -64,6 +64,8 @@ pub struct Wiring {
     pub sound: bool,
     /// All sinks.
     pub table: SinkTable,
+    /// Under which names the records of copies go.
+    pub copies: Copies,
 }
 
 /// How a sink is to run.
@@ -178,6 +180,7 @@ pub fn start(
         budget: budget.clone(),
         ages: ages.clone(),
         troubles: troubles.clone(),
+        copies: wiring.copies.clone(),
         queue: handle.queue,
         receipts: wiring.receipts.clone(),
         alive,

@@ -77,13 +77,13 @@ impl Pipeline {
             tracing::error!("{damage}");
         }
         let (fresh, sound) = (recovered.fresh, recovered.damage.is_empty());
-        let Recovered { entries, cuts, prefixes, mut positions, totals, .. } = recovered;
+        let Recovered { entries, cuts, prefixes, copies, mut positions, totals, .. } = recovered;
         if sound {
             commit_first_positions(config, &mut store, &mut positions)?;
         }
         let totals = Totals::from_named(&totals);
         metrics.resume(|reason| totals.of(reason));
-        let accounts = Arc::new(Accounts::new(totals).with_cuts(cuts, prefixes));
+        let accounts = Arc::new(Accounts::new(totals).with_cuts(cuts, prefixes, copies));
         let _sinks_spawn_tasks = runtime.enter();
         let (readers, inboxes): (Vec<_>, Vec<_>) =
             (0..threads(config)).map(|_| unbounded()).unzip();
@@ -106,6 +106,7 @@ impl Pipeline {
             readers: readers.clone(),
             sound,
             table: table.clone(),
+            copies: accounts.copies.clone(),
         });
         let (sinks, outlets) = Sinks::start(config, &wiring, &positions)?;
         let discovery =

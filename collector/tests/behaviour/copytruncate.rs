@@ -35,17 +35,17 @@ in_every_mode!(
 /// Kept former copies.
 const KEEP: usize = 9;
 
-struct Log {
-    live: PathBuf,
-    written: usize,
+pub(crate) struct Log {
+    pub(crate) live: PathBuf,
+    pub(crate) written: usize,
 }
 
 impl Log {
-    fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         Self { live: world.path("plain/app.log"), written: 0 }
     }
 
-    fn write(&mut self, lines: usize) {
+    pub(crate) fn write(&mut self, lines: usize) {
         let text: String = (self.written..self.written + lines)
             .map(|n| format!("line {n} of a log that copytruncate rotates\n"))
             .collect();
@@ -54,11 +54,11 @@ impl Log {
         self.written += lines;
     }
 
-    fn former(&self, number: usize, ending: &str) -> PathBuf {
+    pub(crate) fn former(&self, number: usize, ending: &str) -> PathBuf {
         format!("{}.{number}{ending}", self.live.display()).into()
     }
 
-    fn move_up(&self) {
+    pub(crate) fn move_up(&self) {
         for number in (1..KEEP).rev() {
             for ending in ["", ".gz"] {
                 let _not_there =
@@ -67,16 +67,16 @@ impl Log {
         }
     }
 
-    fn copy(&self) {
+    pub(crate) fn copy(&self) {
         self.move_up();
         fs::copy(&self.live, self.former(1, "")).unwrap();
     }
 
-    fn truncate(&self) {
+    pub(crate) fn truncate(&self) {
         File::options().write(true).open(&self.live).unwrap().set_len(0).unwrap();
     }
 
-    fn compress(&self) {
+    pub(crate) fn compress(&self) {
         compress(&self.former(1, ""), &self.former(1, ".gz"));
     }
 
@@ -87,7 +87,7 @@ impl Log {
     }
 
     /// Copies, truncates and goes on; what is written before that stands in nothing but the copy.
-    fn rotate_unseen(&mut self, compressed: bool) {
+    pub(crate) fn rotate_unseen(&mut self, compressed: bool) {
         self.write(5);
         self.copy();
         self.truncate();
@@ -98,7 +98,7 @@ impl Log {
     }
 
     /// Requires that every line arrived once. What only a copy holds may come after what follows it.
-    fn assert_collected(&self, world: &World) {
+    pub(crate) fn assert_collected(&self, world: &World) {
         let mut counts = vec![0; self.written];
         let end = Instant::now() + patience();
         while Instant::now() < end && counts.contains(&0) {
@@ -126,11 +126,11 @@ impl Log {
 }
 
 /// Which line a record is.
-fn number(record: &Value) -> usize {
+pub(crate) fn number(record: &Value) -> usize {
     body(record).split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-fn compress(from: &Path, to: &Path) {
+pub(crate) fn compress(from: &Path, to: &Path) {
     let mut encoder =
         flate2::write::GzEncoder::new(File::create(to).unwrap(), flate2::Compression::fast());
     encoder.write_all(&fs::read(from).unwrap()).unwrap();

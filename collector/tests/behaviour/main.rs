@@ -6,6 +6,7 @@ mod admin;
 mod claims;
 mod copies;
 mod copytruncate;
+mod copytruncate_uids;
 mod crash;
 mod descriptors;
 mod doctor;

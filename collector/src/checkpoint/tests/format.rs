@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    checkpoint::{Change, FileEntry, Offset, Offsets, journal},
+    checkpoint::{Change, CopyOf, FileEntry, Offset, Offsets, State, journal},
     identity::{FileId, guard::Guard, sys::Handle},
 };
 
@@ -42,6 +42,34 @@ fn journal_of_a_former_build_is_read_and_written_alike() {
         );
     }
     assert_eq!(String::from_utf8(again).unwrap(), AS_WRITTEN_BEFORE);
+}
+
+#[test]
+fn what_a_copy_is_named_after_is_kept_as_long_as_its_entry() {
+    let of = CopyOf { life: FileId(254), until: 60, cut: false };
+    let file = super::world::entry(1).id;
+    let copy = |of| Change::Copy { file, of };
+    let json = serde_json::to_string(&copy(of)).unwrap();
+    assert_eq!(
+        json,
+        format!(r#"{{"copy":{{"file":"{file}","of":{{"life":"00000000000000fe","until":60}}}}}}"#)
+    );
+    assert_eq!(serde_json::from_str::<Change>(&json).unwrap(), copy(of));
+    let cut = serde_json::to_string(&copy(CopyOf { cut: true, ..of })).unwrap();
+    assert_eq!(cut, json.replace(":60}", r#":60,"cut":true}"#));
+
+    let mut state = State::default();
+    state.apply(copy(of));
+    assert!(state.copies.is_empty(), "the file is not known");
+    state.apply(Change::File(Box::new(super::world::entry(1))));
+    state.apply(copy(of));
+    // A snapshot has the two in one record.
+    let records: Vec<_> = state.as_records(1).collect();
+    let mut again = State::default();
+    records.into_iter().flatten().for_each(|change| again.apply(change));
+    assert_eq!((again.copies.get(&file), &again), (Some(&of), &state));
+    state.apply(Change::Forget(file));
+    assert!(state.copies.is_empty());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{AtEnd, LogFile, Reader, Tail, Turn, pump};
+use super::{AtEnd, LogFile, Reader, Tail, Turn, lane_of, pump};
 use crate::read::tail::TailId;
 
 /// How soon one is looked at again whose follower may be there.
@@ -99,6 +99,27 @@ impl Reader {
         }
     }
 
+    /// At the end of a copy, what is unfinished is over there and was not in the original: it has a name of its own.
+    fn end_copied(
+        &mut self,
+        id: TailId,
+        tail: &Tail,
+        sink: usize,
+        file: &LogFile,
+        line: &Range<usize>,
+    ) {
+        let cursor = &tail.cursors[sink];
+        let message = cursor.decoder.resume().filter(|origin| origin.file == file.account.id);
+        let line_begins = (!line.is_empty()).then_some(cursor.offset);
+        let from = message.map(|origin| origin.offset).into_iter().chain(line_begins).min();
+        let end = cursor.offset + line.len() as u64;
+        if self.setup.accounts.copies.end(file.account.id, end, from) {
+            let lanes = &mut self.sinks[sink].lanes;
+            let lane = lane_of(id.0, lanes.len() as u32) as usize;
+            lanes[lane].forget_name();
+        }
+    }
+
     /// Delivers what stands behind the last newline (where in the buffer); `last`: and messages that
     /// wait for more. False: the sink's budget is used up.
     pub(super) fn flush(
@@ -109,6 +130,7 @@ impl Reader {
         file: &LogFile,
         (line, last): (Range<usize>, bool),
     ) -> bool {
+        self.end_copied(id, tail, sink, file, &line);
         let (mut target, encoding, buffer) = self.target(id, tail, sink);
         let read = (&buffer[..line.end], line.len());
         pump::flush(&mut target, &mut tail.cursors[sink], encoding, &file.account, read, last)

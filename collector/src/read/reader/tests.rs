@@ -37,6 +37,7 @@ fn reader(dir: &Path, budget: &Budget) -> Reader {
         budget: budget.clone(),
         ages: Default::default(),
         troubles: Default::default(),
+        copies: Default::default(),
         queue,
         receipts,
         alive: Alive::new().0,

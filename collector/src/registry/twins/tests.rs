@@ -17,6 +17,7 @@ fn told(was: &[u8], read: usize, now: Option<&[u8]>, copy: &[u8], age: Duration)
     let at = Offset { settled, resume, guard, ..Offset::default() };
     let original = Original {
         life: None,
+        id: FileId(1),
         former: None,
         marks: None,
         fingerprint: Fingerprint::of(&was[..read]),
