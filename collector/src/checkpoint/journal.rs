@@ -115,6 +115,7 @@ impl Names {
             | Change::Prefixes { .. }
             | Change::Copy { .. }
             | Change::Forget(_)
+            | Change::Counted(_)
             | Change::Total { .. } => {}
         }
     }

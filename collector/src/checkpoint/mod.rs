@@ -87,7 +87,7 @@ pub const STATE_FILES: &[&str] = &["lock", "checkpoint"];
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{FileId, guard::Guard, prefix::PrefixGuards, sys::Handle};
+use crate::identity::{FileId, KernelInode, guard::Guard, prefix::PrefixGuards, sys::Handle};
 
 /// What is known of one file's life. One is kept for every file, so all in it is no larger than it
 /// must be, and shared where somebody has it already.
@@ -214,6 +214,10 @@ pub enum Change {
         /// Opaque to all but the sink.
         position: String,
     },
+    /// Files whose end the kernel told and that are in the totals and offsets of this commit and those
+    /// before it. The kernel forgets them after the commit; until it has, the next agent would count them
+    /// once more. Replaces those of the commit before, which the kernel has forgotten by now.
+    Counted(Box<[KernelInode]>),
     /// Adds to a total that outlives the files it came from (`lost.deleted`, `dropped.rejected`, …).
     Total {
         /// The total's name.

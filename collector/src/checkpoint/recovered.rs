@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use super::{CopyOf, FileEntry, State, journal};
-use crate::identity::{FileId, prefix::PrefixGuards};
+use crate::identity::{FileId, KernelInode, prefix::PrefixGuards};
 
 /// What was found at start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Recovered {
     pub positions: BTreeMap<Arc<str>, String>,
     /// Totals that outlive the files they came from, by name.
     pub totals: BTreeMap<String, u64>,
+    /// Files whose end the kernel told last, and that are counted: it may tell them once more.
+    pub counted: Box<[KernelInode]>,
     /// What could not be used, for the operator.
     pub damage: Vec<Damage>,
     /// No agent has run with this directory before. Only then may `read.start: end` skip what is
@@ -47,6 +49,7 @@ impl Recovered {
             copies: state.copies.clone(),
             positions: state.positions.clone(),
             totals: state.totals.clone(),
+            counted: state.counted.clone(),
             damage,
             fresh: false,
         }

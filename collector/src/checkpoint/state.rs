@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Change, CopyOf, FileEntry};
-use crate::identity::{FileId, prefix::PrefixGuards};
+use crate::identity::{FileId, KernelInode, prefix::PrefixGuards};
 
 /// Everything a checkpoint holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct State {
     pub positions: BTreeMap<Arc<str>, String>,
     /// Totals that outlive the files they came from, by name.
     pub totals: BTreeMap<String, u64>,
+    /// Files whose end the kernel told last, and that are counted.
+    pub counted: Box<[KernelInode]>,
 }
 
 impl State {
@@ -72,6 +74,7 @@ impl State {
             Change::Total { name, value } => {
                 self.totals.insert(name, value);
             }
+            Change::Counted(files) => self.counted = files,
         }
     }
 
@@ -94,6 +97,7 @@ impl State {
                 | Change::Copy { .. }
                 | Change::Forget(_)
                 | Change::Position { .. }
+                | Change::Counted(_)
                 | Change::Total { .. } => false,
             })
         };
@@ -120,8 +124,11 @@ impl State {
             if entries.peek().is_none() && !first {
                 return None;
             }
-            first = false;
             let mut record = shared();
+            if first && !self.counted.is_empty() {
+                record.push(Change::Counted(self.counted.clone()));
+            }
+            first = false;
             for entry in entries.by_ref().take(files_per_record) {
                 record.push(Change::File(entry.clone()));
                 let cuts = self.cuts.get(&entry.id).cloned();

@@ -42,6 +42,32 @@ pub struct InodeKey {
     pub born_ns: i64,
 }
 
+/// What the kernel calls an inode: no other has ever had the same, until the filesystem is made anew.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(from = "(u64, u32, u32)", into = "(u64, u32, u32)")]
+pub struct KernelInode {
+    /// Its number.
+    pub inode: u64,
+    /// The superblock's device, as the kernel writes it.
+    pub device: u32,
+    /// Its generation.
+    pub generation: u32,
+}
+
+impl From<(u64, u32, u32)> for KernelInode {
+    fn from((inode, device, generation): (u64, u32, u32)) -> Self {
+        Self { inode, device, generation }
+    }
+}
+
+impl From<KernelInode> for (u64, u32, u32) {
+    fn from(KernelInode { inode, device, generation }: KernelInode) -> Self {
+        (inode, device, generation)
+    }
+}
+
 /// What a look at a file tells, besides who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {

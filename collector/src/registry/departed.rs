@@ -15,7 +15,7 @@ use std::{
 use super::{Inode, Registry, recovery};
 use crate::{
     checkpoint::FileEntry,
-    identity::{self, FileId, Identity, InodeKey, beneath},
+    identity::{self, FileId, Identity, InodeKey, KernelInode, beneath},
     ledger::truncation,
     messages::{self, Kind},
     read::gzip,
@@ -79,6 +79,8 @@ pub(super) struct WhileDown {
     known: HashSet<FileId>,
     /// Files that nobody had ever claimed, or that the checkpoint does not know.
     strangers: Vec<Departed>,
+    /// What the agent before this one had counted, and the kernel may not have forgotten.
+    counted: HashSet<KernelInode>,
     /// When the agent before this one wrote its checkpoint last.
     since: Option<SystemTime>,
     /// Sources' live files as the checkpoint knows them, the latest of each.
@@ -89,7 +91,11 @@ pub(super) struct WhileDown {
 
 impl WhileDown {
     /// Since the checkpoint in this directory was written.
-    pub(super) fn since_checkpoint_in(state_dir: &Path, entries: &[FileEntry]) -> Self {
+    pub(super) fn since_checkpoint_in(
+        state_dir: &Path,
+        entries: &[FileEntry],
+        counted: &[KernelInode],
+    ) -> Self {
         let written = fs::metadata(state_dir.join("checkpoint"));
         let since = written.and_then(|about| about.modified()).ok();
         let mut live: HashMap<_, InodeKey> = HashMap::new();
@@ -103,7 +109,8 @@ impl WhileDown {
             }
         }
         let known = entries.iter().map(|entry| entry.id).collect();
-        Self { since, known, live, ..Self::default() }
+        let counted = counted.iter().copied().collect();
+        Self { since, known, live, counted, ..Self::default() }
     }
 
     /// Whether a source is rotated by renaming: another file than the one that was known is its live
@@ -143,9 +150,9 @@ impl Registry {
         // Registered, and not yet claimed when the agent ended.
         let generation = generation(&recovery::identity_of(entry))?;
         let strangers = &mut self.while_down.strangers;
-        let at = strangers
-            .iter()
-            .position(|gone| (gone.inode, gone.generation) == (entry.inode, generation))?;
+        let at = strangers.iter().position(|gone| {
+            (gone.inode.inode, gone.inode.generation) == (entry.inode, generation)
+        })?;
         let end = End::of(&strangers.swap_remove(at));
         self.while_down.sizes.insert(entry.id, end);
         Some(end.length(entry.size, entry.truncated))
@@ -175,13 +182,13 @@ impl Registry {
     }
 
     /// A file was truncated and nobody counts what is written to it.
-    pub(super) fn note_uncounted_truncation(&self) {
+    pub(super) fn note_uncounted_truncation(&mut self) {
         self.tell(Command::Unknown(TRUNCATED));
     }
 
     /// A file was truncated while no agent ran, and no copy holds what it was before. What was written to
     /// it until then nobody saw.
-    pub(super) fn note_unseen_truncation(&self, path: &Path) {
+    pub(super) fn note_unseen_truncation(&mut self, path: &Path) {
         if let Some(unsaid) = messages::admit(Kind::Truncated, path) {
             tracing::warn!(
                 path = %path.display(),
@@ -197,7 +204,8 @@ impl Registry {
         let mut while_down = std::mem::take(&mut self.while_down);
         let mut copies = HashSet::new();
         let (mut went, mut unsure) = (Went::default(), 0);
-        for gone in std::mem::take(&mut while_down.strangers) {
+        let strangers = std::mem::take(&mut while_down.strangers).into_iter();
+        for gone in strangers.filter(|gone| !while_down.counted.contains(&gone.inode)) {
             // What has its inode number now was found since: it is another file.
             let renamed = |source: &Path| while_down.was_renamed(source);
             let reason = match self.complete {
@@ -230,7 +238,7 @@ impl Registry {
     }
 
     /// Whatever the kernel told is counted: once that is durable, it need not keep it.
-    fn note_gone(&self, went: Went) {
+    fn note_gone(&mut self, went: Went) {
         let counted = self.setup.watcher.counted();
         self.tell(Command::Went(Went { counted, ..went }));
     }
@@ -256,6 +264,10 @@ impl Registry {
 
     /// Files are gone that nobody had claimed: born and deleted between two looks.
     pub(super) fn heed_departed(&mut self) {
+        self.together(Self::count_departed);
+    }
+
+    fn count_departed(&mut self) {
         // While files are looked for that were known, nothing is counted: all at once afterwards, so that
         // what the kernel may forget is all that it told.
         let looking = self.scanning || self.give_up_at.is_some();
@@ -296,7 +308,7 @@ impl Registry {
     /// One that was recognised and needed no watch: a compressed copy, a hard link. An inode number
     /// is used again at once, so where the generation is known it decides.
     fn is_known_inode(&self, gone: &Departed) -> bool {
-        let done = self.inodes.iter().filter(|(key, _)| key.inode == gone.inode);
+        let done = self.inodes.iter().filter(|(key, _)| key.inode == gone.inode.inode);
         let mut done = done.map(|(key, inode)| match inode {
             Inode::Done(id, _) => {
                 let account = self.setup.accounts.get(*id);
@@ -304,10 +316,10 @@ impl Registry {
             }
             Inode::Ignored(_) => None,
         });
-        let held = self.held.values().filter(|held| held.key.inode == gone.inode);
+        let held = self.held.values().filter(|held| held.key.inode == gone.inode.inode);
         let mut held = held.map(|held| &held.account.identity);
         let is_it = |identity: &Identity| {
-            generation(identity).is_none_or(|generation| generation == gone.generation)
+            generation(identity).is_none_or(|generation| generation == gone.inode.generation)
         };
         done.any(|account| account.is_none_or(|account| is_it(&account.identity)))
             || held.any(is_it)

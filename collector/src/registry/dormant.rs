@@ -184,7 +184,11 @@ impl Registry {
             match self.held.get(token).filter(|held| held.account.id == id) {
                 Some(held) if held.dormant => self.bury(token, size),
                 // Nobody holds it open, for want of descriptors: this is all that will be known.
-                Some(held) if end.ended() => held.account.see(size),
+                Some(held) if end.ended() => {
+                    let account = Arc::clone(&held.account);
+                    account.see(size);
+                    self.tell(Command::Keep(account));
+                }
                 _ => {}
             }
             return;

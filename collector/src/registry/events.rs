@@ -13,7 +13,6 @@ use crate::{
         reader::{Feedback, Message},
         tail::TailId,
     },
-    settle::Command,
     watch::{Event, FileToken},
 };
 
@@ -87,7 +86,7 @@ impl Registry {
                 account.is_done(self.slots()) && !self.is_away(*id, device, &account.path())
             })
         });
-        self.tell(Command::Forget(done));
+        self.tell_forgotten(done);
         // Handed over while the reader was closing, or never taken: looked for again, else lost. Or away
         // with its filesystem.
         for id in open {
@@ -105,8 +104,10 @@ impl Registry {
         let Some(held) = self.held.get_mut(token) else { return };
         if held.dormant {
             // The kernel may have seen how long it was.
-            self.heed_departed();
-            self.bury(token, 0);
+            self.together(|this| {
+                this.heed_departed();
+                this.bury(token, 0);
+            });
             return;
         }
         held.gone = true;

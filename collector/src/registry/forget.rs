@@ -17,7 +17,6 @@ use crate::{
     checkpoint::FileEntry,
     identity::{self, FileId, beneath},
     ledger::FileAccount,
-    settle::Command,
 };
 
 /// Between the look that found nothing and the last one: a file may be moved out and in.
@@ -73,7 +72,7 @@ impl Registry {
             state.accounts.retain(|(id, _)| !gone.contains(id));
         }
         self.inodes.retain(|_, inode| !matches!(inode, Inode::Done(id, _) if gone.contains(id)));
-        let _going_down = self.setup.settler.send(Command::Forget(ids));
+        self.tell_forgotten(ids);
     }
 
     /// Whether the file, or its copy, is where it was when somebody looked last.

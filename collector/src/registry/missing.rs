@@ -82,37 +82,41 @@ impl Registry {
     pub(super) fn give_up(&mut self) {
         if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
             self.give_up_at = None;
-            let undecided = self.give_up_former_lives();
-            let mut waiting = false;
-            let (early, gone): (Vec<_>, Vec<_>) =
-                self.unclaimed.take_all().into_iter().partition(|entry| self.may_turn_up(entry));
-            let undecided = undecided || !early.is_empty();
-            early.into_iter().for_each(|entry| self.unclaimed.put_back(entry));
-            for entry in gone {
-                // The kernel forgets all that it told at once, when all of it is counted. What were
-                // counted before, and forgotten, would be a stranger to the next agent.
-                if undecided && self.final_size(&entry).is_some() {
-                    self.unclaimed.put_back(entry);
-                } else {
-                    waiting |= !self.lose(entry);
-                }
-            }
-            if undecided {
-                self.give_up_at = Some(Instant::now() + GIVE_UP_AFTER);
-                return;
-            }
-            if waiting {
-                self.give_up_at = Some(Instant::now() + GIVE_UP_AGAIN);
-            }
-            if self.parked.is_empty() && !waiting {
-                self.setup.accounts.reserve([]);
-            }
-            self.count_strangers();
+            self.together(Self::give_up_unclaimed);
         }
         if !self.complete && self.give_up_at.is_none() && self.parked.is_empty() {
             self.complete = true;
             self.tell(Command::Complete);
         }
+    }
+
+    fn give_up_unclaimed(&mut self) {
+        let undecided = self.give_up_former_lives();
+        let mut waiting = false;
+        let (early, gone): (Vec<_>, Vec<_>) =
+            self.unclaimed.take_all().into_iter().partition(|entry| self.may_turn_up(entry));
+        let undecided = undecided || !early.is_empty();
+        early.into_iter().for_each(|entry| self.unclaimed.put_back(entry));
+        for entry in gone {
+            // The kernel forgets all that it told at once, when all of it is counted. What were
+            // counted before, and forgotten, would be a stranger to the next agent.
+            if undecided && self.final_size(&entry).is_some() {
+                self.unclaimed.put_back(entry);
+            } else {
+                waiting |= !self.lose(entry);
+            }
+        }
+        if undecided {
+            self.give_up_at = Some(Instant::now() + GIVE_UP_AFTER);
+            return;
+        }
+        if waiting {
+            self.give_up_at = Some(Instant::now() + GIVE_UP_AGAIN);
+        }
+        if self.parked.is_empty() && !waiting {
+            self.setup.accounts.reserve([]);
+        }
+        self.count_strangers();
     }
 
     /// Looks for files again that are known and that nobody holds.
@@ -158,10 +162,5 @@ impl Registry {
         let same = key == recovery::identity_of(entry).key && key.born_ns != 0;
         let known = self.held.find(&key).is_some() || self.inodes.contains_key(&key);
         (same && !known).then(|| self.setup.discovery.would_find(&path).is_some())
-    }
-
-    /// Tells the settling thread, which is gone only when the agent is going down.
-    pub(super) fn tell(&self, command: Command) {
-        let _going_down = self.setup.settler.send(command);
     }
 }

@@ -28,6 +28,7 @@ mod sequence;
 mod shortage;
 mod sources;
 mod surveys;
+mod told;
 mod twins;
 mod unasked;
 mod ways;
@@ -48,7 +49,7 @@ use crate::{
     config::Start,
     descriptors,
     discover::{Discovery, Found},
-    identity::{FileId, Identity, InodeKey, Look},
+    identity::{FileId, Identity, InodeKey, KernelInode, Look},
     ledger::{Accounts, SinkSlot},
     messages::{self, Kind},
     metrics::Metrics,
@@ -116,6 +117,8 @@ pub struct Setup {
     pub fresh: bool,
     /// What the checkpoint knows.
     pub entries: Vec<FileEntry>,
+    /// Files that are gone and that the agent before this one had counted.
+    pub counted: Box<[KernelInode]>,
     /// Set once the first scan is done.
     pub ready: Box<dyn Fn() + Send>,
 }
@@ -151,6 +154,8 @@ pub struct Registry {
     ways: ways::Ways,
     names: names::Names,
     away: away::Away,
+    /// What is told to the settling thread in one piece, while that is put together.
+    together: Option<Vec<Command>>,
 }
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -240,7 +245,8 @@ impl Registry {
     /// A registry that has not looked yet.
     pub fn new(mut setup: Setup) -> Self {
         let entries = std::mem::take(&mut setup.entries);
-        let while_down = departed::WhileDown::since_checkpoint_in(&setup.state_dir, &entries);
+        let while_down =
+            departed::WhileDown::since_checkpoint_in(&setup.state_dir, &entries, &setup.counted);
         setup.accounts.reserve(entries.iter().map(|entry| entry.id));
         let unclaimed = Unclaimed::new(entries);
         Self {
@@ -268,6 +274,7 @@ impl Registry {
             ways: ways::Ways::default(),
             names: names::Names::default(),
             away: away::Away::default(),
+            together: None,
         }
     }
 

@@ -9,7 +9,7 @@ pub mod books;
 pub mod slots;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::PathBuf,
     sync::{
         Arc,
@@ -25,7 +25,7 @@ use self::books::Books;
 use crate::{
     batch::{Outcome, Range, Receipt},
     checkpoint::{Change, FileEntry, Store},
-    identity::FileId,
+    identity::{FileId, KernelInode},
     ledger::{self, FileAccount, SinkSlot, is_settled},
     metrics::{Metrics, SinkLabel},
     read::reader::{Message, Registration},
@@ -81,6 +81,8 @@ pub enum Command {
         /// Its position.
         reply: oneshot::Sender<Option<String>>,
     },
+    /// What holds together: all of it becomes durable in one commit.
+    Together(Vec<Command>),
     /// Commit everything and end.
     Stop,
 }
@@ -207,13 +209,16 @@ impl Settler {
                     self.books.lose_unseen(&path, size, reason);
                 }
                 unknown.iter().for_each(|why| self.books.note_unknown(why));
-                unsaved.counted.extend(counted);
+                unsaved.counted.extend(counted.filter(|counted| counted.inodes().next().is_some()));
             }
             Command::CutOff { account, copied, read_anew } => {
                 self.books.cut_off(&account, copied, read_anew);
                 if !account.is_forgotten() {
                     unsaved.files.insert(account.id, account);
                 }
+            }
+            Command::Together(commands) => {
+                commands.into_iter().for_each(|command| self.obey(command, unsaved));
             }
             Command::Keep(account) => {
                 account.stale.store(true, Ordering::Release);
@@ -426,7 +431,10 @@ impl Settler {
                 if unsaved.failing {
                     tracing::info!("The checkpoint is durable again.");
                 }
-                std::mem::take(unsaved).counted.into_iter().for_each(Counted::forget);
+                for counted in std::mem::take(unsaved).counted {
+                    fail::fail_point!("settle.counted");
+                    counted.forget();
+                }
                 true
             }
             Err(error) => {
@@ -486,6 +494,14 @@ impl Settler {
                 .iter()
                 .map(|(name, value)| Change::Total { name: name.clone(), value: *value }),
         );
+        let mut counted: BTreeSet<KernelInode> =
+            unsaved.counted.iter().flat_map(Counted::inodes).collect();
+        if !counted.is_empty() {
+            if !unsaved.counted.iter().any(Counted::is_all) {
+                counted.extend(&self.store.state().counted);
+            }
+            changes.push(Change::Counted(counted.into_iter().collect()));
+        }
         changes
     }
 }

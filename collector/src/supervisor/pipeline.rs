@@ -77,7 +77,8 @@ impl Pipeline {
             tracing::error!("{damage}");
         }
         let (fresh, sound) = (recovered.fresh, recovered.damage.is_empty());
-        let Recovered { entries, cuts, prefixes, copies, mut positions, totals, .. } = recovered;
+        let Recovered { entries, cuts, prefixes, copies, mut positions, totals, counted, .. } =
+            recovered;
         if sound {
             commit_first_positions(config, &mut store, &mut positions)?;
         }
@@ -157,6 +158,7 @@ impl Pipeline {
             start: config.read.start,
             fresh,
             entries,
+            counted,
             ready: {
                 let ready = Arc::clone(&ready);
                 Box::new(move || ready.store(true, Ordering::Release))

@@ -215,6 +215,10 @@ impl Watcher for Combined {
         self.kernel.as_ref().map(Kernel::counted)
     }
 
+    fn counted_of(&self, ids: &[FileId]) -> Option<Counted> {
+        self.kernel.as_ref().map(|kernel| kernel.counted_of(ids))
+    }
+
     fn disown(&mut self, id: FileId) {
         if let Some(kernel) = &mut self.kernel {
             kernel.disown(id);

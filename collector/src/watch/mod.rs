@@ -159,6 +159,8 @@ pub trait Watcher: Send {
     /// What [`Watcher::departed`] told so far, to be forgotten once it is durable that it was counted: until
     /// then the next agent would be told again.
     fn counted(&self) -> Option<Counted>;
+    /// The same, of these lives alone.
+    fn counted_of(&self, ids: &[FileId]) -> Option<Counted>;
     /// A life is nobody's any more: its end is not to be told.
     fn disown(&mut self, id: FileId);
     /// Whether the mechanism itself counts what is written to a file, so that nothing that is gone from it

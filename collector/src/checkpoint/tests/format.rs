@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     checkpoint::{Change, CopyOf, FileEntry, Offset, Offsets, State, journal},
-    identity::{FileId, guard::Guard, sys::Handle},
+    identity::{FileId, KernelInode, guard::Guard, sys::Handle},
 };
 
 /// Byte for byte what the first release with this format wrote.
@@ -99,4 +99,12 @@ fn handle_that_is_not_hex_is_none() {
             serde_json::from_str(&known.replace("d2e2100062121346", odd)).unwrap();
         assert_eq!(read.handle, None, "{odd}");
     }
+}
+
+#[test]
+fn files_that_the_kernel_told_are_short() {
+    let gone = [(12, 34, 5), (u64::MAX, u32::MAX, 0)].map(KernelInode::from);
+    let json = serde_json::to_string(&Change::Counted(gone.into())).unwrap();
+    assert_eq!(json, r#"{"counted":[[12,34,5],[18446744073709551615,4294967295,0]]}"#);
+    assert_eq!(serde_json::from_str::<Change>(&json).unwrap(), Change::Counted(gone.into()));
 }

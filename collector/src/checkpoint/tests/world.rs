@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::{
     checkpoint::{Change, FileEntry, Offset, Offsets, State},
-    identity::{FileId, guard::Guard, sys::Handle},
+    identity::{FileId, KernelInode, guard::Guard, sys::Handle},
 };
 
 /// The sink with a position: the number of bytes acknowledged to it, over all files.
@@ -81,7 +81,11 @@ impl World {
                 self.alive.push(entry.clone());
                 vec![Change::File(Box::new(entry))]
             }
-            Op::Count { value } => vec![Change::Total { name: "lost.deleted".into(), value }],
+            Op::Count { value } => {
+                let gone = KernelInode { inode: value, device: 1, generation: value as u32 };
+                let total = Change::Total { name: "lost.deleted".into(), value };
+                vec![total, Change::Counted([gone].into())]
+            }
             Op::Acknowledge { .. } | Op::Rotate { .. } | Op::Forget { .. }
                 if self.alive.is_empty() =>
             {

@@ -12,7 +12,7 @@ use collector_ebpf::{FILE, Key, Slot, State};
 
 use super::{
     Kernel,
-    told::{Counted, Departed},
+    told::{Counted, Departed, inode_of},
 };
 use crate::{identity::FileId, watch::DirToken};
 
@@ -38,8 +38,7 @@ impl Kernel {
                 let path = named.map(|directory| directory.join(OsStr::from_bytes(name)));
                 Departed {
                     id: (gone.file_id != 0).then_some(FileId(gone.file_id)),
-                    inode: key.inode,
-                    generation: key.generation,
+                    inode: inode_of(key),
                     size: gone.size,
                     truncated: gone.truncated,
                     ended: gone.ended != 0,
@@ -66,7 +65,16 @@ impl Kernel {
     /// What was told so far: to be forgotten once it is durable that it was counted.
     pub(in crate::watch) fn counted(&self) -> Counted {
         let told = self.told.iter().copied().collect();
-        Counted { departures: self.loaded.tables.departures(), told }
+        Counted { departures: self.loaded.tables.departures(), told, all: true }
+    }
+
+    /// The same, of these lives alone.
+    pub(in crate::watch) fn counted_of(&self, ids: &[FileId]) -> Counted {
+        let ids: HashSet<u64> = ids.iter().map(|id| id.0).collect();
+        let gone = self.loaded.tables.departed().into_iter();
+        let theirs = gone.filter(|(_, gone)| gone.ended != 0 && ids.contains(&gone.file_id));
+        let told = theirs.map(|(key, _)| key).collect();
+        Counted { departures: self.loaded.tables.departures(), told, all: false }
     }
 
     /// Gives back what an earlier agent had entered and this one has not.

@@ -6,7 +6,7 @@ use collector_ebpf::Key;
 
 use super::tables::Departures;
 use crate::{
-    identity::FileId,
+    identity::{FileId, KernelInode},
     watch::{DirToken, FileToken},
 };
 
@@ -50,10 +50,8 @@ pub(in crate::watch) enum Told {
 pub struct Departed {
     /// Whose life it was; None: nobody had claimed it.
     pub id: Option<FileId>,
-    /// Its inode number.
-    pub inode: u64,
-    /// The inode's generation.
-    pub generation: u32,
+    /// Its inode.
+    pub inode: KernelInode,
     /// Its size at its end, bytes.
     pub size: u64,
     /// Bytes that truncations took away before, since it was born, modulo 2³².
@@ -70,11 +68,28 @@ pub struct Departed {
 pub struct Counted {
     pub(super) departures: Departures,
     pub(super) told: Vec<Key>,
+    /// Whether that is all that the kernel told.
+    pub(super) all: bool,
 }
 
 impl Counted {
+    /// What the kernel calls them.
+    pub fn inodes(&self) -> impl Iterator<Item = KernelInode> {
+        self.told.iter().copied().map(inode_of)
+    }
+
+    /// Whether nothing else was told: an earlier agent's are among them, or forgotten.
+    pub fn is_all(&self) -> bool {
+        self.all
+    }
+
     /// They need not be told again.
     pub fn forget(self) {
         self.departures.forget(&self.told);
     }
+}
+
+/// What the kernel calls an inode, as the checkpoint keeps it.
+pub(super) fn inode_of(Key { inode, device, generation }: Key) -> KernelInode {
+    KernelInode { inode, device, generation }
 }
