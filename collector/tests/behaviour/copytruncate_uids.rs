@@ -23,6 +23,7 @@ in_every_mode!(
     sinks_that_are_not_equally_far_get_a_copys_lines_by_the_same_uids,
     a_line_that_the_copy_has_in_part_has_another_uid,
     a_copy_is_cut_where_its_original_was,
+    a_message_that_a_truncation_ended_ends_there_in_the_copy_too,
 );
 
 /// The checkpoint knows what the first sink has.
@@ -243,5 +244,43 @@ fn a_copy_is_cut_where_its_original_was(mut world: World) {
     let first = records.iter().filter(|record| body(record) == "line 100 of a");
     let uids: BTreeSet<_> = first.map(|record| record["log.record.uid"].to_string()).collect();
     assert_eq!(uids.len(), 1, "{}", world.log());
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// A message was unfinished when its file was truncated, and was sent as it was. The copy has the rest of it.
+fn a_message_that_a_truncation_ended_ends_there_in_the_copy_too(mut world: World) {
+    world.extra = "read:\n  unfinished_after: 24h\n".into();
+    let receiver = Receiver::start(&[]);
+    world.sinks += &receiver.sink().replace("  out:", "  web:");
+    let mut container = world.container("app");
+    container.write(100);
+    let agent = world.start();
+    receiver.wait_until("what was there", |records| records.len() == 100);
+    let has = |part: &'static str| {
+        move |records: &[Value]| records.iter().any(|record| body(record) == part)
+    };
+    container.raw(b"2026-11-22T01:02:04Z stdout P the first part\n");
+    container.raw(b"2026-11-22T01:02:04Z stderr F another\n");
+    receiver.wait_until("another stream's", has("another"));
+    wait_until_durable();
+    receiver.always(Some(Fault::ReplyLost));
+    agent.signal(Signal::STOP);
+    container.raw(b"2026-11-22T01:02:04Z stdout F , and the second\n");
+    let live = container.live();
+    fs::copy(&live, live.with_extension("log.20261122-000001")).unwrap();
+    File::options().write(true).open(&live).unwrap().set_len(0).unwrap();
+    container.raw(b"2026-11-22T01:02:05Z stdout F what followed\n");
+    agent.signal(Signal::CONT);
+    receiver.wait_until("the first part", has("the first part"));
+    // Nothing of the copy is sent yet.
+    agent.kill();
+    let agent = world.start();
+    receiver.always(None);
+    receiver.wait_until("the second part", has(", and the second"));
+    receiver.wait_until("what followed", has("what followed"));
+    let records = receiver.records();
+    let of_several: Vec<_> =
+        by_uid(&records).into_iter().filter(|(_, bodies)| bodies.len() > 1).collect();
+    assert!(of_several.is_empty(), "{of_several:?}\n{}", world.log());
     assert_eq!(agent.stop(), Some(0));
 }

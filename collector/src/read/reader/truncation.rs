@@ -48,6 +48,9 @@ impl Reader {
         if is_first && let Some(at) = self.awaits_count(id, file) {
             return Err(Turn::Later(at));
         }
+        if is_first && self.cuts_life(id, tail, sink, file) {
+            return Err(Turn::Cutting);
+        }
         let Some(unread) = self.end_here(id, tail, sink, file) else { return Err(Turn::Stalled) };
         if is_first {
             let next = self.next_life(file);
@@ -66,6 +69,14 @@ impl Reader {
         cursor.end_life((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, end);
         self.next_file(id, tail, sink, file);
         Ok(())
+    }
+
+    /// A message that is unfinished where its life ends is sent as it is. A copy may have the rest: after a crash it
+    /// must not come from there whole, under the same uid. So the life is cut there first, durably. False: go on.
+    fn cuts_life(&mut self, id: TailId, tail: &Tail, sink: usize, file: &LogFile) -> bool {
+        let at = tail.cursors[sink].offset;
+        let is_cut = self.setup.accounts.cuts.next(file.account.id, at) == Some(at);
+        !is_cut && self.cuts_first(id, tail, sink, file, (&(0..0), true))
     }
 
     /// When to look again whether the kernel has counted the truncation of a file. None: it has, or does
