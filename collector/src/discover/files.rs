@@ -5,8 +5,8 @@
 //! lead (`follow_links`) and the file is not excluded under its own name.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
-    ffi::OsString,
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -129,6 +129,7 @@ impl Groups {
             known = true;
             // What an earlier lister or group answers for.
             let before: HashSet<_> = listing.files.iter().map(|it| it.path.clone()).collect();
+            let mut targets = Targets::default();
             for entry in look.entries {
                 match entry.kind {
                     Kind::Directory => {
@@ -143,19 +144,22 @@ impl Groups {
                             place.list_file(look, entry, listing);
                         }
                     }
-                    Kind::Link => self.list_link(look, &place, entry, others.taken, listing),
+                    Kind::Link => {
+                        self.list_link(look, &place, entry, others.taken, (listing, &mut targets));
+                    }
                     Kind::Other => {}
                 }
             }
+            targets.list(look, &before, listing);
         }
         known
     }
 
-    /// A directory that is known only because matching links lead into it: walks for those.
-    pub(super) fn list_linked(&self, look: &Look<'_>, others: &Others<'_>, listing: &mut Listing) {
+    /// All files that only matching links lead to, and their former files: walks for those links.
+    pub(super) fn linked(&self, look: &Look<'_>, others: &Others<'_>) -> Vec<Found> {
         let bases = self.bases().filter_map(|(base, links)| look.real_base(base, links));
         let mut ahead: VecDeque<PathBuf> = bases.collect();
-        let mut listed = Vec::new();
+        let (mut linked, mut listed) = (Vec::new(), HashSet::new());
         while let Some(here) = ahead.pop_front() {
             if listed.contains(&here) {
                 continue;
@@ -168,10 +172,10 @@ impl Groups {
             self.list(&there, others, &mut found);
             let below = found.directories.iter().filter_map(|path| look.host.outside(path));
             ahead.extend(below.filter(|path| path.starts_with(&here)));
-            found.files.retain(|file| file.path.parent() == Some(look.directory));
-            listing.files.append(&mut found.files);
-            listed.push(here);
+            linked.append(&mut found.files);
+            listed.insert(here);
         }
+        linked
     }
 
     /// A matching link to a file: the file, unless it is found without the link.
@@ -181,7 +185,7 @@ impl Groups {
         place: &Place<'_>,
         entry: &Entry,
         taken: &dyn Fn(&Path) -> bool,
-        listing: &mut Listing,
+        (listing, targets): (&mut Listing, &mut Targets),
     ) {
         let Some((by, called)) = place.matched(&entry.name) else { return };
         let (links, bound) = (place.group.links, by.bound());
@@ -209,35 +213,85 @@ impl Groups {
         }
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
         let found_anyway = taken(&target)
-            || self.0.iter().any(|group| group.place(look, parent).matched(name).is_some())
-            || listing.files.iter().any(|found| found.path == path);
-        if !regular || found_anyway {
-            return;
-        }
-        let directory = look.host.inside(parent);
-        let source = place.group.source(path.clone(), &called);
-        let (role, gzip, only_if_known) = (Role::Live, false, false);
-        let max_links = place.group.max_links;
-        let live = Found { path, source: source.clone(), role, gzip, only_if_known, max_links };
-        listing.files.push(live);
-        for entry in entries::read(&directory).unwrap_or_default() {
-            let Some(text) = entry.name.to_str().filter(|_| entry.kind == Kind::File) else {
-                continue;
+            || self.0.iter().any(|group| group.place(look, parent).matched(name).is_some());
+        if regular && !found_anyway {
+            let target = Target {
+                source: place.group.source(path, &called),
+                max_links: place.group.max_links,
             };
-            let (stem, gzip) = former::gunzipped(text);
-            let of_target = |reading: &former::Reading| reading.live.as_str() == name;
-            if let Some(reading) = former::readings(stem).into_iter().find(of_target) {
-                listing.files.push(Found {
-                    path: directory.join(text),
-                    source: source.clone(),
-                    role: Role::Rotated(reading.key),
-                    gzip,
-                    only_if_known: true,
-                    max_links,
-                });
-            }
+            targets.add(parent, name, target);
         }
-        listing.directories.push(directory);
+    }
+}
+
+/// What links of one directory lead to, by directory and name, so that each of these directories is read once
+/// however many links lead into it.
+#[derive(Default)]
+struct Targets(BTreeMap<PathBuf, BTreeMap<OsString, Target>>);
+
+struct Target {
+    source: Arc<Source>,
+    max_links: u32,
+}
+
+impl Targets {
+    /// The first link to a file counts.
+    fn add(&mut self, directory: &Path, name: &OsStr, target: Target) {
+        let known = self.0.get_mut(directory);
+        let of_directory = match known {
+            Some(known) => known,
+            None => self.0.entry(directory.to_owned()).or_default(),
+        };
+        of_directory.entry(name.to_owned()).or_insert(target);
+    }
+
+    /// Adds them, and their former files; but for those that another lister answers for.
+    fn list(self, look: &Look<'_>, before: &HashSet<PathBuf>, listing: &mut Listing) {
+        for (directory, targets) in self.0 {
+            let directory = look.host.inside(&directory);
+            let mut live = HashMap::new();
+            for (name, Target { source, max_links }) in &targets {
+                let path = directory.join(name);
+                if before.contains(&path) {
+                    continue;
+                }
+                let (role, gzip, only_if_known) = (Role::Live, false, false);
+                let (source, max_links) = (source.clone(), *max_links);
+                let found = Found { path, source, role, gzip, only_if_known, max_links };
+                listing.files.push(found);
+                if let Some(name) = name.to_str() {
+                    live.insert(name, &targets[OsStr::new(name)]);
+                }
+            }
+            if live.is_empty() {
+                continue;
+            }
+            for entry in entries::read(&directory).unwrap_or_default() {
+                let Some(text) = entry.name.to_str().filter(|_| entry.kind == Kind::File) else {
+                    continue;
+                };
+                let (stem, gzip) = former::gunzipped(text);
+                let mut of: HashMap<&str, AgeKey> = HashMap::new();
+                let readings = former::readings(stem);
+                for reading in &readings {
+                    if live.contains_key(&*reading.live) {
+                        of.entry(&reading.live).or_insert_with(|| reading.key.clone());
+                    }
+                }
+                for (name, key) in of {
+                    let Target { source, max_links } = live[name];
+                    listing.files.push(Found {
+                        path: directory.join(text),
+                        source: source.clone(),
+                        role: Role::Rotated(key),
+                        gzip,
+                        only_if_known: true,
+                        max_links: *max_links,
+                    });
+                }
+            }
+            listing.directories.push(directory);
+        }
     }
 }
 

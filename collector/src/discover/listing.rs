@@ -133,7 +133,8 @@ impl Discovery {
                 kubernetes.list_linked(&look, self.docker.as_ref(), &mut listing);
                 kubernetes.bound_links(&mut listing);
             }
-            self.files.list_linked(&look, &others, &mut listing);
+            let find = || self.files.linked(&look, &others);
+            listing.files.append(&mut self.linked.in_directory(directory, find));
         }
         self.leave_out_own(&mut listing);
         let configured: Vec<&Path> = self.bases().map(|(base, _)| base).collect();

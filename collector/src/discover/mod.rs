@@ -35,6 +35,7 @@ mod former;
 mod found;
 mod host;
 mod kubernetes;
+mod linked;
 mod listing;
 mod look;
 mod names;
@@ -61,6 +62,7 @@ pub struct Discovery {
     kubernetes: Option<kubernetes::Kubernetes>,
     docker: Option<docker::Docker>,
     files: files::Groups,
+    linked: linked::Linked,
 }
 
 impl Discovery {
@@ -82,12 +84,25 @@ impl Discovery {
             kubernetes,
             docker,
             files: files::Groups::new(&sources.files, &node)?,
+            linked: linked::Linked::default(),
         })
     }
 
     /// Takes over from the one before it, after a reload, what links may not take the place of.
     pub fn go_on_from(&self, former: &Self) {
         self.host.go_on_from(&former.host);
+    }
+
+    /// Many directories are listed in a row from now on, or were (false): what links lead to is looked up once
+    /// for all.
+    pub fn list_many(&self, begins: bool) {
+        self.linked.row(begins);
+    }
+
+    /// A directory is listed again because something may have changed in it: what links lead to is looked up anew.
+    pub fn list_anew(&self, directory: &Path) -> Listing {
+        self.linked.forget();
+        self.list(directory)
     }
 
     /// Directories to watch and list first. In place of one that does not exist: its nearest

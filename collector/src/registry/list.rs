@@ -23,6 +23,7 @@ impl Registry {
     pub(super) fn list_from(&mut self, first: Vec<Arc<Path>>) -> Vec<(Arc<Path>, Found)> {
         let mut queue: VecDeque<Arc<Path>> = first.into();
         let mut found = Vec::new();
+        self.setup.discovery.list_many(true);
         while let Some(path) = queue.pop_front() {
             let known = self.directories.find(&path).and_then(|token| self.directories.get(token));
             if known.is_some_and(|known| known.listed) {
@@ -38,11 +39,22 @@ impl Registry {
             }
             found.extend(listing.files.into_iter().map(|file| (Arc::clone(&path), file)));
         }
+        self.setup.discovery.list_many(false);
         found
     }
 
     pub(super) fn list(&mut self, path: &Path) -> Listing {
-        let mut listing = self.setup.discovery.list(path);
+        let listing = self.setup.discovery.list(path);
+        self.tell_of(path, listing)
+    }
+
+    /// The same, of a directory in which something may have changed since it was listed.
+    pub(super) fn list_anew(&mut self, path: &Path) -> Listing {
+        let listing = self.setup.discovery.list_anew(path);
+        self.tell_of(path, listing)
+    }
+
+    fn tell_of(&mut self, path: &Path, mut listing: Listing) -> Listing {
         for problem in std::mem::take(&mut listing.problems) {
             // It is about something in it.
             self.complain(&path.join("."), problem);

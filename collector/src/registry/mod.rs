@@ -300,9 +300,11 @@ impl Registry {
             }
             self.heed_orders();
             self.heed_readers();
+            self.setup.discovery.list_many(true);
             self.heed_watcher(&events);
             self.retry();
             self.look_along_ways();
+            self.setup.discovery.list_many(false);
             self.heed_names();
             self.hand_over_parked();
             self.give_up();

@@ -97,7 +97,11 @@ impl Registry {
                     self.setup.max_unpacked = max_unpacked;
                     self.change_sources(*discovery);
                 }
-                Order::LookAtAll => self.heed_watcher(&[Event::Overflow]),
+                Order::LookAtAll => {
+                    self.setup.discovery.list_many(true);
+                    self.heed_watcher(&[Event::Overflow]);
+                    self.setup.discovery.list_many(false);
+                }
             }
         }
     }

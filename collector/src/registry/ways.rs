@@ -4,7 +4,7 @@
 //! It resolves nothing; `discover` says what leads through where.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -26,7 +26,7 @@ const PART: u32 = 50;
 const REST: Duration = Duration::from_millis(50);
 
 /// Whose way it is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Traveller {
     /// To the configured directories.
     Roots,
@@ -39,6 +39,8 @@ enum Traveller {
 pub(super) struct Ways {
     /// By directory on the way. There are few: most links lead to what is listed anyway.
     all: Map<Arc<Path>, BTreeSet<Traveller>>,
+    /// The same by traveller.
+    of: Map<Traveller, HashSet<Arc<Path>>>,
     /// Who has to look again.
     due: BTreeSet<Traveller>,
     rest_until: Option<Instant>,
@@ -65,8 +67,25 @@ impl Ways {
         (!self.due.is_empty()).then(|| self.rest_until.unwrap_or(now))
     }
 
-    fn is_travelled(&self, traveller: &Traveller) -> bool {
-        self.all.values().any(|travellers| travellers.contains(traveller))
+    /// A traveller's ways are these from now on. Those that nobody travels any more.
+    fn travel(&mut self, traveller: &Traveller, ways: HashSet<Arc<Path>>) -> Vec<Arc<Path>> {
+        for way in &ways {
+            self.all.entry(Arc::clone(way)).or_default().insert(traveller.clone());
+        }
+        let former = match ways.is_empty() {
+            true => self.of.remove(traveller),
+            false => self.of.insert(traveller.clone(), ways.clone()),
+        };
+        let mut left = Vec::new();
+        for way in former.into_iter().flatten().filter(|way| !ways.contains(way)) {
+            let Some(travellers) = self.all.get_mut(&way) else { continue };
+            travellers.remove(traveller);
+            if travellers.is_empty() {
+                self.all.remove(&way);
+                left.push(way);
+            }
+        }
+        left
     }
 }
 
@@ -107,10 +126,7 @@ impl Registry {
 
     /// Notes whose way leads through which directories. True if one of them was not watched before.
     fn travel(&mut self, traveller: &Traveller, ways: Vec<PathBuf>) -> bool {
-        if ways.is_empty() && !self.ways.is_travelled(traveller) {
-            return false;
-        }
-        let mut new = false;
+        let (mut new, mut watched) = (false, HashSet::new());
         for way in &ways {
             let way = match self.directories.find(way).and_then(|token| self.directories.get(token))
             {
@@ -121,18 +137,9 @@ impl Registry {
                     way
                 }
             };
-            self.ways.all.entry(way).or_default().insert(traveller.clone());
+            watched.insert(way);
         }
-        let mut left = Vec::new();
-        self.ways.all.retain(|way, travellers| {
-            if !ways.iter().any(|still| **way == **still) {
-                travellers.remove(traveller);
-            }
-            if travellers.is_empty() {
-                left.push(Arc::clone(way));
-            }
-            !travellers.is_empty()
-        });
+        let left = self.ways.travel(traveller, watched);
         for way in left {
             self.leave_way(&way);
         }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -24,6 +25,8 @@ in_every_mode!(
     one_tenants_many_logs_leave_others_their_descriptors,
     one_tenants_many_compressed_copies_leave_others_their_descriptors,
     thousands_of_new_logs_in_one_directory_hold_up_no_other,
+    links_into_a_thousand_directories_hold_up_no_other,
+    a_thousand_links_into_one_directory_hold_up_no_other,
 );
 
 /// Of 160 descriptors, 80 are for log files: 10 are a tenant's share, and 5 are kept for those within theirs, who
@@ -179,6 +182,52 @@ fn thousands_of_new_logs_in_one_directory_hold_up_no_other(world: World) {
     });
     assert!(slowest < Duration::from_secs(4), "{slowest:?}");
     assert_eq!(of_pod(&world.records(), "p").len(), LOGS);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0);
+}
+
+/// Each of the directories is looked at for what links lead to there, and none may follow all links for itself.
+fn links_into_a_thousand_directories_hold_up_no_other(world: World) {
+    many_links(world, |n| format!("{n}/logs/x.txt"));
+}
+
+/// The directory is looked at for former files of what links lead to there, and not for each link.
+fn a_thousand_links_into_one_directory_hold_up_no_other(world: World) {
+    many_links(world, |n| format!("all/{n}.txt"));
+}
+
+/// Makes links with targets of these names while others write.
+fn many_links(world: World, target: impl Fn(usize) -> String + Sync) {
+    const LINKS: usize = 1_000;
+    let mut known = world.container("known");
+    known.write(1);
+    let agent = world.start();
+    world.wait_for(1);
+    let directory = world.path("plain");
+    let linked = || world.records().iter().filter(|it| body(it) == "linked").count();
+    let mut slowest = Duration::ZERO;
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            for n in 0..LINKS {
+                let target = directory.join(target(n));
+                fs::create_dir_all(target.parent().unwrap()).unwrap();
+                fs::write(&target, "linked\n").unwrap();
+                symlink(target, directory.join(format!("link-{n}.log"))).unwrap();
+            }
+        });
+        for n in 0.. {
+            let pod = format!("new-{n}");
+            world.container(&pod).write(1);
+            known.write(1);
+            slowest = slowest.max(wait_for_pod(&world, &pod, 1));
+            slowest = slowest.max(wait_for_pod(&world, "known", n + 2));
+            if flood.is_finished() && linked() >= LINKS {
+                break;
+            }
+        }
+    });
+    assert!(slowest < Duration::from_secs(8), "{slowest:?}");
+    assert_eq!(linked(), LINKS);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().0, 0);
 }

@@ -82,6 +82,11 @@ impl Kubernetes {
         docker: Option<&Docker>,
         listing: &mut Listing,
     ) {
+        // Their links lead nowhere else: every pod's directory would be looked through for nothing.
+        let runtime = look.host.walk(&self.runtime);
+        if look.here.parent() != Some(runtime.end.as_ref().map_or(&*self.runtime, |real| real)) {
+            return;
+        }
         for (link, owner) in self.all_links(look) {
             let Target::Log(target) = self.target(look, &link, docker) else { continue };
             if target.parent() == Some(look.here) && !is_foreign(look, &target, &owner) {
