@@ -390,7 +390,9 @@ impl Settler {
         }
         let size = entry.size;
         let entry = self.last_entry(id, account.as_deref(), unsaved).unwrap_or(entry);
-        self.books.finish(&entry, entry.size.max(size), reason);
+        // The checkpoint may say more than is lost: a copy has taken over the end of a former life.
+        let size = if account.is_some() { entry.size.max(size) } else { size };
+        self.books.finish(&entry, size, reason);
         unsaved.forget(id);
         self.books.accounts.forget_details(id);
     }

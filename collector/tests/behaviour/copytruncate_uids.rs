@@ -75,6 +75,8 @@ fn killed_around_copytruncate(mut world: World, compressed: bool) {
     assert_named_once(&world, &receiver, &log);
     log.assert_collected(&world);
     assert_eq!(agent.stop(), Some(0));
+    let (code, audit) = world.audit();
+    assert_eq!((code, &audit["lost_bytes"]), (0, &0.into()), "{audit}\n{}", world.log());
 }
 
 fn after_a_kill_lines_of_a_plain_copy_keep_their_uids(world: World) {
