@@ -3,6 +3,7 @@
 #![cfg(feature = "fuzzing")]
 
 #[path = "../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "the fuzz crate uses them")]
 mod targets;
 
 use std::{fs, path::Path};

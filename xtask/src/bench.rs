@@ -13,14 +13,14 @@ use crate::{
 const NEEDED: [Needed; 2] = [("grep", "grep"), ("zstdcat", "zstd")];
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Names and options of the binary `bench` (`cargo xtask bench -- --help` lists them)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
 /// Measures.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     packages::install(&NEEDED)?;
     let bench = build::binary(&["collector", "benches"], "bench")?;
     let rest = args.rest.iter().filter(|argument| *argument != "--");

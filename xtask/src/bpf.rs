@@ -44,7 +44,7 @@ struct Compiler {
 
 /// Builds the object if anything it is made of has changed; where it is. An error says what to
 /// install.
-pub fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     let compiler = compiler()?;
     let linker = linker(&compiler)?;
     let built = compile(&compiler, &linker)?;
@@ -60,7 +60,7 @@ pub fn build() -> Result<PathBuf> {
 }
 
 /// The object, or why the agent is built without.
-pub fn build_if_possible() {
+pub(crate) fn build_if_possible() {
     if let Err(error) = build() {
         println!("Built without the kernel watch; inotify and polling are left: {error:#}");
     }

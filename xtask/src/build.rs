@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Builds the agent and says where it is.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let path = binary(&["collector"], "everyline")?;
     println!("{} ({})", path.display(), mebibytes(&path)?);
     let symbols = symbols::beside(&path);
@@ -25,12 +25,12 @@ fn mebibytes(path: &Path) -> Result<String> {
 }
 
 /// Builds these packages for release; the path of one binary of theirs.
-pub fn binary(packages: &[&str], name: &str) -> Result<PathBuf> {
+pub(crate) fn binary(packages: &[&str], name: &str) -> Result<PathBuf> {
     build(packages, &["--bins"], name)
 }
 
 /// Builds one binary of the load generator's package for release, and the agent beside it.
-pub fn beside_agent(name: &str) -> Result<PathBuf> {
+pub(crate) fn beside_agent(name: &str) -> Result<PathBuf> {
     build(&["collector", "benches"], &["--bin", "everyline", "--bin", name], name)
 }
 

@@ -59,7 +59,7 @@ const PODS: [Pod; 3] = [
 const NEEDLE: &str = "order 400 shipped";
 
 /// Shows it.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let begun = Instant::now();
     step("Building for release (the first time takes some minutes).");
     let everyline = build::binary(&["collector", "benches"], "everyline")?;

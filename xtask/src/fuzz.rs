@@ -27,7 +27,7 @@ mod said;
 use said::Said;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// One target [default: all of them]
     target: Option<String>,
     /// How long each target is fuzzed
@@ -52,7 +52,7 @@ const MEGABYTES: u32 = 1024;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let all = targets()?;
     let chosen: Vec<&String> = match &args.target {
         None => all.iter().collect(),

@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 /// A loopback address that was free a moment ago.
-pub fn free_address() -> Result<String> {
+pub(crate) fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 /// The body of the reply to a request without a body; an error unless it is 200.
-pub fn ask(method: &str, address: &str, path: &str) -> Result<String> {
+pub(crate) fn ask(method: &str, address: &str, path: &str) -> Result<String> {
     let what = || format!("{method} http://{address}{path}");
     let mut stream = TcpStream::connect(address).with_context(what)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;

@@ -6,17 +6,17 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 /// A program, and the packages that bring it.
-pub type Needed = (&'static str, &'static str);
+pub(crate) type Needed = (&'static str, &'static str);
 
 /// An error that says what to install, if something is missing.
-pub fn require(needed: &[Needed]) -> Result<()> {
+pub(crate) fn require(needed: &[Needed]) -> Result<()> {
     let missing = missing(needed);
     ensure!(missing.is_empty(), "Install first: apt-get install {}", missing.join(" "));
     Ok(())
 }
 
 /// Installs what is missing: on Debian, as root. An error that says what to install elsewhere.
-pub fn install(needed: &[Needed]) -> Result<()> {
+pub(crate) fn install(needed: &[Needed]) -> Result<()> {
     if !rustix::process::getuid().is_root() {
         return require(needed);
     }
@@ -28,7 +28,7 @@ pub fn install(needed: &[Needed]) -> Result<()> {
 }
 
 /// Installs packages, named in one text, whether there or not: on Debian, as root.
-pub fn install_all(packages: &str) -> Result<()> {
+pub(crate) fn install_all(packages: &str) -> Result<()> {
     let root = rustix::process::getuid().is_root();
     if root {
         println!("    installing {packages}");

@@ -26,7 +26,7 @@ struct LeftBehind {
 }
 
 /// From now on SIGINT and SIGTERM kill what was started and remove scratch directories.
-pub fn clean_up_on_signals() -> Result<()> {
+pub(crate) fn clean_up_on_signals() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut term, mut int) = {
@@ -63,11 +63,11 @@ fn left_behind(change: impl FnOnce(&mut LeftBehind)) {
 
 /// A directory under the system's temporary one; removed when dropped.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// A new, empty one.
-    pub fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("everyline-{name}-{}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("Creating {}", path.display()))?;
         left_behind(|left| left.dirs.push(path.clone()));
@@ -75,12 +75,12 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// A path in it, its directory made.
-    pub fn join(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn join(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name);
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).with_context(|| format!("Creating {}", dir.display()))?;
@@ -89,7 +89,7 @@ impl Scratch {
     }
 
     /// A directory in it, made.
-    pub fn directory(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name);
         fs::create_dir_all(&path).with_context(|| format!("Creating {}", path.display()))?;
         Ok(path)
@@ -107,52 +107,52 @@ impl Drop for Scratch {
 
 /// A child process; killed when dropped.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     name: String,
 }
 
 impl Running {
     /// Starts it.
-    pub fn start(name: &str, command: &mut Command) -> Result<Self> {
+    pub(crate) fn start(name: &str, command: &mut Command) -> Result<Self> {
         let child = command.spawn().with_context(|| format!("Starting {name}"))?;
         left_behind(|left| left.pids.push(child.id()));
         Ok(Self { child, name: name.to_owned() })
     }
 
     /// Its number.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What it prints, if its command piped that.
-    pub fn take_stdout(&mut self) -> Result<ChildStdout> {
+    pub(crate) fn take_stdout(&mut self) -> Result<ChildStdout> {
         let stdout = self.child.stdout.take();
         stdout.with_context(|| format!("{} has no output", self.name))
     }
 
     /// SIGKILL, and reaped.
-    pub fn kill(mut self) -> Result<()> {
+    pub(crate) fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
     /// SIGKILL to all that it started and what those started, but not to itself.
-    pub fn kill_descendants(&self) {
+    pub(crate) fn kill_descendants(&self) {
         for pid in descendants(self.child.id()).into_iter().filter_map(Pid::from_raw) {
             kill_process(pid, Signal::KILL).ok();
         }
     }
 
     /// SIGTERM, and waits for its orderly end, at most so long.
-    pub fn stop(mut self, patience: Duration) -> Result<ExitStatus> {
+    pub(crate) fn stop(mut self, patience: Duration) -> Result<ExitStatus> {
         self.terminate()?;
         self.wait(patience)
     }
 
     /// Waits for it to end by itself.
-    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+    pub(crate) fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let end = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -164,7 +164,7 @@ impl Running {
     }
 
     /// An error if it has ended.
-    pub fn ensure_running(&mut self) -> Result<()> {
+    pub(crate) fn ensure_running(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             Some(status) => bail!("{} ended ({status}).", self.name),
             None => Ok(()),
@@ -206,7 +206,7 @@ fn descendants(pid: u32) -> Vec<i32> {
 
 /// The agent's installation for one task: binary, configuration, state, log.
 #[derive(Debug)]
-pub struct Agent {
+pub(crate) struct Agent {
     binary: PathBuf,
     config: PathBuf,
     log: PathBuf,
@@ -216,12 +216,17 @@ pub struct Agent {
 impl Agent {
     /// Writes its configuration: `yaml` (sources and sinks), with state, admin port and log of its
     /// own under `scratch`.
-    pub fn new(binary: PathBuf, scratch: &Scratch, yaml: &str) -> Result<Self> {
+    pub(crate) fn new(binary: PathBuf, scratch: &Scratch, yaml: &str) -> Result<Self> {
         Self::beside(binary, scratch, "agent", yaml)
     }
 
     /// The same in a directory of this name, for several agents side by side.
-    pub fn beside(binary: PathBuf, scratch: &Scratch, name: &str, yaml: &str) -> Result<Self> {
+    pub(crate) fn beside(
+        binary: PathBuf,
+        scratch: &Scratch,
+        name: &str,
+        yaml: &str,
+    ) -> Result<Self> {
         let config = scratch.join(&format!("{name}/everyline.yaml"))?;
         let admin = http::free_address()?;
         fs::write(&config, configuration(&scratch.join(&format!("{name}/state"))?, &admin, yaml))?;
@@ -230,7 +235,7 @@ impl Agent {
     }
 
     /// Starts it; it goes on where it stopped.
-    pub fn start(&self) -> Result<Running> {
+    pub(crate) fn start(&self) -> Result<Running> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.binary);
         command.args(["run", "--config"]).arg(&self.config);
@@ -238,7 +243,7 @@ impl Agent {
     }
 
     /// Waits until it says that it is ready.
-    pub fn ready(&self, running: &mut Running, patience: Duration) -> Result<()> {
+    pub(crate) fn ready(&self, running: &mut Running, patience: Duration) -> Result<()> {
         let end = Instant::now() + patience;
         while http::ask("GET", &self.admin, "/readyz").is_err() {
             running.ensure_running().context(self.log_tail())?;
@@ -249,19 +254,19 @@ impl Agent {
     }
 
     /// Where its admin port is.
-    pub fn admin(&self) -> &str {
+    pub(crate) fn admin(&self) -> &str {
         &self.admin
     }
 
     /// Another of its commands, with its configuration.
-    pub fn ask(&self, arguments: &[&str]) -> Result<Output> {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--config").arg(&self.config);
         command.output().with_context(|| format!("Running everyline {arguments:?}"))
     }
 
     /// Asks for the audit until it balances with nothing left to do; the last answer.
-    pub fn balanced(&self, patience: Duration) -> Result<String> {
+    pub(crate) fn balanced(&self, patience: Duration) -> Result<String> {
         let end = Instant::now() + patience;
         loop {
             let output = self.ask(&["audit"])?;
@@ -278,7 +283,7 @@ impl Agent {
     }
 
     /// The last lines of its log.
-    pub fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
@@ -286,14 +291,14 @@ impl Agent {
 }
 
 /// An agent's configuration: its own part, and what a task says of sources and sinks.
-pub fn configuration(state_dir: &Path, admin: &str, yaml: &str) -> String {
+pub(crate) fn configuration(state_dir: &Path, admin: &str, yaml: &str) -> String {
     let state_dir = state_dir.display();
     format!("node_name: here\nstate_dir: \"{state_dir}\"\nadmin: {{listen: \"{admin}\"}}\n{yaml}")
 }
 
 /// The oracle as a sink.
 #[derive(Debug)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     running: Running,
     /// Where it listens.
     pub address: String,
@@ -301,7 +306,7 @@ pub struct Oracle {
 
 impl Oracle {
     /// Starts `oracle serve` with these further arguments.
-    pub fn start(binary: &Path, manifest: &Path, arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(binary: &Path, manifest: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary);
         command.arg("serve").arg("--manifest").arg(manifest).args(arguments);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -315,18 +320,18 @@ impl Oracle {
     }
 
     /// Its report so far.
-    pub fn report(&mut self) -> Result<Value> {
+    pub(crate) fn report(&mut self) -> Result<Value> {
         self.running.ensure_running()?;
         Ok(serde_json::from_str(&http::ask("GET", &self.address, "/report")?)?)
     }
 
     /// Tells it that the agent has been killed.
-    pub fn killed(&self) -> Result<()> {
+    pub(crate) fn killed(&self) -> Result<()> {
         http::ask("POST", &self.address, "/killed").map(drop)
     }
 
     /// No more faults.
-    pub fn calm(&self) -> Result<()> {
+    pub(crate) fn calm(&self) -> Result<()> {
         http::ask("POST", &self.address, "/calm").map(drop)
     }
 }

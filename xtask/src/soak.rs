@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Everything follows from it; without one, one is made and printed
     #[arg(long)]
     seed: Option<u64>,
@@ -39,7 +39,7 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 const COUNTING: Duration = Duration::from_secs(900);
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let root = rustix::process::getuid().is_root();
     ensure!(root, "The soak mounts small file systems: run it as root.");
     packages::install(&NEEDED)?;

@@ -9,11 +9,11 @@
 use std::fmt;
 
 /// The harness's option that shows what passing tests print.
-pub const SHOW_OUTPUT: &str = "--show-output";
+pub(crate) const SHOW_OUTPUT: &str = "--show-output";
 
 /// The sum over all lines taken.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub(crate) struct Summary {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
@@ -48,7 +48,7 @@ enum Section {
 
 impl Summary {
     /// Takes a line; whether it is worth showing: what tests print that passed is not.
-    pub fn take(&mut self, line: &str) -> bool {
+    pub(crate) fn take(&mut self, line: &str) -> bool {
         match line {
             "successes:" => self.binary.section = Section::Successes,
             "failures:" => self.binary.section = Section::Failures,
@@ -78,22 +78,22 @@ impl Summary {
     }
 
     /// Tests that ran, whatever came of them.
-    pub fn ran(&self) -> u64 {
+    pub(crate) fn ran(&self) -> u64 {
         self.passed + self.failed + self.skipped
     }
 
     /// Another command's lines follow: a binary that ended without a result runs no more.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.binary = Binary::default();
     }
 
     /// Whether a binary runs tests at the moment.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.binary.runs
     }
 
     /// The binary is killed: what it had not finished has failed. Its tests, or that it named none.
-    pub fn give_up(&mut self) -> Vec<String> {
+    pub(crate) fn give_up(&mut self) -> Vec<String> {
         let mut stuck = std::mem::take(&mut self.binary).slow;
         if stuck.is_empty() {
             stuck.push("a test binary that names no test".to_owned());

@@ -10,13 +10,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 /// Where the symbols of `program` are: `everyline.debug` of `everyline`.
-pub fn beside(program: &Path) -> PathBuf {
+pub(crate) fn beside(program: &Path) -> PathBuf {
     program.with_extension("debug")
 }
 
 /// Moves the symbols out of `program`. Cargo puts the program with its symbols back at every build, so this
 /// has to follow each.
-pub fn take_out(program: &Path) -> Result<()> {
+pub(crate) fn take_out(program: &Path) -> Result<()> {
     let symbols = beside(program);
     // Never in place: the file is a hard link to the one that cargo keeps.
     let stripped = program.with_extension("stripped");

@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Passed on to cargo test
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
@@ -50,7 +50,7 @@ const APART: [&str; 10] = [
 const SILENCE: Duration = Duration::from_secs(8 * 60);
 
 /// Runs all tests.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     packages::require(&NEEDED)?;
     bpf::build_if_possible();
     let begun = Instant::now();

@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which agent to ask.
 #[derive(Debug, clap::Args)]
-pub struct Agent {
+pub(super) struct Agent {
     /// Ask the agent at this address, whichever it is [default: the configuration's admin.listen,
     /// where the agent with the configuration's state directory must answer, and that directory's
     /// checkpoint if nobody does]
@@ -24,7 +24,7 @@ pub struct Agent {
 }
 
 /// The agent's report, and a line for people that says where it is from if that is unusual.
-pub fn report(args: &Agent, config: &Config) -> anyhow::Result<(Report, Option<String>)> {
+pub(super) fn report(args: &Agent, config: &Config) -> anyhow::Result<(Report, Option<String>)> {
     if let Some(address) = args.admin {
         let report =
             ask(address).with_context(|| format!("Could not ask the agent at {address}"))?;

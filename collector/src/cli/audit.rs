@@ -37,7 +37,7 @@ const FILES_NAMED: usize = 100;
 
 /// What to check.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     agent: agent::Agent,
     /// How it is shown
@@ -107,7 +107,7 @@ impl Answer {
 }
 
 /// Audits, prints the verdict and makes it the exit status.
-pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let (mut report, mut note) = agent::report(&args.agent, config)?;
     let mut disk = on_disk(&report, &config.host_root);
     if !disk.is_empty() && !report.started.is_empty() {

@@ -36,7 +36,7 @@ use survey::{Survey, WatchedFile};
 
 /// What to look at.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// How it is shown
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -62,7 +62,7 @@ struct Report {
 }
 
 /// Looks, prints what was found and makes it the exit status.
-pub fn run(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
     if args.unpin {
         return unpin::run(&loaded.config, args.output);
     }

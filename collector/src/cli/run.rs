@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Runs the agent until it is told to stop.
-pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+pub(super) fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     ownership::keep_from_others();
     own_log::start(&loaded.config.log);
     if let Err(error) = privileges::keep_memory_private() {

@@ -23,7 +23,7 @@ const HELD_BACK: usize = 10;
 
 /// What to show.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     agent: agent::Agent,
     /// How it is shown
@@ -39,7 +39,7 @@ pub struct Args {
 
 /// How reports are shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(super) enum Output {
     /// For people.
     #[default]
     Text,
@@ -48,7 +48,7 @@ pub enum Output {
 }
 
 /// Shows the state of every file.
-pub fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let mut times = Times::new(args.zone);
     for note in times.notes() {
         eprintln!("everyline: {note}.");

@@ -13,7 +13,7 @@ const GAP: usize = 2;
 
 /// What a table's columns are like.
 #[derive(Debug, Clone, Copy)]
-pub struct Layout<'a> {
+pub(super) struct Layout<'a> {
     /// The headings.
     pub head: &'a [&'a str],
     /// Those of columns that are set to the right. They keep their width, the others give way.
@@ -23,7 +23,7 @@ pub struct Layout<'a> {
 }
 
 /// Lays `rows` out under their headings. Columns are as wide as their widest cell, if a line has room.
-pub fn table(layout: Layout<'_>, rows: &[Vec<String>]) -> String {
+pub(super) fn table(layout: Layout<'_>, rows: &[Vec<String>]) -> String {
     let Layout { head, right, width } = layout;
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| shown::text(cell)).collect()).collect();
@@ -115,7 +115,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 /// `1536` as `1.5 KiB`.
-pub fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -130,7 +130,7 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// Seconds as `0.4s`, `12s`, `3m10s`, `2h05m`.
-pub fn age(seconds: f64) -> String {
+pub(super) fn age(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
     match whole {
         0..10 => format!("{seconds:.1}s"),

@@ -12,7 +12,7 @@ use crate::{config::Config, supervisor::preflight};
 
 /// What to check.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The file; - for standard input [default: what `run` would use]
     file: Option<PathBuf>,
     /// Look at this machine too: the state directory, certificates and secrets, directories of outputs
@@ -24,7 +24,7 @@ pub struct Args {
 }
 
 /// Checks the file named, else what `run` would use.
-pub fn run(args: &Args, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = Config::load(args.file.as_deref().or(config))?;
     let name = match &loaded.path {
         Some(path) if path == Path::new("-") => "Standard input".to_owned(),

@@ -68,7 +68,7 @@ impl Headers {
 }
 
 /// Parses a name that a sink can be told to send; an error says, after a semicolon, what to do.
-pub fn parse_name(text: &str) -> Result<HeaderName, String> {
+pub(super) fn parse_name(text: &str) -> Result<HeaderName, String> {
     let name: HeaderName = text.parse().map_err(|_invalid| {
         format!("`{}` is no name for a header; use letters, digits and -", text.escape_debug())
     })?;

@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 32;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub(super) struct Node {
     /// Where its first character is; an empty value stands where its key does.
     pub at: At,
     /// What it is.
@@ -28,7 +28,7 @@ pub struct Node {
 
 /// A value.
 #[derive(Debug, Clone)]
-pub enum Value {
+pub(super) enum Value {
     /// Text; `plain` if it was not quoted, so that it may also be a number, a bool or null.
     Scalar {
         /// After unescaping.
@@ -44,7 +44,7 @@ pub enum Value {
 
 /// A mapping, in the text's order.
 #[derive(Debug, Clone, Default)]
-pub struct Map {
+pub(super) struct Map {
     /// Keys and values; keys are unique.
     pub entries: Vec<(Key, Node)>,
     /// Keys whose values were refused and taken out, so that the rest can be looked at.
@@ -53,7 +53,7 @@ pub struct Map {
 
 /// A mapping's key.
 #[derive(Debug, Clone)]
-pub struct Key {
+pub(super) struct Key {
     /// Its text.
     pub name: String,
     /// Where it stands.
@@ -62,20 +62,20 @@ pub struct Key {
 
 impl Map {
     /// The entry of this name.
-    pub fn get(&self, name: &str) -> Option<&(Key, Node)> {
+    pub(super) fn get(&self, name: &str) -> Option<&(Key, Node)> {
         self.entries.iter().find(|(key, _)| key.name == name)
     }
 }
 
 impl Node {
     /// Whether nothing stands there (`key:` or `key: null`).
-    pub fn is_null(&self) -> bool {
+    pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true }
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// Where the last step of `path` stands that is there at all: the value (`key`: its key).
-    pub fn locate(&self, path: &[String], key: bool) -> Option<At> {
+    pub(super) fn locate(&self, path: &[String], key: bool) -> Option<At> {
         let Some((step, rest)) = path.split_first() else { return Some(self.at) };
         match &self.value {
             Value::Map(map) => {
@@ -95,7 +95,7 @@ impl Node {
     }
 
     /// Whether the text has a value at `path`.
-    pub fn contains(&self, path: &[String]) -> bool {
+    pub(super) fn contains(&self, path: &[String]) -> bool {
         let Some((step, rest)) = path.split_first() else { return true };
         match &self.value {
             Value::Map(map) => map.get(step).is_some_and(|(_, node)| node.contains(rest)),
@@ -118,7 +118,7 @@ impl Node {
 
 /// Reads one YAML document. `Err` where the text cannot be read on; problems that leave the rest
 /// readable are added to `problems`.
-pub fn read(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
+pub(super) fn read(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
     if text.len() > MAX_TEXT {
         return Err(Problem::new(
             format!("{} bytes are more than a configuration may have ({MAX_TEXT})", text.len()),

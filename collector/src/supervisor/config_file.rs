@@ -16,7 +16,7 @@ use crate::config::{DEFAULT_PATH, PATH_VARIABLE};
 
 /// The configuration file under observation.
 #[derive(Debug)]
-pub struct ConfigFile {
+pub(super) struct ConfigFile {
     path: PathBuf,
     /// At the last look.
     state: Option<State>,
@@ -31,7 +31,7 @@ type State = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl ConfigFile {
     /// The file that [`crate::config::Config::load`] reads, as it is now. None: standard input.
-    pub fn new(path: Option<&Path>) -> Option<Self> {
+    pub(super) fn new(path: Option<&Path>) -> Option<Self> {
         let named = path.map(Path::to_owned).or_else(|| {
             env::var_os(PATH_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
         });
@@ -45,7 +45,7 @@ impl ConfigFile {
     }
 
     /// It is as the agent knows it now.
-    pub fn note(&mut self) {
+    pub(super) fn note(&mut self) {
         self.state = state(&self.path);
         self.known = self.contents();
         self.unsettled = false;
@@ -53,7 +53,7 @@ impl ConfigFile {
 
     /// Whether its contents are others than those that are known, and it was quiet since the last
     /// look. To be asked again and again.
-    pub fn has_changed(&mut self) -> bool {
+    pub(super) fn has_changed(&mut self) -> bool {
         let state = state(&self.path);
         if state != self.state {
             // Somebody may be writing it: whoever looks next finds it whole.

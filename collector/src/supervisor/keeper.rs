@@ -45,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// What every keeper needs.
-pub struct Wiring {
+pub(super) struct Wiring {
     /// Where sinks keep what they know of their own files.
     pub state_dir: std::path::PathBuf,
     /// Where sinks run.
@@ -70,7 +70,7 @@ pub struct Wiring {
 
 /// How a sink is to run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Wish {
+pub(super) struct Wish {
     /// As configured.
     pub sink: config::Sink,
     /// The files that it reads when it starts, as they are now.
@@ -87,7 +87,7 @@ pub struct Wish {
 
 /// What a keeper is to see to.
 #[derive(Debug, Clone)]
-pub enum Want {
+pub(super) enum Want {
     /// The sink runs like this.
     Run(Arc<Wish>),
     /// The sink goes; it may take so long over what it was sent.
@@ -97,7 +97,7 @@ pub enum Want {
 }
 
 /// A sink that runs.
-pub struct Running {
+pub(super) struct Running {
     wish: Arc<Wish>,
     task: JoinHandle<()>,
     gone: Gone,
@@ -105,14 +105,14 @@ pub struct Running {
 }
 
 /// The keeper of a slot, from outside.
-pub struct Keeper {
+pub(super) struct Keeper {
     want: watch::Sender<Want>,
     task: JoinHandle<bool>,
 }
 
 impl Keeper {
     /// Looks after a slot from now on. `running`: what the agent started with.
-    pub fn begin(
+    pub(super) fn begin(
         wiring: &Arc<Wiring>,
         slot: SinkSlot,
         want: Want,
@@ -126,12 +126,12 @@ impl Keeper {
     }
 
     /// What it is to see to now.
-    pub fn want(&self, want: Want) {
+    pub(super) fn want(&self, want: Want) {
         self.want.send_replace(want);
     }
 
     /// Waits for the sink's end; true: everything that it was sent is settled.
-    pub async fn ended(self) -> bool {
+    pub(super) async fn ended(self) -> bool {
         self.task.await.unwrap_or(false)
     }
 }
@@ -140,7 +140,7 @@ impl Keeper {
 ///
 /// # Errors
 /// As [`kinds::start`].
-pub fn start(
+pub(super) fn start(
     wiring: &Wiring,
     slot: &SinkSlot,
     wish: &Arc<Wish>,
@@ -200,7 +200,7 @@ pub fn start(
 
 /// Where an archive stands before the agent's first batch is committed, so that what a crash leaves
 /// of the first batches can be told from what was there before.
-pub fn first_position(sink: &config::Sink, state_dir: &std::path::Path) -> Option<String> {
+pub(super) fn first_position(sink: &config::Sink, state_dir: &std::path::Path) -> Option<String> {
     let config::Sink::Archive(settings) = sink else { return None };
     // An archive that cannot be opened is the sink's own to report.
     archive::position(&settings.directory(state_dir)).ok()

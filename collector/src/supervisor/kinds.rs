@@ -23,7 +23,7 @@ use crate::{
 /// # Errors
 /// Only for what can never work as configured. A destination that is down, full or missing is no
 /// such error: the sink starts, says so, and keeps trying.
-pub fn start(
+pub(crate) fn start(
     config: &config::Sink,
     state_dir: &Path,
     context: Context,
@@ -41,7 +41,7 @@ pub fn start(
 }
 
 /// How records must be encoded for the sink. `threads`: how many reader threads will fill lanes.
-pub fn encoding(config: &config::Sink, batch: &config::Batch, threads: usize) -> Encoding {
+pub(crate) fn encoding(config: &config::Sink, batch: &config::Batch, threads: usize) -> Encoding {
     let (framing, compression, level, lanes) = match config {
         config::Sink::Console(_) => (Framing::Lines, Compression::None, 0, 1),
         config::Sink::File(file) => (Framing::Lines, file.compression, file.level, 1),
@@ -66,14 +66,14 @@ pub fn encoding(config: &config::Sink, batch: &config::Batch, threads: usize) ->
 
 /// What a sink that starts would have to wait for; a sentence with what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waits(pub String);
+pub(crate) struct Waits(pub String);
 
 /// Whether the sink could start as configured: a reload, `validate --check-files` and the doctor ask before
 /// anything is changed. Some: it would start, and wait.
 ///
 /// # Errors
 /// As [`start`].
-pub fn check(
+pub(crate) fn check(
     config: &config::Sink,
     name: &str,
     state_dir: &Path,

@@ -15,7 +15,7 @@ use crate::{
 
 /// A key that stays as it is until the agent is started again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub(super) struct Kept {
     /// Where it stands in the configuration.
     pub key: String,
     /// What it is.
@@ -29,7 +29,7 @@ pub struct Kept {
 ///
 /// # Errors
 /// It is wrong, or something in it can never work.
-pub fn load(
+pub(super) fn load(
     old: &Config,
     path: Option<&Path>,
     runtime: &tokio::runtime::Handle,

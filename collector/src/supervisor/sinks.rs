@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// All sinks' keepers.
-pub struct Sinks {
+pub(super) struct Sinks {
     wiring: Arc<Wiring>,
     keepers: BTreeMap<String, Keeper>,
     grouping: Grouping,
@@ -32,7 +32,7 @@ impl Sinks {
     ///
     /// # Errors
     /// A sink's configuration can never work.
-    pub fn start(
+    pub(super) fn start(
         config: &Config,
         wiring: &Arc<Wiring>,
         positions: &BTreeMap<Arc<str>, String>,
@@ -53,7 +53,7 @@ impl Sinks {
     }
 
     /// Has the sinks be as configured.
-    pub fn reload(&mut self, config: &Config) {
+    pub(super) fn reload(&mut self, config: &Config) {
         let wishes = wishes(config);
         for (name, keeper) in &self.keepers {
             if !wishes.contains_key(name) {
@@ -83,7 +83,7 @@ impl Sinks {
 
     /// Divides the memory among the sinks that there are. One that holds more than its share (it had
     /// more when there were fewer sinks) gets no more, and the others get the less until it has given it back.
-    pub fn balance(&self) {
+    pub(super) fn balance(&self) {
         let (wanted, leaving) = self.wiring.table.budgets();
         let used = |budgets: &[Budget]| budgets.iter().map(Budget::used).collect::<Vec<_>>();
         let limits = limits(self.memory, &used(&wanted), &used(&leaving), self.grouping.max_bytes);
@@ -93,13 +93,13 @@ impl Sinks {
     }
 
     /// Slots of the sinks that have something on its way.
-    pub fn busy(&self) -> Vec<u16> {
+    pub(super) fn busy(&self) -> Vec<u16> {
         let running = self.wiring.table.running();
         running.iter().filter(|sink| sink.budget.used() > 0).map(|sink| sink.slot.number).collect()
     }
 
     /// Ends every sink, at the latest then; true: everything that they were sent is settled.
-    pub async fn end(self, deadline: Instant) -> bool {
+    pub(super) async fn end(self, deadline: Instant) -> bool {
         for keeper in self.keepers.values() {
             keeper.want(Want::End(deadline));
         }
@@ -141,7 +141,7 @@ fn wishes(config: &Config) -> BTreeMap<String, Arc<Wish>> {
 ///
 /// # Errors
 /// The checkpoint cannot be written.
-pub fn commit_first_positions(
+pub(super) fn commit_first_positions(
     config: &Config,
     store: &mut Store,
     positions: &mut BTreeMap<Arc<str>, String>,
@@ -161,7 +161,7 @@ pub fn commit_first_positions(
 }
 
 /// The configured sinks, or the embedded archive.
-pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
+pub(super) fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
     if config.sinks.is_empty() {
         let archive = config::Sink::Archive(config::Archive::default());
         return BTreeMap::from([("archive".to_owned(), archive)]);
@@ -170,7 +170,7 @@ pub fn effective_sinks(config: &Config) -> BTreeMap<String, config::Sink> {
 }
 
 /// Where records go, for people: each sink's name, type and place. Secrets that an address holds are not in it.
-pub fn described(config: &Config) -> String {
+pub(super) fn described(config: &Config) -> String {
     let place = |sink: &config::Sink| match sink {
         config::Sink::Archive(it) => it.directory(&config.state_dir).display().to_string(),
         config::Sink::File(it) => it.path.display().to_string(),
@@ -184,7 +184,7 @@ pub fn described(config: &Config) -> String {
 }
 
 /// How long the last batches may take after the readers have stopped.
-pub fn reserve(grace: Duration) -> Duration {
+pub(super) fn reserve(grace: Duration) -> Duration {
     (grace / 5).min(Duration::from_secs(3))
 }
 

@@ -17,7 +17,11 @@ const PASSING: Duration = Duration::from_secs(2);
 
 /// Waits until every sink has what is there now, or until the deadline. Reading goes on meanwhile.
 /// `busy`: slots of the sinks that have something on its way.
-pub fn catch_up(readers: &[Sender<Message>], busy: impl Fn() -> Vec<u16>, deadline: Instant) {
+pub(super) fn catch_up(
+    readers: &[Sender<Message>],
+    busy: impl Fn() -> Vec<u16>,
+    deadline: Instant,
+) {
     let began = Instant::now();
     while let Some(caught) = ask(readers, deadline) {
         let waits = !caught.stalled.is_empty() || !busy().is_empty();
@@ -51,7 +55,7 @@ fn ask(readers: &[Sender<Message>], deadline: Instant) -> Option<Caught> {
 
 /// A thread's result, if it ends by then: one that hangs in a system call must not hold up the
 /// agent's end.
-pub fn join_by<T>(thread: JoinHandle<T>, deadline: Instant) -> Option<T> {
+pub(super) fn join_by<T>(thread: JoinHandle<T>, deadline: Instant) -> Option<T> {
     while !thread.is_finished() {
         if Instant::now() >= deadline {
             let name = thread.thread().name().unwrap_or_default().to_owned();

@@ -17,13 +17,13 @@ use serde_json::Value;
 
 /// How long anything may take before a test gives up; the machine may be busy. Where it is slow
 /// as well (an emulated one), `EVERYLINE_TEST_PATIENCE` says how many times as long.
-pub fn patience() -> Duration {
+pub(crate) fn patience() -> Duration {
     let factor = std::env::var("EVERYLINE_TEST_PATIENCE");
     Duration::from_secs(40) * factor.map_or(1, |factor| factor.parse().expect("a whole number"))
 }
 
 /// Whether the agent can have the kernel watch here; says why not.
-pub fn has_kernel_watch() -> bool {
+pub(crate) fn has_kernel_watch() -> bool {
     static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
     let why = WHY_NOT.get_or_init(|| {
         let why = collector::watch::probe_kernel().err()?.to_string();
@@ -38,7 +38,7 @@ pub fn has_kernel_watch() -> bool {
 }
 
 /// Tells threads that a test is over, also when it fails: else the test would wait for them for ever.
-pub struct Over<'a>(pub &'a AtomicBool);
+pub(crate) struct Over<'a>(pub &'a AtomicBool);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
@@ -47,12 +47,12 @@ impl Drop for Over<'_> {
 }
 
 /// A port that nobody listens on.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// One test's directories and configuration.
-pub struct World {
+pub(crate) struct World {
     pub dir: tempfile::TempDir,
     pub watch: &'static str,
     /// Files and directories that the kernel watches at most.
@@ -80,7 +80,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(watch: &'static str) -> Self {
+    pub(crate) fn new(watch: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["pods", "plain", "out"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -109,16 +109,16 @@ impl World {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn config_path(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.path("everyline.yaml")
     }
 
     /// Writes the configuration as it stands.
-    pub fn write_config(&self) {
+    pub(crate) fn write_config(&self) {
         let dir = self.dir.path().display();
         let Self {
             watch, slots, pins, files, exclude, sweep_interval, max_age, extra, sinks, ..
@@ -138,7 +138,7 @@ impl World {
     }
 
     /// The binary where any user can run it.
-    pub fn binary_for_all(&self) -> PathBuf {
+    pub(crate) fn binary_for_all(&self) -> PathBuf {
         let binary = self.path("everyline");
         if !binary.exists() {
             fs::copy(env!("CARGO_BIN_EXE_everyline"), &binary).unwrap();
@@ -147,17 +147,17 @@ impl World {
     }
 
     /// Starts an agent.
-    pub fn start(&self) -> Agent {
+    pub(crate) fn start(&self) -> Agent {
         self.start_by(Command::new(env!("CARGO_BIN_EXE_everyline")))
     }
 
     /// Starts an agent that reads this configuration file.
-    pub fn start_with(&self, config: &Path) -> Agent {
+    pub(crate) fn start_with(&self, config: &Path) -> Agent {
         self.spawn(Command::new(env!("CARGO_BIN_EXE_everyline")), config)
     }
 
     /// Starts it by a command that becomes the agent.
-    pub fn start_by(&self, command: Command) -> Agent {
+    pub(crate) fn start_by(&self, command: Command) -> Agent {
         self.write_config();
         self.spawn(command, &self.config_path())
     }
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// Runs a command of the agent's binary to its end.
-    pub fn everyline(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn everyline(&self, arguments: &[&str]) -> Output {
         self.write_config();
         Command::new(env!("CARGO_BIN_EXE_everyline"))
             .args(arguments)
@@ -188,7 +188,7 @@ impl World {
     }
 
     /// What the running agent's admin port serves at `path`.
-    pub fn ask(&self, path: &str) -> String {
+    pub(crate) fn ask(&self, path: &str) -> String {
         let deadline = Instant::now() + patience();
         loop {
             if let Some(body) = self.try_ask(path) {
@@ -210,7 +210,7 @@ impl World {
     }
 
     /// Every record in the output file, in its order.
-    pub fn records(&self) -> Vec<Value> {
+    pub(crate) fn records(&self) -> Vec<Value> {
         let Ok(text) = fs::read_to_string(self.path("out/out.ndjson")) else { return Vec::new() };
         // The last line may be in the middle of being written.
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
@@ -218,7 +218,7 @@ impl World {
     }
 
     /// Waits until the output holds at least `count` records.
-    pub fn wait_for(&self, count: usize) -> Vec<Value> {
+    pub(crate) fn wait_for(&self, count: usize) -> Vec<Value> {
         let deadline = Instant::now() + patience();
         loop {
             let records = self.records();
@@ -236,12 +236,12 @@ impl World {
     }
 
     /// What the agents of this world said.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("agent.log")).unwrap_or_default()
     }
 
     /// Waits until an agent said this.
-    pub fn wait_for_log(&self, text: &str) {
+    pub(crate) fn wait_for_log(&self, text: &str) {
         let deadline = Instant::now() + patience();
         while !self.log().contains(text) {
             assert!(Instant::now() < deadline, "no `{text}` in\n{}", self.log());
@@ -250,7 +250,7 @@ impl World {
     }
 
     /// Waits until an agent has looked at everything once.
-    pub fn wait_for_first_look(&self) {
+    pub(crate) fn wait_for_first_look(&self) {
         let deadline = Instant::now() + patience();
         let said = ["The first look for logs is done.", "No log was found."];
         while !said.iter().any(|text| self.log().contains(text)) {
@@ -260,7 +260,7 @@ impl World {
     }
 
     /// The audit while no agent runs: its exit status and its JSON.
-    pub fn audit(&self) -> (i32, Value) {
+    pub(crate) fn audit(&self) -> (i32, Value) {
         let output = self.everyline(&["audit", "-o", "json"]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let json = serde_json::from_str(&text).unwrap_or_else(|error| {
@@ -270,7 +270,7 @@ impl World {
     }
 
     /// What the running agent says of its sink `name`; null: it does not answer yet.
-    pub fn sink_status(&self, name: &str) -> Value {
+    pub(crate) fn sink_status(&self, name: &str) -> Value {
         let output = self.everyline(&["status", "-o", "json"]);
         let Ok(report) = serde_json::from_slice::<Value>(&output.stdout) else {
             return Value::Null;
@@ -280,7 +280,7 @@ impl World {
     }
 
     /// Waits until the running agent says this of its sink `name`.
-    pub fn wait_for_sink(&self, name: &str, done: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for_sink(&self, name: &str, done: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + patience();
         loop {
             let status = self.sink_status(name);
@@ -293,36 +293,36 @@ impl World {
     }
 
     /// A container that writes CRI lines.
-    pub fn container(&self, name: &str) -> Container {
+    pub(crate) fn container(&self, name: &str) -> Container {
         Container::new(&self.path("pods").join(format!("shop_{name}_uid-{name}/main")), 0)
     }
 }
 
 /// A running agent.
-pub struct Agent {
+pub(crate) struct Agent {
     child: Option<Child>,
 }
 
 impl Agent {
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().unwrap())
     }
 
     /// SIGKILL, and gone.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     /// SIGTERM; the exit status.
-    pub fn stop(self) -> Option<i32> {
+    pub(crate) fn stop(self) -> Option<i32> {
         kill_process(self.pid(), Signal::TERM).unwrap();
         self.wait()
     }
 
     /// Waits for it to end by itself; the exit status.
-    pub fn wait(mut self) -> Option<i32> {
+    pub(crate) fn wait(mut self) -> Option<i32> {
         let deadline = Instant::now() + 3 * patience();
         loop {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
@@ -344,7 +344,7 @@ impl Agent {
     }
 
     /// A stop is waited for: until every thread has taken it, lines are still read.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
         let deadline = Instant::now() + patience();
         while signal == Signal::STOP && !self.is_stopped() {
@@ -361,7 +361,7 @@ impl Agent {
     }
 
     /// Files it holds open whose name contains `part`.
-    pub fn open_files(&self, part: &str) -> usize {
+    pub(crate) fn open_files(&self, part: &str) -> usize {
         let fds = format!("/proc/{}/fd", self.pid().as_raw_nonzero());
         let links = fs::read_dir(fds).unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
         links.filter(|link| link.to_string_lossy().contains(part)).count()
@@ -378,7 +378,7 @@ impl Drop for Agent {
 }
 
 /// A container's log as the runtime writes it and the kubelet rotates it.
-pub struct Container {
+pub(crate) struct Container {
     pub dir: PathBuf,
     restarts: u32,
     file: File,
@@ -388,23 +388,23 @@ pub struct Container {
 static ROTATIONS: AtomicU32 = AtomicU32::new(0);
 
 impl Container {
-    pub fn new(dir: &Path, restarts: u32) -> Self {
+    pub(crate) fn new(dir: &Path, restarts: u32) -> Self {
         fs::create_dir_all(dir).unwrap();
         let file = open(&dir.join(format!("{restarts}.log")));
         Self { dir: dir.to_owned(), restarts, file, written: 0 }
     }
 
-    pub fn live(&self) -> PathBuf {
+    pub(crate) fn live(&self) -> PathBuf {
         self.dir.join(format!("{}.log", self.restarts))
     }
 
     /// Writes a raw line.
-    pub fn raw(&mut self, line: &[u8]) {
+    pub(crate) fn raw(&mut self, line: &[u8]) {
         self.file.write_all(line).unwrap();
     }
 
     /// Writes `count` numbered messages.
-    pub fn write(&mut self, count: u32) {
+    pub(crate) fn write(&mut self, count: u32) {
         let mut text = Vec::new();
         for _ in 0..count {
             let n = self.written;
@@ -415,7 +415,7 @@ impl Container {
     }
 
     /// Renames the live file as the kubelet does and begins another; the rotated file's path.
-    pub fn rotate(&mut self) -> PathBuf {
+    pub(crate) fn rotate(&mut self) -> PathBuf {
         let n = ROTATIONS.fetch_add(1, Ordering::Relaxed);
         let rotated = self.dir.join(format!("{}.log.20261122-{n:06}", self.restarts));
         fs::rename(self.live(), &rotated).unwrap();
@@ -424,7 +424,7 @@ impl Container {
     }
 
     /// Compresses a rotated file as the kubelet does.
-    pub fn compress(&self, rotated: &Path) -> PathBuf {
+    pub(crate) fn compress(&self, rotated: &Path) -> PathBuf {
         let mut bytes = Vec::new();
         File::open(rotated).unwrap().read_to_end(&mut bytes).unwrap();
         let temporary = PathBuf::from(format!("{}.tmp", rotated.display()));
@@ -440,7 +440,7 @@ impl Container {
         compressed
     }
 
-    pub fn pod(&self) -> String {
+    pub(crate) fn pod(&self) -> String {
         let pod = self.dir.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
         pod.split('_').nth(1).unwrap().to_owned()
     }
@@ -451,13 +451,13 @@ fn open(path: &Path) -> File {
 }
 
 /// A record's body.
-pub fn body(record: &Value) -> &str {
+pub(crate) fn body(record: &Value) -> &str {
     record["body"].as_str().unwrap()
 }
 
 /// Requires that every message of the container arrived once, in order, with its metadata and a
 /// `log.record.uid` of its own.
-pub fn assert_exactly_once(records: &[Value], container: &Container) {
+pub(crate) fn assert_exactly_once(records: &[Value], container: &Container) {
     let pod = container.pod();
     let ours: Vec<&Value> = records.iter().filter(|r| r["k8s.pod.name"] == pod.as_str()).collect();
     let bodies: Vec<&str> = ours.iter().map(|record| body(record)).collect();
@@ -503,10 +503,10 @@ macro_rules! in_every_mode {
 pub(crate) use in_every_mode;
 
 /// A bpffs of the test's own.
-pub struct BpfFs(pub PathBuf);
+pub(crate) struct BpfFs(pub PathBuf);
 
 impl BpfFs {
-    pub fn mount(path: &Path) -> Option<Self> {
+    pub(crate) fn mount(path: &Path) -> Option<Self> {
         fs::create_dir(path).unwrap();
         let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(path).output();
         if !mounted.is_ok_and(|output| output.status.success()) {

@@ -195,10 +195,10 @@ fn a_directory_above_is_renamed_and_another_takes_its_place(mut world: World) {
 }
 
 /// Something mounted; gone at the test's end.
-pub struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    pub fn new(arguments: &[&str], at: PathBuf) -> Option<Self> {
+    pub(crate) fn new(arguments: &[&str], at: PathBuf) -> Option<Self> {
         let mounted = Command::new("mount").args(arguments).arg(&at).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
             println!("skipped: mounting needs root");
@@ -207,11 +207,11 @@ impl Mount {
         Some(Self(at))
     }
 
-    pub fn bind(from: PathBuf, at: PathBuf) -> Option<Self> {
+    pub(crate) fn bind(from: PathBuf, at: PathBuf) -> Option<Self> {
         Self::new(&["--bind", from.to_str().unwrap()], at)
     }
 
-    pub fn tmpfs(at: PathBuf) -> Option<Self> {
+    pub(crate) fn tmpfs(at: PathBuf) -> Option<Self> {
         Self::new(&["-t", "tmpfs", "tmpfs"], at)
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::harness::{Agent, Container, World, free_port, patience};
 
 /// Starts the agent as a pod of this name would.
-pub fn start(world: &World, pod: &str, uid: &str) -> Agent {
+pub(crate) fn start(world: &World, pod: &str, uid: &str) -> Agent {
     let mut command = Command::new(env!("CARGO_BIN_EXE_everyline"));
     command.env("POD_NAMESPACE", "logging").env("POD_NAME", pod).env("POD_UID", uid);
     command.stdin(Stdio::null());
@@ -36,7 +36,7 @@ fn pods(records: &[Value]) -> Vec<(String, String)> {
     pods
 }
 
-pub fn wait_for_own_logs(world: &World, count: usize) {
+pub(crate) fn wait_for_own_logs(world: &World, count: usize) {
     let deadline = Instant::now() + patience();
     let wanted = format!("everyline_own_logs {count}");
     while !world.ask("/metrics").lines().any(|line| line == wanted) {

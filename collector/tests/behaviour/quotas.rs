@@ -29,7 +29,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A log of so many lines of a kilobyte, compressed.
-pub fn packed(lines: usize, tag: usize) -> Vec<u8> {
+pub(crate) fn packed(lines: usize, tag: usize) -> Vec<u8> {
     let line = |n| format!("2026-11-22T01:02:03Z stdout F {tag} {n} {}\n", "x".repeat(950));
     gzip((0..lines).map(line).collect::<String>().as_bytes())
 }
@@ -55,12 +55,12 @@ fn cpu(agent: &Agent) -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
-pub fn of_pod<'a>(records: &'a [Value], pod: &str) -> Vec<&'a Value> {
+pub(crate) fn of_pod<'a>(records: &'a [Value], pod: &str) -> Vec<&'a Value> {
     records.iter().filter(|record| record["k8s.pod.name"] == pod).collect()
 }
 
 /// Waits for this many records of a pod; how long that took.
-pub fn wait_for_pod(world: &World, pod: &str, count: usize) -> Duration {
+pub(crate) fn wait_for_pod(world: &World, pod: &str, count: usize) -> Duration {
     let began = Instant::now();
     while of_pod(&world.records(), pod).len() < count {
         assert!(began.elapsed() < patience(), "{}", world.log());
@@ -69,7 +69,7 @@ pub fn wait_for_pod(world: &World, pod: &str, count: usize) -> Duration {
     began.elapsed()
 }
 
-pub fn status(world: &World) -> Value {
+pub(crate) fn status(world: &World) -> Value {
     let output = world.everyline(&["status", "-o", "json"]);
     serde_json::from_slice(&output.stdout).unwrap()
 }

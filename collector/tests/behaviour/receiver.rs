@@ -14,7 +14,7 @@ use crate::harness::patience;
 
 /// What the receiver does with the next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// 503, not taken.
     Unavailable,
     /// Taken, and the connection is closed without a reply.
@@ -27,7 +27,7 @@ pub enum Fault {
 
 /// A running receiver.
 #[derive(Clone)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     pub port: u16,
     state: Arc<Mutex<State>>,
 }
@@ -46,21 +46,21 @@ struct State {
 }
 
 /// Decides by the certificate that a client shows: the status to refuse it with.
-pub type Admit = Arc<dyn Fn(Option<&[u8]>) -> Option<u16> + Send + Sync>;
+pub(crate) type Admit = Arc<dyn Fn(Option<&[u8]>) -> Option<u16> + Send + Sync>;
 
 /// The status to refuse a body with; None: it is taken.
 type Refuse = Box<dyn Fn(&str) -> Option<u16> + Send>;
 
 impl Receiver {
     /// A receiver; every `period`-th request meets the faults in turn (0: none do).
-    pub fn start(faults: &[(usize, Fault)]) -> Self {
+    pub(crate) fn start(faults: &[(usize, Fault)]) -> Self {
         let receiver = Self::start_at(("127.0.0.1", 0), None);
         receiver.state.lock().unwrap().faults = faults.to_vec();
         receiver
     }
 
     /// A receiver at this address, with TLS if that is given.
-    pub fn start_at(address: (&str, u16), tls: Option<(Arc<ServerConfig>, Admit)>) -> Self {
+    pub(crate) fn start_at(address: (&str, u16), tls: Option<(Arc<ServerConfig>, Admit)>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let receiver = Self { port, state: Arc::default() };
@@ -85,17 +85,17 @@ impl Receiver {
     }
 
     /// Connections that were made so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.state.lock().unwrap().connections
     }
 
     /// Requests so far, of all kinds.
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.state.lock().unwrap().requests
     }
 
     /// Waits until so many requests have come.
-    pub fn wait_for_requests(&self, count: usize) {
+    pub(crate) fn wait_for_requests(&self, count: usize) {
         let deadline = Instant::now() + patience();
         while self.requests() < count {
             assert!(Instant::now() < deadline, "{} requests came", self.requests());
@@ -104,22 +104,22 @@ impl Receiver {
     }
 
     /// A sink that sends here.
-    pub fn sink(&self) -> String {
+    pub(crate) fn sink(&self) -> String {
         format!(
             "  out:\n    type: http\n    url: http://127.0.0.1:{}/\n    backoff_base: 10ms\n    backoff_max: 100ms\n    timeout: 5s\n",
             self.port
         )
     }
 
-    pub fn records(&self) -> Vec<Value> {
+    pub(crate) fn records(&self) -> Vec<Value> {
         self.state.lock().unwrap().records.clone()
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.state.lock().unwrap().records.len()
     }
 
-    pub fn wait_until(&self, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub(crate) fn wait_until(&self, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + patience();
         loop {
             let records = self.records();
@@ -208,23 +208,23 @@ impl Receiver {
     }
 
     /// From now on every request meets this fault (or none).
-    pub fn always(&self, fault: Option<Fault>) {
+    pub(crate) fn always(&self, fault: Option<Fault>) {
         self.state.lock().unwrap().every = fault.into_iter().collect();
     }
 
     /// From now on a request that holds this text is refused.
-    pub fn refuse(&self, text: &str) {
+    pub(crate) fn refuse(&self, text: &str) {
         let text = text.to_owned();
         self.refuse_by(move |body| body.contains(&text).then_some(400));
     }
 
     /// From now on bodies are refused as this says.
-    pub fn refuse_by(&self, refuse: impl Fn(&str) -> Option<u16> + Send + 'static) {
+    pub(crate) fn refuse_by(&self, refuse: impl Fn(&str) -> Option<u16> + Send + 'static) {
         self.state.lock().unwrap().refuse = Some(Box::new(refuse));
     }
 
     /// From now on requests with any other `Authorization` (lower case) are answered with `status`.
-    pub fn accept_only(&self, authorization: &str, status: u16) {
+    pub(crate) fn accept_only(&self, authorization: &str, status: u16) {
         self.state.lock().unwrap().welcome = Some((authorization.to_owned(), status));
     }
 
@@ -234,7 +234,7 @@ impl Receiver {
     }
 
     /// How many requests were refused that way.
-    pub fn refused(&self) -> usize {
+    pub(crate) fn refused(&self) -> usize {
         self.state.lock().unwrap().refused
     }
 

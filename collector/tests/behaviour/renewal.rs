@@ -150,13 +150,13 @@ fn connections_are_renewed_seldom_while_a_server_is_unavailable() {
 }
 
 /// A certificate authority, and what it issues.
-pub struct Authority {
+pub(crate) struct Authority {
     pub certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -171,7 +171,7 @@ impl Authority {
     }
 
     /// A server's configuration; it asks its clients for a certificate of `clients`.
-    pub fn server(&self, clients: Option<&Authority>) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self, clients: Option<&Authority>) -> Arc<ServerConfig> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()

@@ -4,19 +4,19 @@
 use std::{io, os::unix::process::CommandExt, process::Command};
 
 /// Has the program that `command` becomes refused file handles (EPERM).
-pub fn without_handles(command: &mut Command) {
+pub(crate) fn without_handles(command: &mut Command) {
     // SAFETY: between fork and exec only system calls are made, on memory that the closure owns.
     unsafe { command.pre_exec(|| refuse(libc::SYS_name_to_handle_at)) };
 }
 
 /// Has the program that `command` becomes refused eBPF (EPERM), whatever its capabilities.
-pub fn without_bpf(command: &mut Command) {
+pub(crate) fn without_bpf(command: &mut Command) {
     // SAFETY: as above.
     unsafe { command.pre_exec(|| refuse(libc::SYS_bpf)) };
 }
 
 /// Has the program that `command` becomes refused `openat2` (EPERM), as by profiles that do not know it.
-pub fn without_openat2(command: &mut Command) {
+pub(crate) fn without_openat2(command: &mut Command) {
     // SAFETY: as above.
     unsafe { command.pre_exec(|| refuse(libc::SYS_openat2)) };
 }

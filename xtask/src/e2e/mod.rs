@@ -28,7 +28,7 @@ use crate::{
 
 /// What is run.
 #[derive(Debug, clap::Subcommand)]
-pub enum Scenario {
+pub(crate) enum Scenario {
     /// Real containers through containerd's CRI, rotated, three kills (installs what it needs)
     Containerd,
     /// A Kubernetes node: the manifest's DaemonSet through rolls, kills and a pause, pod by pod (fetches and
@@ -46,7 +46,7 @@ pub enum Scenario {
 }
 
 /// Runs it; an error unless nothing is lost and every double is explained.
-pub fn run(scenario: &Scenario) -> Result<()> {
+pub(crate) fn run(scenario: &Scenario) -> Result<()> {
     match scenario {
         Scenario::Containerd => {
             containerd::run()?;

@@ -2,7 +2,7 @@
 
 /// What a run came to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub(super) struct Said {
     /// Inputs that were tried.
     pub executions: u64,
     /// Edges of the code that were taken by any of them.
@@ -13,7 +13,7 @@ pub struct Said {
 
 impl Said {
     /// Reads all that it said.
-    pub fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         let mut said = Self::default();
         for line in text.lines() {
             if let Some(input) = line.split_once("Test unit written to ") {

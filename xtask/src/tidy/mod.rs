@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use crate::workspace;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Print which module uses which: `text`, from the ground up, or `dot`, for Graphviz
     #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "text")]
     graph: Option<As>,
@@ -33,7 +33,7 @@ enum As {
 }
 
 /// Prints every breach; an error if there is one.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let root = workspace::root();
     if let Some(how) = args.graph {
         let graph = graph::read(&Files::read(&root)?)?;

@@ -25,7 +25,7 @@ use kernels::{KERNELS, Kernel};
 use suites::Built;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Only this kernel: 6.1 or 6.12
     #[arg(long, value_parser = kernels::named)]
     kernel: Option<&'static Kernel>,
@@ -49,7 +49,7 @@ const NEEDED: [Needed; 11] = [
 ];
 
 /// Runs the tests in each kernel; an error if any failed or a guest did not come to its end.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(cfg!(target_arch = "x86_64"), "The guests are x86-64: run this on such a machine.");
     packages::install(&NEEDED)?;
     let built = suites::build()?;

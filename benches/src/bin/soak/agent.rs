@@ -19,7 +19,7 @@ const LISTENS: Duration = Duration::from_secs(20);
 
 /// An installation of the agent, running or not.
 #[derive(Debug)]
-pub struct Agent {
+pub(crate) struct Agent {
     binary: PathBuf,
     config: PathBuf,
     log: PathBuf,
@@ -30,7 +30,7 @@ pub struct Agent {
 
 impl Agent {
     /// Not started yet. Its log and its clock lie in `dir`.
-    pub fn new(binary: PathBuf, config: &Path, dir: &Path) -> Result<Self> {
+    pub(crate) fn new(binary: PathBuf, config: &Path, dir: &Path) -> Result<Self> {
         let clock = Path::new(FAKETIME).exists().then(|| dir.join("clock"));
         let agent = Self {
             binary,
@@ -44,12 +44,12 @@ impl Agent {
     }
 
     /// Whether its clock can be set.
-    pub fn has_clock(&self) -> bool {
+    pub(crate) fn has_clock(&self) -> bool {
         self.clock.is_some()
     }
 
     /// Sets its clock off by so many seconds; what it measures intervals with stays right.
-    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+    pub(crate) fn set_clock(&self, seconds: i64) -> Result<()> {
         if let Some(clock) = &self.clock {
             fs::write(clock, format!("{seconds:+}")).context("Setting the agent's clock")?;
         }
@@ -57,7 +57,7 @@ impl Agent {
     }
 
     /// Starts it.
-    pub fn start(&mut self) -> Result<()> {
+    pub(crate) fn start(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.binary);
         command.args(["run", "--config"]).arg(&self.config);
@@ -72,7 +72,7 @@ impl Agent {
     }
 
     /// Until it has looked for logs for the first time: what is gone by then is nobody's loss.
-    pub fn await_first_look(&mut self) -> Result<()> {
+    pub(crate) fn await_first_look(&mut self) -> Result<()> {
         let end = Instant::now() + LISTENS;
         while self.running()?.is_some() && Instant::now() < end {
             // An audit would be answered by the checkpoint as long as no agent answers.
@@ -87,7 +87,7 @@ impl Agent {
     }
 
     /// Its process, if it runs; an error if it has ended by itself.
-    pub fn running(&mut self) -> Result<Option<u32>> {
+    pub(crate) fn running(&mut self) -> Result<Option<u32>> {
         let Some(child) = &mut self.child else { return Ok(None) };
         if let Some(status) = child.try_wait()? {
             self.child = None;
@@ -97,14 +97,14 @@ impl Agent {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let child = self.child.as_ref().context("The agent does not run")?;
         let pid = Pid::from_child(child);
         kill_process(pid, signal).with_context(|| format!("Sending {signal:?} to the agent"))
     }
 
     /// SIGHUP, once it listens for that: before, it would end a process that has hardly begun.
-    pub fn hang_up(&mut self) -> Result<()> {
+    pub(crate) fn hang_up(&mut self) -> Result<()> {
         let end = Instant::now() + LISTENS;
         while let Some(pid) = self.running()? {
             if catches(pid, Signal::HUP) {
@@ -117,7 +117,7 @@ impl Agent {
     }
 
     /// SIGKILL, and gone.
-    pub fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
             child.wait()?;
@@ -126,7 +126,7 @@ impl Agent {
     }
 
     /// SIGTERM, and waits for its end.
-    pub fn stop(&mut self, patience: Duration) -> Result<ExitStatus> {
+    pub(crate) fn stop(&mut self, patience: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         let end = Instant::now() + patience;
         let child = self.child.as_mut().context("The agent does not run")?;
@@ -145,7 +145,7 @@ impl Agent {
     }
 
     /// What it (or its checkpoint) accounts for.
-    pub fn audit(&self) -> Result<Value> {
+    pub(crate) fn audit(&self) -> Result<Value> {
         let mut command = Command::new(&self.binary);
         let output =
             command.args(["audit", "-o", "json", "--config"]).arg(&self.config).output()?;
@@ -156,7 +156,7 @@ impl Agent {
     }
 
     /// Every record of an archive, one JSON object a line.
-    pub fn archived(&self, archive: &Path) -> Command {
+    pub(crate) fn archived(&self, archive: &Path) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(["search", "-o", "json", "--archive-dir"]).arg(archive);
         command.arg("--config").arg(&self.config);
@@ -164,7 +164,7 @@ impl Agent {
     }
 
     /// The last lines of its log.
-    pub fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")

@@ -13,7 +13,7 @@ use super::schedule::Change;
 
 /// The configuration as it stands.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct Config {
     path: PathBuf,
     /// Where logs are.
     logs: PathBuf,
@@ -36,7 +36,7 @@ pub struct Config {
 
 impl Config {
     /// At its beginning; nothing is written yet.
-    pub fn new(
+    pub(crate) fn new(
         dir: &Path,
         disk: &Path,
         watch: &str,
@@ -61,22 +61,22 @@ impl Config {
     }
 
     /// The configuration file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The file sink's live file.
-    pub fn output(&self) -> PathBuf {
+    pub(crate) fn output(&self) -> PathBuf {
         self.disk.join("out/all.ndjson.zst")
     }
 
     /// The archive's directory.
-    pub fn archive(&self) -> PathBuf {
+    pub(crate) fn archive(&self) -> PathBuf {
         self.disk.join("state/archive")
     }
 
     /// Changes it.
-    pub fn change(&mut self, change: Change) {
+    pub(crate) fn change(&mut self, change: Change) {
         let what = match change {
             Change::ExtraSink => &mut self.extra_sink,
             Change::DeadSink => &mut self.dead_sink,
@@ -89,17 +89,17 @@ impl Config {
     }
 
     /// Makes it right again.
-    pub fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         self.wrong = false;
     }
 
     /// As it is in the end: without sinks that are not judged.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         (self.extra_sink, self.dead_sink) = (false, false);
     }
 
     /// Puts it into its place, in one step.
-    pub fn write(&self) -> Result<()> {
+    pub(crate) fn write(&self) -> Result<()> {
         let temporary = self.path.with_extension("new");
         fs::write(&temporary, self.text())?;
         fs::rename(&temporary, &self.path).context("Writing the configuration")

@@ -13,14 +13,14 @@ use anyhow::{Context, Result, ensure};
 
 /// A mounted file system.
 #[derive(Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     path: PathBuf,
     ballast: PathBuf,
 }
 
 impl Disk {
     /// Makes one of so many bytes under `dir` and mounts it.
-    pub fn mount(dir: &Path, bytes: u64) -> Result<Self> {
+    pub(crate) fn mount(dir: &Path, bytes: u64) -> Result<Self> {
         let image = dir.join("disk.img");
         File::create(&image)?.set_len(bytes)?;
         let path = dir.join("disk");
@@ -31,12 +31,12 @@ impl Disk {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Takes all space that is left.
-    pub fn fill(&self) -> Result<()> {
+    pub(crate) fn fill(&self) -> Result<()> {
         let file = File::options().create(true).append(true).open(&self.ballast)?;
         let mut length = file.metadata()?.len();
         // What is left may be in pieces, and the agent takes of it meanwhile.
@@ -53,7 +53,7 @@ impl Disk {
     }
 
     /// Gives it back.
-    pub fn free(&self) -> Result<()> {
+    pub(crate) fn free(&self) -> Result<()> {
         if self.ballast.exists() {
             fs::remove_file(&self.ballast).context("Freeing the disk")?;
         }
@@ -69,11 +69,11 @@ impl Drop for Disk {
 
 /// A bpffs of its own: what the agent pins there is nobody else's and goes with it.
 #[derive(Debug)]
-pub struct BpfFs(PathBuf);
+pub(crate) struct BpfFs(PathBuf);
 
 impl BpfFs {
     /// Mounts one at `dir`.
-    pub fn mount(dir: &Path) -> Result<Self> {
+    pub(crate) fn mount(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(dir))?;
         Ok(Self(dir.to_owned()))

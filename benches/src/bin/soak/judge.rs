@@ -16,7 +16,7 @@ const TOLD: usize = 60;
 
 /// What became of everything in one sink.
 #[derive(Debug)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     pub sink: &'static str,
     pub report: Report,
     /// Bytes of the lost messages.
@@ -35,7 +35,7 @@ pub struct Verdict {
 }
 
 /// Everything written, as the oracle counts it.
-pub fn manifest(written: &[Written]) -> Manifest {
+pub(crate) fn manifest(written: &[Written]) -> Manifest {
     let counts = written.iter().map(|log| {
         let counts = log.lengths.each_ref().map(|lengths| lengths.len() as u64);
         (log.writer, counts)
@@ -47,7 +47,7 @@ pub fn manifest(written: &[Written]) -> Manifest {
 
 impl Verdict {
     /// Judges what `sink` received.
-    pub fn of(
+    pub(crate) fn of(
         sink: &'static str,
         oracle: &Oracle,
         written: &[Written],
@@ -76,7 +76,7 @@ impl Verdict {
     }
 
     /// What is wrong, in a few words each.
-    pub fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         let Self { sink, report, .. } = self;
         let mut faults = Vec::new();
         if self.lost_bytes > self.stated && !self.at_least {

@@ -7,14 +7,14 @@ const GROWTH_MIB: f64 = 12.0;
 
 /// Resident memory over time.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Seconds since the start, and MiB.
     samples: Vec<(f64, f64)>,
 }
 
 impl Memory {
     /// Looks at a process. One that has just ended is no sample.
-    pub fn sample(&mut self, at: Duration, pid: u32) {
+    pub(crate) fn sample(&mut self, at: Duration, pid: u32) {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
@@ -22,12 +22,12 @@ impl Memory {
     }
 
     /// The most, MiB.
-    pub fn max(&self) -> f64 {
+    pub(crate) fn max(&self) -> f64 {
         self.samples.iter().map(|&(_, mib)| mib).fold(0.0, f64::max)
     }
 
     /// MiB an hour, by least squares; None: too short to say.
-    pub fn slope(&self) -> Option<f64> {
+    pub(crate) fn slope(&self) -> Option<f64> {
         let (&(first, _), &(last, _)) = (self.samples.first()?, self.samples.last()?);
         if last - first < 240.0 {
             return None;
@@ -41,7 +41,7 @@ impl Memory {
     }
 
     /// The medians of the second and the last quarter, MiB: what a burst takes is in neither.
-    pub fn quarters(&self) -> (f64, f64) {
+    pub(crate) fn quarters(&self) -> (f64, f64) {
         let quarter = self.samples.len() / 4;
         let median = |from: usize| {
             let part = self.samples.get(from..from + quarter).unwrap_or_default();
@@ -53,7 +53,7 @@ impl Memory {
     }
 
     /// Whether it grew with time.
-    pub fn is_flat(&self) -> bool {
+    pub(crate) fn is_flat(&self) -> bool {
         let (second, last) = self.quarters();
         self.slope().is_none() || last < second + GROWTH_MIB
     }

@@ -47,7 +47,7 @@ const SINKS: [&str; 3] = ["file", "archive", "http"];
 const PARTS: [&str; 6] = ["seen", "acknowledged", "in_flight", "unread", "dropped", "lost"];
 
 /// Lets the schedule happen; what was wrong in the end.
-pub fn run(args: &Args, dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn run(args: &Args, dir: &Path) -> Result<Vec<String>> {
     let length = Duration::from_secs_f64(args.minutes * 60.0);
     let planned = schedule(args.seed, length);
     println!("Seed {}, {} events in {:.0} s.", args.seed, planned.len(), length.as_secs_f64());

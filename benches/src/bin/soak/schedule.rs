@@ -10,7 +10,7 @@ use rand_pcg::Pcg64Mcg;
 
 /// Something that happens to the agent or around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Event {
+pub(crate) enum Event {
     /// SIGKILL, and a new start after so long.
     Kill { off: Duration },
     /// SIGTERM, and a new start so long after its end.
@@ -33,7 +33,7 @@ pub enum Event {
 
 /// What a reload changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Change {
+pub(crate) enum Change {
     /// A further sink that takes everything comes or goes.
     ExtraSink,
     /// A further sink whose server never answers comes or goes.
@@ -50,7 +50,7 @@ pub enum Change {
 
 /// When what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// From the start.
     pub at: Duration,
     /// What.
@@ -72,7 +72,7 @@ const CHANGES: [Change; 6] = [
 ];
 
 /// All events of a run of this length, in order.
-pub fn schedule(seed: u64, length: Duration) -> Vec<Planned> {
+pub(crate) fn schedule(seed: u64, length: Duration) -> Vec<Planned> {
     let mut rng = Pcg64Mcg::seed_from_u64(seed ^ 0x5eed_50a4);
     let mut planned = Vec::new();
     let (mut at, mut deck) = (FIRST, Vec::new());
@@ -90,7 +90,7 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<Planned> {
 }
 
 /// How often each kind happens.
-pub fn kinds(events: impl IntoIterator<Item = Event>) -> BTreeMap<&'static str, u32> {
+pub(crate) fn kinds(events: impl IntoIterator<Item = Event>) -> BTreeMap<&'static str, u32> {
     let mut kinds = BTreeMap::new();
     for event in events {
         *kinds.entry(event.kind()).or_default() += 1;
@@ -129,7 +129,7 @@ fn shuffled(rng: &mut Pcg64Mcg) -> Vec<Event> {
 
 impl Event {
     /// Its kind's name.
-    pub fn kind(self) -> &'static str {
+    pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Kill { .. } => "kill",
             Self::Restart { .. } => "restart",

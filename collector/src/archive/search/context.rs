@@ -21,7 +21,7 @@ use super::{
 const CACHED: usize = 6;
 
 /// Looks for the lines around found ones.
-pub struct Context<'a> {
+pub(super) struct Context<'a> {
     query: &'a Query,
     show: &'a Show,
     /// Newest first: what comes before a line in the output comes after it in its log.
@@ -41,11 +41,11 @@ pub struct Context<'a> {
 }
 
 /// Where a line stands: its extent, and the bytes before it there.
-pub type Place = (u32, u32);
+pub(super) type Place = (u32, u32);
 
 /// A found line.
 #[derive(Debug, Clone, Copy)]
-pub struct Hit<'a> {
+pub(super) struct Hit<'a> {
     /// Whose it is.
     pub source: u64,
     /// Where it stands.
@@ -88,7 +88,7 @@ enum Stop {
 
 impl<'a> Context<'a> {
     /// `before` and `after` are counted in the log's order. `None`: there is no memory.
-    pub fn new(
+    pub(super) fn new(
         query: &'a Query,
         show: &'a Show,
         reverse: bool,
@@ -111,7 +111,7 @@ impl<'a> Context<'a> {
     }
 
     /// Appends a found line with what is around it.
-    pub fn append(
+    pub(super) fn append(
         &mut self,
         extents: &mut Extents,
         hit: Hit<'_>,
@@ -134,7 +134,11 @@ impl<'a> Context<'a> {
     }
 
     /// Appends what has come since behind lines that were found before.
-    pub fn append_owed(&mut self, extents: &mut Extents, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub(super) fn append_owed(
+        &mut self,
+        extents: &mut Extents,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         for (source, count) in std::mem::take(&mut self.owed) {
             let Some(&place) = self.shown.get(&source) else { continue };
             let before = out.len();
@@ -155,7 +159,7 @@ impl<'a> Context<'a> {
     }
 
     /// The oldest extents are forgotten; the others' numbers become smaller by as much.
-    pub fn forget(&mut self, count: u32) {
+    pub(super) fn forget(&mut self, count: u32) {
         self.cache.clear();
         self.shown.retain(|_, place| match place.0.checked_sub(count) {
             Some(left) => {

@@ -23,7 +23,7 @@ const SECOND: i64 = 1_000_000_000;
 
 /// A stretch of frames.
 #[derive(Debug, Clone, Copy)]
-pub struct Extent {
+pub(super) struct Extent {
     segment: u32,
     /// Where it begins in its segment.
     pub at: u64,
@@ -43,7 +43,7 @@ pub struct Extent {
 
 /// An archive's extents, in its order.
 #[derive(Debug, Default)]
-pub struct Extents {
+pub(super) struct Extents {
     segments: Vec<Known>,
     list: Vec<Extent>,
     open: Option<Frames>,
@@ -61,7 +61,7 @@ struct Known {
 impl Extents {
     /// Takes in what the archive has that is not known yet. A directory that is not there is an
     /// error unless it is `awaited`.
-    pub fn extend(&mut self, dir: &Path, query: &Query, awaited: bool) -> Result<(), Error> {
+    pub(super) fn extend(&mut self, dir: &Path, query: &Query, awaited: bool) -> Result<(), Error> {
         // The list first, then the open segment to its end: if the list has a later one, the open
         // one was complete before.
         let segments = match read::segments(dir) {
@@ -147,22 +147,22 @@ impl Extents {
     }
 
     /// How many there are.
-    pub fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         u32::try_from(self.list.len()).unwrap_or(u32::MAX)
     }
 
     /// One of them.
-    pub fn get(&self, number: u32) -> Option<&Extent> {
+    pub(super) fn get(&self, number: u32) -> Option<&Extent> {
         self.list.get(number as usize)
     }
 
     /// One of them, to note something.
-    pub fn get_mut(&mut self, number: u32) -> Option<&mut Extent> {
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Extent> {
         self.list.get_mut(number as usize)
     }
 
     /// The segment of an extent. `None`: retention removed it meanwhile.
-    pub fn file(&self, extent: &Extent) -> Result<Option<Arc<File>>, Error> {
+    pub(super) fn file(&self, extent: &Extent) -> Result<Option<Arc<File>>, Error> {
         let Some(known) = self.segments.get(extent.segment as usize) else { return Ok(None) };
         if let Some(file) = &known.file {
             return Ok(Some(Arc::clone(file)));
@@ -175,7 +175,7 @@ impl Extents {
     }
 
     /// For each extent the latest time in it and all before it.
-    pub fn reach(&self) -> Vec<i64> {
+    pub(super) fn reach(&self) -> Vec<i64> {
         let latest = self.list.iter().scan(i64::MIN, |latest, extent| {
             *latest = (*latest).max(extent.high);
             Some(*latest)
@@ -184,7 +184,7 @@ impl Extents {
     }
 
     /// Forgets the oldest `count`; the numbers of the others become smaller by as much.
-    pub fn forget(&mut self, count: u32) {
+    pub(super) fn forget(&mut self, count: u32) {
         self.list.drain(..count as usize);
         let first = self.list.first().map_or(u32::MAX, |extent| extent.segment);
         for known in self.segments.iter_mut().take(first as usize) {

@@ -30,7 +30,7 @@ const MAX_SOURCES: usize = 1 << 20;
 
 /// Keys that are wanted, both ends included.
 #[derive(Debug, Clone, Copy)]
-pub struct Window {
+pub(super) struct Window {
     /// The least.
     pub low: i64,
     /// The greatest.
@@ -39,7 +39,7 @@ pub struct Window {
 
 impl Window {
     /// All keys.
-    pub const ALL: Self = Self { low: i64::MIN, high: i64::MAX };
+    pub(super) const ALL: Self = Self { low: i64::MIN, high: i64::MAX };
 }
 
 /// Where a unit comes in the order: key, extent, place in the extent.
@@ -47,7 +47,7 @@ type Rank = (i64, u32, u32);
 
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
+pub(super) enum Flow {
     /// More is wanted.
     On,
     /// Nothing more.
@@ -56,7 +56,7 @@ pub enum Flow {
 
 /// A unit in its turn.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub(super) struct Turn<'a> {
     /// Which extent it is from.
     pub extent: u32,
     /// What it is.
@@ -69,7 +69,7 @@ pub struct Turn<'a> {
 
 /// Puts units in order.
 #[derive(Debug)]
-pub struct Merge {
+pub(super) struct Merge {
     reverse: bool,
     /// Bytes that may wait.
     room: usize,
@@ -98,7 +98,7 @@ struct Loaded {
 
 impl Merge {
     /// Oldest first, or with `reverse` newest first; `room` is for what waits.
-    pub fn new(reverse: bool, room: usize) -> Self {
+    pub(super) fn new(reverse: bool, room: usize) -> Self {
         Self {
             reverse,
             room,
@@ -114,7 +114,7 @@ impl Merge {
     }
 
     /// Gives out all units of the extents in `list` (ascending) whose key is in `window`.
-    pub fn run(
+    pub(super) fn run(
         &mut self,
         pool: &mut Pool,
         extents: &mut Extents,

@@ -16,7 +16,7 @@ const JOBS_PER_WORKER: usize = 3;
 
 /// Scans extents. Threads end when it is dropped.
 #[derive(Debug)]
-pub struct Pool {
+pub(super) struct Pool {
     jobs: Sender<Job>,
     results: Receiver<(u32, Found)>,
     workers: usize,
@@ -32,7 +32,7 @@ struct Job {
 
 impl Pool {
     /// Starts so many threads.
-    pub fn start<'scope>(
+    pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         workers: usize,
         scan: Scan<'scope>,
@@ -57,17 +57,21 @@ impl Pool {
     }
 
     /// How many threads there are.
-    pub fn workers(&self) -> usize {
+    pub(super) fn workers(&self) -> usize {
         self.workers
     }
 
     /// Whether another extent may be handed out.
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.out < self.workers * JOBS_PER_WORKER
     }
 
     /// Hands out an extent. One that retention removed meanwhile has nothing in it.
-    pub fn request(&mut self, number: u32, extents: &Extents) -> Result<Option<Found>, Error> {
+    pub(super) fn request(
+        &mut self,
+        number: u32,
+        extents: &Extents,
+    ) -> Result<Option<Found>, Error> {
         let Some(&extent) = extents.get(number) else { return Ok(Some(Found::default())) };
         let Some(file) = extents.file(&extent)? else { return Ok(Some(Found::default())) };
         self.jobs.send(Job { number, extent, file }).map_err(|_ended| Error::Memory)?;
@@ -76,14 +80,14 @@ impl Pool {
     }
 
     /// The next result, whichever it is.
-    pub fn receive(&mut self) -> Result<(u32, Found), Error> {
+    pub(super) fn receive(&mut self) -> Result<(u32, Found), Error> {
         let result = self.results.recv().map_err(|_ended| Error::Memory)?;
         self.out -= 1;
         Ok(result)
     }
 
     /// Waits for what is on its way, and throws it away.
-    pub fn drain(&mut self) -> Result<(), Error> {
+    pub(super) fn drain(&mut self) -> Result<(), Error> {
         while self.out > 0 {
             self.receive()?;
         }

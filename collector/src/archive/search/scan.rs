@@ -29,7 +29,7 @@ const UNIT_BYTES: usize = size_of::<Unit>();
 
 /// What was found in one extent.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(super) struct Found {
     /// The found lines, by key.
     pub units: Vec<Unit>,
     /// Whose they are.
@@ -48,7 +48,7 @@ pub struct Found {
 
 /// A found line.
 #[derive(Debug, Clone, Copy)]
-pub struct Unit {
+pub(super) struct Unit {
     /// Where it stands in time, nanoseconds since the epoch.
     pub key: i64,
     /// Where it stands in the extent: bytes before it, decompressed.
@@ -61,7 +61,7 @@ pub struct Unit {
 
 /// A log that has lines in an extent.
 #[derive(Debug, Clone, Copy)]
-pub struct Source {
+pub(super) struct Source {
     /// Tells it from others.
     pub hash: u64,
     /// The first key of its lines.
@@ -72,7 +72,7 @@ pub struct Source {
 
 /// Keys that lines have at least, because of earlier lines of their logs.
 #[derive(Debug)]
-pub struct Floors {
+pub(super) struct Floors {
     /// Every line's.
     pub all: i64,
     /// Those of single sources, by hash.
@@ -87,14 +87,14 @@ impl Default for Floors {
 
 impl Floors {
     /// Whether they lift nothing.
-    pub fn are_none(&self) -> bool {
+    pub(super) fn are_none(&self) -> bool {
         self.all == i64::MIN && self.each.is_empty()
     }
 }
 
 /// What is asked of a scan.
 #[derive(Debug, Clone, Copy)]
-pub struct Scan<'a> {
+pub(super) struct Scan<'a> {
     /// What is wanted.
     pub query: &'a Query,
     /// How it is shown.
@@ -106,14 +106,14 @@ pub struct Scan<'a> {
 }
 
 /// What a thread needs to decompress frames.
-pub struct Unpack {
+pub(super) struct Unpack {
     decompressor: zstd::bulk::Decompressor<'static>,
     payload: Vec<u8>,
 }
 
 impl Unpack {
     /// `None`: there is no memory.
-    pub fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let mut decompressor = zstd::bulk::Decompressor::new().ok()?;
         // zstd's checksum is for its own tools. What a frame's bytes must be its header says, and
         // that is compared before they are decompressed; this one would cost a sixth of a search.
@@ -123,7 +123,7 @@ impl Unpack {
 
     /// Gives every wanted frame of an extent to `take`, decompressed into `raw`; how many were
     /// whole, and how many were not.
-    pub fn frames(
+    pub(super) fn frames(
         &mut self,
         file: Arc<File>,
         extent: &Extent,
@@ -158,7 +158,7 @@ impl Unpack {
 
 impl Scan<'_> {
     /// Scans an extent; `raw` is room to work in.
-    pub fn extent(
+    pub(super) fn extent(
         &self,
         unpack: &mut Unpack,
         raw: &mut Vec<u8>,
@@ -260,7 +260,7 @@ impl Gather<'_> {
 
 impl Found {
     /// Lifts the keys of sources that had a later time before this extent.
-    pub fn raise(&mut self, floors: &Floors) {
+    pub(super) fn raise(&mut self, floors: &Floors) {
         if floors.are_none() {
             return;
         }
@@ -287,22 +287,22 @@ impl Found {
     }
 
     /// A unit as it is shown.
-    pub fn text(&self, unit: &Unit) -> &[u8] {
+    pub(super) fn text(&self, unit: &Unit) -> &[u8] {
         self.text.get(unit.start..unit.end).unwrap_or_default()
     }
 
     /// What a unit takes of memory.
-    pub fn weight(unit: &Unit) -> usize {
+    pub(super) fn weight(unit: &Unit) -> usize {
         unit.end - unit.start + UNIT_BYTES
     }
 
     /// What it all takes of memory.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.text.capacity() + self.units.capacity() * UNIT_BYTES
     }
 
     /// Lets go of all units but those from `from` to `to`, and of their text.
-    pub fn trim(&mut self, from: usize, to: usize) {
+    pub(super) fn trim(&mut self, from: usize, to: usize) {
         let kept = self.units.get(from..to).unwrap_or_default();
         let mut text = Vec::with_capacity(kept.iter().map(|unit| unit.end - unit.start).sum());
         let mut units = Vec::with_capacity(kept.len());
@@ -317,7 +317,7 @@ impl Found {
 
 /// Which lines are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lines {
+pub(super) enum Lines {
     /// Those that match the pattern.
     Matching,
     /// All that the other filters let through.
@@ -325,7 +325,7 @@ pub enum Lines {
 }
 
 /// A line's fields and its body, if it is wanted. A line that has no body is one.
-pub fn wanted<'a>(
+pub(super) fn wanted<'a>(
     query: &Query,
     checks: Checks,
     line: &'a [u8],
@@ -347,11 +347,11 @@ pub fn wanted<'a>(
 }
 
 /// Tells sources from each other.
-pub fn hash(source: &[u8]) -> u64 {
+pub(super) fn hash(source: &[u8]) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(source)
 }
 
 /// A source's bit in an extent's mask.
-pub fn bit(hash: u64) -> u128 {
+pub(super) fn bit(hash: u64) -> u128 {
     1 << (hash % 128)
 }

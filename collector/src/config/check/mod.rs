@@ -26,7 +26,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Adds what is wrong with `config`, read from `root`, to `problems`.
-pub fn check(config: &Config, root: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn check(config: &Config, root: &Node, problems: &mut Vec<Problem>) {
     let mut checker = Checker { root, problems };
     checker.general(config);
     checker.sources(config);
@@ -37,7 +37,7 @@ pub fn check(config: &Config, root: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Adds values that only a template would fill in, and takes back what is said about the same places.
-pub fn check_variables(root: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn check_variables(root: &Node, problems: &mut Vec<Problem>) {
     let mut found = Vec::new();
     variables::refuse(root, &mut found);
     problems.retain(|problem| found.iter().all(|variable| variable.at != problem.at));

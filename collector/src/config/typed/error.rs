@@ -8,7 +8,7 @@ use crate::config::problem::At;
 
 /// Why a value was refused.
 #[derive(Debug)]
-pub struct Error {
+pub(super) struct Error {
     pub(super) what: String,
     pub(super) todo: String,
     pub(super) at: Option<At>,

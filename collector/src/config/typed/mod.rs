@@ -30,7 +30,10 @@ const MAX_PROBLEMS: usize = 30;
 
 /// Reads `T` from the tree. Everything refused is added to `problems` and taken out of the tree;
 /// `None` where not even the rest can be read.
-pub fn read<'de, T: Deserialize<'de>>(root: &mut Node, problems: &mut Vec<Problem>) -> Option<T> {
+pub(super) fn read<'de, T: Deserialize<'de>>(
+    root: &mut Node,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
     while problems.len() < MAX_PROBLEMS {
         let error = match T::deserialize(Typed { node: root, named: None }) {
             Ok(value) => return Some(value),

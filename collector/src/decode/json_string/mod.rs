@@ -10,7 +10,7 @@ mod portable;
 /// The length of the literal that `text` begins inside of, up to its closing quote. None if it has
 /// none or anything in it is wrong.
 #[inline]
-pub fn scan(text: &[u8]) -> Option<usize> {
+pub(super) fn scan(text: &[u8]) -> Option<usize> {
     let Extent { len, ascii } = extent(text)?;
     // Escapes are ASCII, so checking the escaped form checks the text.
     (ascii || simdutf8::basic::from_utf8(&text[..len]).is_ok()).then_some(len)
@@ -18,7 +18,7 @@ pub fn scan(text: &[u8]) -> Option<usize> {
 
 /// The escape at the front of `text` (which begins with its backslash): the character and the bytes
 /// it takes up, a surrogate pair's twelve together. None if it is none.
-pub fn escape(text: &[u8]) -> Option<(char, usize)> {
+pub(super) fn escape(text: &[u8]) -> Option<(char, usize)> {
     let simple = match text.get(1)? {
         b'"' => '"',
         b'\\' => '\\',

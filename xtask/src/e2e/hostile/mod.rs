@@ -13,7 +13,7 @@ use crate::build;
 
 /// How long, and what.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// How long each attack goes on, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,

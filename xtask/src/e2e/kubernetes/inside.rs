@@ -22,7 +22,7 @@ use super::{
 };
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The node's directory.
     #[arg(long)]
     dir: PathBuf,

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-pub use self::inside::Args as Inside;
+pub(super) use self::inside::Args as Inside;
 use self::{
     judge::{judge, lines},
     manifest::manifest,
@@ -37,7 +37,7 @@ use super::{
 use crate::process::Scratch;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Five seconds of quiet before the last roll instead of five minutes
     #[arg(long)]
     quick: bool,
@@ -50,7 +50,7 @@ pub struct Args {
 const IMAGE: &str = "docker.io/library/everyline:0.1.0";
 
 /// Does it; an error if a line was lost that is not stated, or doubled.
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let root = rustix::process::getuid().is_root();
     ensure!(root, "A node needs namespaces and control groups: run this as root.");
     step("Building a node (Kubernetes from source the first time), the agent and the writers.");
@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Is the node, in namespaces of its own.
-pub fn inside(args: &Inside) -> Result<()> {
+pub(super) fn inside(args: &Inside) -> Result<()> {
     inside::enter(args)
 }
 

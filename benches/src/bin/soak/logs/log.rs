@@ -23,7 +23,7 @@ use super::rotate::{Rotation, Style};
 
 /// Where a log lies, and how its lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub(crate) enum Layout {
     /// Under `pods`, as kubelet has it.
     Kubernetes,
     /// Under `docker`, as Docker has it.
@@ -34,7 +34,7 @@ pub enum Layout {
 
 /// How one log is to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Habits {
+pub(crate) struct Habits {
     pub layout: Layout,
     pub style: Style,
     /// Lines a second.
@@ -51,7 +51,7 @@ pub struct Habits {
 
 /// What a log wrote.
 #[derive(Debug, Clone)]
-pub struct Written {
+pub(crate) struct Written {
     pub writer: Writer,
     pub habits: Habits,
     /// Bytes in the file of every message, per stream.
@@ -62,7 +62,7 @@ pub struct Written {
 
 /// A log that is being written.
 #[derive(Debug)]
-pub struct Log {
+pub(super) struct Log {
     born: Duration,
     dir: PathBuf,
     live: PathBuf,
@@ -83,7 +83,7 @@ pub struct Log {
 
 impl Log {
     /// Makes its directory and its file.
-    pub fn create(
+    pub(super) fn create(
         root: &Path,
         writer: Writer,
         habits: Habits,
@@ -111,13 +111,13 @@ impl Log {
     }
 
     /// Writes what is due, and rotates; `storm`: whenever it can. False once it is gone.
-    pub fn tick(&mut self, now: Duration, storm: bool) -> Result<bool> {
+    pub(super) fn tick(&mut self, now: Duration, storm: bool) -> Result<bool> {
         let turned = self.turn(now, storm);
         turned.with_context(|| format!("Writing and rotating {}", self.live.display()))
     }
 
     /// Writes its last line and leaves its files.
-    pub fn finish(mut self, now: Duration) -> Result<Written> {
+    pub(super) fn finish(mut self, now: Duration) -> Result<Written> {
         while self.rotation.step()? {}
         if self.ended.is_none() {
             self.mark(now, "end of the run");
@@ -126,7 +126,7 @@ impl Log {
     }
 
     /// What it wrote, once it is gone.
-    pub fn written(self) -> Written {
+    pub(super) fn written(self) -> Written {
         self.written
     }
 
@@ -251,7 +251,7 @@ impl Log {
 
 impl Written {
     /// Bytes written.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.lengths.iter().flatten().map(|&length| u64::from(length)).sum()
     }
 }

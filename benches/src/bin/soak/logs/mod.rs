@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use self::log::Log;
-pub use self::{
+pub(crate) use self::{
     log::{Habits, Layout, Written},
     rotate::Style,
 };
@@ -39,7 +39,7 @@ const POPULATION: [(Layout, Style, u32); 6] = [
 
 /// Everything that is written.
 #[derive(Debug)]
-pub struct Logs {
+pub(crate) struct Logs {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Result<Vec<Written>>>>,
 }
@@ -59,7 +59,7 @@ struct Shared {
 
 impl Logs {
     /// Begins to write under `root`.
-    pub fn start(root: &Path, seed: u64, start: Instant) -> Self {
+    pub(crate) fn start(root: &Path, seed: u64, start: Instant) -> Self {
         let shared = Arc::new(Shared {
             root: root.to_owned(),
             seed,
@@ -77,14 +77,14 @@ impl Logs {
     }
 
     /// Every log rotates as fast as it can for so long.
-    pub fn storm(&self, length: Duration) {
+    pub(crate) fn storm(&self, length: Duration) {
         let until = (self.shared.start.elapsed() + length).as_millis();
         let until = u64::try_from(until).unwrap_or(u64::MAX);
         self.shared.storm_until.fetch_max(until, Ordering::Relaxed);
     }
 
     /// So many containers that end and are deleted so long after their birth.
-    pub fn short_lived(&self, logs: u32, life: Duration) {
+    pub(crate) fn short_lived(&self, logs: u32, life: Duration) {
         let mut wanted = self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 0..logs {
             let (layout, style) = match number % 3 {
@@ -104,14 +104,14 @@ impl Logs {
     }
 
     /// An error if a thread has ended.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let ended = self.threads.iter().any(JoinHandle::is_finished);
         anyhow::ensure!(!ended, "A log could not be written.");
         Ok(())
     }
 
     /// Writes no more; what was written.
-    pub fn stop(self) -> Result<Vec<Written>> {
+    pub(crate) fn stop(self) -> Result<Vec<Written>> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
         for thread in self.threads {

@@ -17,7 +17,7 @@ use flate2::{Compression, write::GzEncoder};
 
 /// Whose habits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// Renamed to a date; what was rotated before is compressed to `.tmp` and renamed.
     Kubelet,
     /// Renamed to `.1`, compressed in place; older ones move up.
@@ -38,7 +38,7 @@ const KEEP: usize = 4;
 
 /// Rotates one log.
 #[derive(Debug)]
-pub struct Rotation {
+pub(super) struct Rotation {
     style: Style,
     live: PathBuf,
     kubelet: Rotator,
@@ -55,13 +55,13 @@ struct InPlace {
 
 impl Rotation {
     /// Of the log whose live file is `live`.
-    pub fn new(style: Style, live: &Path) -> Self {
+    pub(super) fn new(style: Style, live: &Path) -> Self {
         let kubelet = Rotator::new(live.to_owned(), Format::Cri, KEEP, true);
         Self { style, live: live.to_owned(), kubelet, compressing: None }
     }
 
     /// Moves the live file away, or copies it where it is truncated afterwards.
-    pub fn rotate(&mut self) -> io::Result<()> {
+    pub(super) fn rotate(&mut self) -> io::Result<()> {
         while self.step()? {}
         match self.style {
             Style::Kubelet => self.kubelet.rotate().map_err(io::Error::other),
@@ -87,7 +87,7 @@ impl Rotation {
     }
 
     /// Goes on with a compression in place; false if there is none.
-    pub fn step(&mut self) -> io::Result<bool> {
+    pub(super) fn step(&mut self) -> io::Result<bool> {
         let Some(InPlace { source, encoder, .. }) = &mut self.compressing else {
             return Ok(false);
         };

@@ -138,7 +138,7 @@ fn hides(digits: &[u8]) -> bool {
 
 /// Whether JSON encoders write a character as it is. Those that some of them escape (`<`, `&`, `/`)
 /// are not among them, nor what a log could not hold without an escape.
-pub fn stands_as_is(character: char) -> bool {
+pub(super) fn stands_as_is(character: char) -> bool {
     match character {
         '"' | '\\' | '/' | '<' | '>' | '&' | '\u{7f}' => false,
         '\u{2028}' | '\u{2029}' | char::REPLACEMENT_CHARACTER => false,
