@@ -188,7 +188,7 @@ impl Registry {
 
     /// What truncations have taken away of a file, if the kernel counted.
     pub(super) fn taken_away(&self, id: FileId, identity: &Identity) -> Option<u32> {
-        let generation = super::departed::generation(identity);
+        let generation = identity.generation();
         self.setup.watcher.truncated(id, (identity.key.inode, generation))
     }
 }

@@ -19,6 +19,8 @@ mod list;
 mod missing;
 mod names;
 mod orders;
+mod originals;
+mod parked;
 mod paths;
 mod place;
 mod recognise;
@@ -27,10 +29,13 @@ mod rest;
 mod sequence;
 mod shortage;
 mod sources;
+mod still;
+mod strangers;
 mod surveys;
 mod told;
 mod twins;
 mod unasked;
+mod unfinished;
 mod ways;
 
 use std::{
@@ -66,6 +71,7 @@ use crate::{
 use directories::Directories;
 use held::HeldFiles;
 pub use orders::{Begin, Order, Orders};
+use still::{Inode, Still};
 
 /// How often finished files whose names vanished are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -139,8 +145,8 @@ pub struct Registry {
     former: Option<Box<Discovery>>,
     retries: BTreeMap<PathBuf, Instant>,
     /// By source.
-    parked: HashMap<Arc<Path>, recognise::Parked>,
-    unfinished: HashMap<InodeKey, copies::Unfinished>,
+    parked: HashMap<Arc<Path>, parked::Parked>,
+    unfinished: HashMap<InodeKey, unfinished::Unfinished>,
     next_tail: u64,
     scanning: bool,
     give_up_at: Option<Instant>,
@@ -178,47 +184,6 @@ impl SourceState {
             Some((_, since)) => *since = absent,
             None => self.accounts.push((id, absent)),
         }
-    }
-}
-
-/// What is known of an inode that no reader holds.
-#[derive(Clone, Copy)]
-enum Inode {
-    /// What it held at this look is settled, or held under another inode (a compressed copy).
-    Done(FileId, Still),
-    /// Nothing of ours (a former file that the checkpoint does not know).
-    Ignored(Still),
-}
-
-/// What must not have changed of a file that nobody holds.
-#[derive(Debug, Clone, Copy)]
-struct Still {
-    /// Bytes.
-    size: u64,
-    /// Last modification, if the inode number may be another file's by now: there is no birth time.
-    modified_ns: Option<i64>,
-}
-
-impl Still {
-    fn of(look: &Look) -> Self {
-        let modified_ns = (look.key.born_ns == 0).then_some(look.modified_ns);
-        Self { size: look.size, modified_ns }
-    }
-
-    /// Of a file that has no name any more, or none that is known.
-    fn unnamed(size: u64) -> Self {
-        Self { size, modified_ns: None }
-    }
-
-    /// Whether it is the same file with as many bytes or more.
-    fn may_have_grown(self, look: &Look) -> bool {
-        self.is(look) || self.modified_ns.is_none() && self.size <= look.size
-    }
-
-    /// Whether the file is as it was, as far as is known.
-    fn is(self, look: &Look) -> bool {
-        let Self { size, modified_ns } = Self::of(look);
-        size == self.size && self.modified_ns.is_none_or(|known| Some(known) == modified_ns)
     }
 }
 
@@ -350,7 +315,7 @@ impl Registry {
         let taken: HashSet<InodeKey> = recognised
             .iter()
             .flat_map(|(_, _, files)| files.iter().map(|file| file.look.key))
-            .chain(self.parked.values().flat_map(recognise::Parked::keys))
+            .chain(self.parked.values().flat_map(parked::Parked::keys))
             .collect();
         for (path, directory, files) in recognised {
             let Some(source) = files.first().map(|file| Arc::clone(&file.found.source)) else {

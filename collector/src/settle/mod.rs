@@ -6,11 +6,12 @@
 //! durable is sent again after a crash.
 
 pub mod books;
+mod command;
+mod commit;
 pub mod slots;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    path::PathBuf,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,14 +20,14 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, never, select_biased};
-use tokio::sync::oneshot;
 
 use self::books::Books;
+pub use self::command::{Command, Went};
 use crate::{
     batch::{Outcome, Range, Receipt},
-    checkpoint::{Change, FileEntry, Store},
-    identity::{FileId, KernelInode},
-    ledger::{self, FileAccount, SinkSlot, is_settled},
+    checkpoint::{FileEntry, Store},
+    identity::FileId,
+    ledger::{FileAccount, SinkSlot, is_settled},
     metrics::{Metrics, SinkLabel},
     read::reader::{Message, Registration},
     reason::Reason,
@@ -39,65 +40,6 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// Receipts that come in quick succession are taken together: waking this thread for each would cost
 /// more than its work. Nobody waits for it but files to be registered, and these not longer.
 const GATHER: Duration = Duration::from_millis(2);
-
-/// What the settling thread is told besides receipts.
-pub enum Command {
-    /// Forget these files: finished, and gone from disk.
-    Forget(Vec<FileId>),
-    /// This file is gone, and what is open of it is lost.
-    Lose(Box<FileEntry>, Reason),
-    /// A truncation ended this life, and what was read of it is settled. What was not is lost, but for
-    /// what copies hold: up to `copied`, or all together so much.
-    CutOff {
-        /// Whose.
-        account: Arc<FileAccount>,
-        /// An offset.
-        copied: u64,
-        /// Bytes of lives in between, of which nobody but a copy knew.
-        read_anew: u64,
-    },
-    /// Files are gone that nobody had ever opened.
-    Went(Went),
-    /// This file is known, though nothing of it is to be sent.
-    Keep(Arc<FileAccount>),
-    /// Whatever was known at the start has been found or given up by now.
-    Complete,
-    /// Something could not be known (a word that says why): what is stated is the least.
-    Unknown(&'static str),
-    /// Commit this often from now on.
-    Interval(Duration),
-    /// Look at every file's entry: sinks were added.
-    Refresh,
-    /// The sink in this slot is new; what it skips of the files that are there is to be booked.
-    Joined(u16),
-    /// So is what the sink in this slot skips of this file.
-    Skipped(Arc<FileAccount>, u16),
-    /// Settle everything that the sink in this slot has acknowledged, and say where it stands.
-    Stand {
-        /// Its slot. Nothing acts for it now.
-        sink: u16,
-        /// Where it stands if it never committed anything.
-        first: Option<String>,
-        /// Its position.
-        reply: oneshot::Sender<Option<String>>,
-    },
-    /// What holds together: all of it becomes durable in one commit.
-    Together(Vec<Command>),
-    /// Commit everything and end.
-    Stop,
-}
-
-/// Files that nobody had ever opened are gone. All of it is made durable in one step: what is, the
-/// kernel need not tell again.
-#[derive(Default)]
-pub struct Went {
-    /// Their paths, how much of each is lost, and why.
-    pub lost: Vec<(PathBuf, u64, Reason)>,
-    /// What could not be known.
-    pub unknown: Vec<&'static str>,
-    /// What is to be forgotten once this is durable.
-    pub counted: Option<Counted>,
-}
 
 /// The settling thread.
 pub struct Settler {
@@ -415,96 +357,6 @@ impl Settler {
             }
         }
         Some(entry)
-    }
-
-    /// True: everything is durable.
-    fn commit(&mut self, unsaved: &mut Unsaved) -> bool {
-        unsaved.totals.extend(self.books.accounts.take_unsaved());
-        let changes = self.changes(unsaved);
-        let began = Instant::now();
-        let committed = match changes.is_empty() {
-            true => self.store.keep_place(),
-            false => self.store.commit(changes),
-        };
-        match committed {
-            Ok(()) => {
-                self.metrics().checkpoint_fsync_seconds.observe(began.elapsed().as_secs_f64());
-                self.last_commit_ms.store(ledger::now_ms(), Ordering::Release);
-                if unsaved.failing {
-                    tracing::info!("The checkpoint is durable again.");
-                }
-                for counted in std::mem::take(unsaved).counted {
-                    fail::fail_point!("settle.counted");
-                    counted.forget();
-                }
-                true
-            }
-            Err(error) => {
-                if !unsaved.failing {
-                    tracing::error!(%error, "The checkpoint could not be made durable; it is tried again every {:?}. After a crash, lines acknowledged since would be sent again.", self.interval);
-                }
-                unsaved.failing = true;
-                for account in unsaved.files.values() {
-                    account.stale.store(true, Ordering::Release);
-                }
-                false
-            }
-        }
-    }
-
-    fn changes(&self, unsaved: &Unsaved) -> Vec<Change> {
-        let sinks = self.books.sinks.kept();
-        // Forgotten first: a file that came back meanwhile is known again by what follows.
-        let mut changes: Vec<Change> =
-            unsaved.forgotten.iter().copied().map(Change::Forget).collect();
-        for account in unsaved.files.values() {
-            if account.stale.swap(false, Ordering::AcqRel) {
-                changes.push(Change::File(Box::new(account.entry(&sinks))));
-                let guards = self.books.accounts.prefixes.of_ended(account.id);
-                let file = account.id;
-                changes.extend(guards.map(|guards| Change::Prefixes { file, guards }));
-                // In one step with its entry: its records are sent under its original's name from then on, and end
-                // where that one's do.
-                if let Some(of) = self.books.accounts.copies.of(file) {
-                    let at = self.books.accounts.cuts.of(file);
-                    changes.push(Change::Copy { file, of });
-                    changes.extend((!at.is_empty()).then_some(Change::Cuts { file, at }));
-                }
-                continue;
-            }
-            let size = account.seen.load(Ordering::Acquire);
-            for slot in &sinks {
-                let place = account.sink(slot.number);
-                if place.is_excluded() {
-                    continue;
-                }
-                let (file, sink, offset) = (account.id, Arc::clone(&slot.name), place.offset());
-                changes.push(Change::Offset { file, sink, offset, size });
-            }
-        }
-        changes.extend(unsaved.cuts.iter().map(|file| {
-            let at = self.books.accounts.cuts.of(*file);
-            Change::Cuts { file: *file, at }
-        }));
-        changes.extend(unsaved.positions.iter().map(|(sink, position)| Change::Position {
-            sink: Arc::clone(sink),
-            position: position.clone(),
-        }));
-        changes.extend(
-            unsaved
-                .totals
-                .iter()
-                .map(|(name, value)| Change::Total { name: name.clone(), value: *value }),
-        );
-        let mut counted: BTreeSet<KernelInode> =
-            unsaved.counted.iter().flat_map(Counted::inodes).collect();
-        if !counted.is_empty() {
-            if !unsaved.counted.iter().any(Counted::is_all) {
-                counted.extend(&self.store.state().counted);
-            }
-            changes.push(Change::Counted(counted.into_iter().collect()));
-        }
-        changes
     }
 }
 

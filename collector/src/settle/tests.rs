@@ -4,7 +4,10 @@
 //! The books are the real ones (accounts, settling thread's steps, journal, reports, audit's sums). The
 //! model knows files, what each sink was given of them, and what the last commit made durable.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use proptest::prelude::*;
 

@@ -6,12 +6,19 @@ use crossbeam_channel::unbounded;
 
 use super::*;
 use crate::{
-    batch::{Framing, alive::Alive, budget::Budget, encoding::Encoding},
+    batch::{
+        Framing,
+        alive::Alive,
+        budget::{Budget, Freed},
+        encoding::Encoding,
+        lane::Outlet,
+    },
     config::Compression,
     decode::{Decoder, Limits},
     identity,
     read::content::Content,
     source::{Format, Source},
+    watch::FileToken,
 };
 
 /// A reader with one sink of `budget`, and one tail with a file of some lines.

@@ -1,0 +1,227 @@
+//! What a compressed file may be a copy of.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    fs::File,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{Recognised, Registry, evidence, unfinished::PATIENCE};
+use crate::{
+    checkpoint::FileEntry,
+    discover::Found,
+    identity::{self, FileId, InodeKey, Look, checksum::Checksum, prefix::PrefixGuards},
+    ledger::FileAccount,
+};
+
+/// What a compressed file is found to be.
+pub(super) enum Packed {
+    /// A copy of a file that is read, or was, in its own place.
+    Copy,
+    /// To be read: from where the entry's file was left, or, without one, from the beginning.
+    Read(Option<Box<FileEntry>>, Vec<u8>),
+    /// To be read from where its original was left when that was truncated; the entry is new.
+    Twin(Box<FileEntry>, Vec<u8>),
+    /// Not to be told yet.
+    Later,
+}
+
+impl fmt::Display for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copy => f.write_str("a copy of a file that is known"),
+            Self::Read(None, _) => f.write_str("new"),
+            Self::Read(Some(entry), _) => write!(f, "the rest of {}", entry.id),
+            Self::Twin(entry, _) => {
+                write!(f, "{}, the rest of a file that was truncated", entry.id)
+            }
+            Self::Later => f.write_str("not to be told yet"),
+        }
+    }
+}
+
+/// What is known of a file that a compressed one may be a copy of.
+pub(super) struct Candidate {
+    pub(super) entry: FileEntry,
+    /// What tells copies that end before what was read of it.
+    pub(super) marks: Option<PrefixGuards>,
+    /// Its account, if this run has read it.
+    pub(super) known: Option<Arc<FileAccount>>,
+    /// A life that a truncation ended, which the checkpoint knows.
+    pub(super) former: bool,
+}
+
+impl Registry {
+    /// What a compressed file is, if the checksum of its content says so.
+    pub(super) fn known_by(
+        &mut self,
+        sum: Checksum,
+        (found, look): (&Found, &Look),
+        head: &[u8],
+        opened: &mut HashMap<InodeKey, Recognised>,
+    ) -> Option<Packed> {
+        if let Some(original) = self.original(sum, found, head) {
+            if self.is_to_be_read(&original, sum) && self.age(look) < PATIENCE {
+                // It may be truncated before it is read as far: then the copy has the rest.
+                self.wait_for(found, look, false, true);
+                return Some(Packed::Later);
+            }
+            self.is_copy(original.id, found, look);
+            return Some(Packed::Copy);
+        }
+        if let Some(id) = self.entry_with(sum, found, head) {
+            let entry = self.unclaimed.take(id).map(Box::new);
+            return Some(Packed::Read(entry, head.to_vec()));
+        }
+        let original = opened.values_mut().find(|file| file.is_original_of(sum, head))?;
+        // Known at the next look.
+        original.take_place_of(found);
+        Some(Packed::Copy)
+    }
+
+    /// The file, held or done with, that has this checksum and is not there itself.
+    pub(super) fn original(
+        &self,
+        sum: Checksum,
+        found: &Found,
+        head: &[u8],
+    ) -> Option<Arc<FileAccount>> {
+        let state = self.sources.get(&found.source.path)?;
+        let stem = stem(&found.path);
+        let known = state.accounts.iter().filter_map(|(id, _)| self.setup.accounts.get(*id));
+        let has_it = |account: &FileAccount| match account.held() {
+            Some(file) => begins_alike(&file, head) && sum.begins(&file).unwrap_or(false),
+            None => account.checksum() == Some(sum),
+        };
+        known
+            .filter(|account| has_it(account) && !self.is_there(account, found))
+            .max_by_key(|account| account.path().file_name().is_some_and(|name| name == &*stem))
+    }
+
+    /// Whether a copy holds what was not read yet of its original, which is a live file.
+    pub(super) fn is_to_be_read(&self, original: &FileAccount, sum: Checksum) -> bool {
+        let held = self.held.find(&original.identity.key).and_then(|token| self.held.get(token));
+        let live = held.is_some_and(|held| held.live && held.account.id == original.id);
+        // One that was renamed or removed is not truncated.
+        let is_there = || {
+            let there = identity::look_at(&original.path());
+            there.is_ok_and(|there| there.key == original.identity.key)
+        };
+        live && is_there()
+            && self.wanted_of(original).any(|sink| {
+                let settled = sink.settled.load(Ordering::Acquire);
+                settled.min(sink.resume.load(Ordering::Acquire)) < sum.length.into()
+            })
+    }
+
+    /// Whether a file, or a copy that is known as its copy, is there under another name: what has the
+    /// same content is another file then.
+    pub(super) fn is_there(&self, account: &FileAccount, found: &Found) -> bool {
+        let path = account.path();
+        if path == found.path || path == found.path.with_extension("") {
+            return false;
+        }
+        identity::look_at(&path).is_ok_and(|there| self.is_life_of(&there.key, account))
+    }
+
+    /// Whether an inode holds this file, or a copy of it. An inode that was truncated holds another
+    /// life.
+    pub(super) fn is_life_of(&self, key: &InodeKey, account: &FileAccount) -> bool {
+        let lives_there = || {
+            let held = self.held.find(key).and_then(|token| self.held.get(token));
+            // A reader that let it go may just have seen it truncated, and not be heard yet.
+            held.is_none_or(|held| {
+                held.account.id == account.id && (held.dormant || account.held().is_some())
+            })
+        };
+        *key == account.identity.key && lives_there() || self.is_done(key, account.id)
+    }
+
+    /// The entry with this checksum; one of the file's name is preferred.
+    pub(super) fn entry_with(&self, sum: Checksum, found: &Found, head: &[u8]) -> Option<FileId> {
+        let stem = stem(&found.path);
+        let entries = self.unclaimed.of_source(&found.source.path);
+        entries
+            .filter(|entry| !lies_elsewhere(entry, found))
+            .filter_map(|entry| Some((evidence::has_checksum(entry, sum, &stem, head)?, entry)))
+            .max_by_key(|(sure, entry)| (*sure, is_called(entry, found)))
+            .map(|(_, entry)| entry.id)
+    }
+
+    /// What is known of files that this may be a copy of, by the first bytes: of those that nobody
+    /// found yet, and of those that are done with and are not there.
+    pub(super) fn candidates(&self, found: &Found, head: &[u8]) -> Vec<Candidate> {
+        let entries = self.unclaimed.of_source(&found.source.path);
+        let entries = entries.filter(|entry| !lies_elsewhere(entry, found)).map(|it| (it, false));
+        let former = self.unclaimed.former_of(&found.source.path).map(|entry| (entry, true));
+        let entries = entries.chain(former).map(|(entry, former)| {
+            let mut entry = entry.clone();
+            let marks = self.setup.accounts.prefixes.of(entry.id);
+            evidence::without_lost(&mut entry);
+            Candidate { entry, marks, known: None, former }
+        });
+        let state = self.sources.get(&found.source.path);
+        let held = |id: &FileId| {
+            state.is_some_and(|state| {
+                let mut held = state.held.iter().filter_map(|token| self.held.get(*token));
+                // One that a reader let go a moment ago is held no more.
+                held.any(|held| held.account.id == *id && held.account.held().is_some())
+            })
+        };
+        let known = state.into_iter().flat_map(|state| state.accounts.iter().map(|(id, _)| id));
+        let known = known.filter(|id| !held(id)).filter_map(|id| self.setup.accounts.get(*id));
+        let known = known.filter(|account| !self.is_there(account, found));
+        let known = known.map(|account| {
+            let mut entry = account.entry(&self.setup.sinks);
+            // What was lost when it was truncated was not read, and may be in the copy.
+            evidence::without_lost(&mut entry);
+            let marks = self.setup.accounts.prefixes.of(account.id);
+            Candidate { entry, marks, known: Some(account), former: false }
+        });
+        let may_be = |candidate: &Candidate| evidence::may_begin_with(&candidate.entry, head);
+        entries.chain(known).filter(may_be).collect()
+    }
+}
+
+impl Recognised {
+    /// Whether a compressed file is a copy of this one, which is not there any more. It may have been
+    /// empty when it was opened, and written, rotated and compressed since.
+    pub(super) fn is_original_of(&self, sum: Checksum, head: &[u8]) -> bool {
+        !self.found.gzip
+            && self
+                .opened()
+                .is_some_and(|file| begins_alike(&file, head) && sum.begins(&file).unwrap_or(false))
+            && !identity::look_at(&self.found.path).is_ok_and(|look| look.key == self.look.key)
+    }
+
+    /// Its copy's name tells where among its source's files it belongs: when it was opened, it may
+    /// have been the live one.
+    pub(super) fn take_place_of(&mut self, copy: &Found) {
+        self.found.role = copy.role.clone();
+        self.found.path = copy.path.with_extension("");
+    }
+}
+
+/// Whether a plain file begins with the first bytes of a content, or the content with all of it.
+pub(super) fn begins_alike(file: &File, head: &[u8]) -> bool {
+    identity::head(file).is_ok_and(|own| !own.is_empty() && own.starts_with(head))
+}
+
+/// Whether an entry's file is there, under a name that this is not the compressed form of.
+pub(super) fn lies_elsewhere(entry: &FileEntry, found: &Found) -> bool {
+    let path = entry.source.with_file_name(&*entry.name);
+    path != found.path.with_extension("")
+        && identity::look_at(&path)
+            .is_ok_and(|there| (there.key.inode, there.key.born_ns) == (entry.inode, entry.born_ns))
+}
+
+pub(super) fn is_called(entry: &FileEntry, found: &Found) -> bool {
+    let name = found.path.file_name().unwrap_or_default();
+    name == &*entry.name || *stem(&found.path) == *entry.name
+}
+
+pub(super) fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
