@@ -100,7 +100,10 @@ impl Registry {
         let continued = candidates
             .into_iter()
             .filter_map(|it| {
-                Some((evidence::is_held_by(&it.entry, it.marks.as_ref(), &survey)?, it))
+                let read = evidence::is_held_by(&it.entry, it.marks.as_ref(), &survey)?;
+                // Of what nothing is settled only the first bytes tell, and another life may begin alike.
+                let moves = it.known.as_ref().is_some_and(|known| self.moves(known));
+                Some(((read, moves), it))
             })
             .max_by_key(|(read, it)| (*read, *it.entry.name == *stem));
         match continued {

@@ -92,31 +92,45 @@ impl Registry {
             Original { marks, ..Original::former(entry) }
         }));
         let age = self.age(look);
-        let mut later = false;
+        let (mut later, mut copied) = (false, None);
         for original in originals {
-            let life = original.life;
-            let former = original.former;
-            // Where nothing was settled, nothing but the first bytes tells whose copy it is. They are no proof, and
-            // a name stands for one record.
-            let of = original.is_begun().then_some(original.id);
             match original.copied_to(file, look, head, age) {
                 Copied::No => {}
                 Copied::Perhaps => later = true,
+                Copied::Yes(sinks) if original.is_begun() => {
+                    copied = Some((original, sinks));
+                    later = false;
+                    break;
+                }
+                // Only its first bytes tell, and another life may begin alike: one that was found after its
+                // truncation, and whose next life is what was found.
                 Copied::Yes(sinks) => {
-                    if let Some(life) = life {
-                        self.note_copy(life, look.size);
+                    let is_better = original.in_flight
+                        || copied
+                            .as_ref()
+                            .is_none_or(|(other, _): &(Original, _)| !other.in_flight);
+                    if is_better {
+                        copied = Some((original, sinks));
                     }
-                    self.unfinished.remove(&look.key);
-                    if let Some(id) = former {
-                        self.unclaimed.gave_its_end_to_a_copy(id, look.size);
-                    }
-                    let entry = self.entry_of(found, look.size, identity, head, (of, sinks));
-                    if let Some(original) = life.and_then(|life| self.setup.accounts.get(life)) {
-                        self.setup.accounts.originals.note(entry.id, original);
-                    }
-                    return Twin::Of(Box::new(entry));
                 }
             }
+        }
+        if let Some((original, sinks)) = copied.filter(|_| !later) {
+            if let Some(life) = original.life {
+                self.note_copy(life, look.size);
+            }
+            self.unfinished.remove(&look.key);
+            if let Some(id) = original.former {
+                self.unclaimed.gave_its_end_to_a_copy(id, look.size);
+            }
+            // Where nothing was settled, nothing but the first bytes tells whose copy it is. They are no proof,
+            // and a name stands for one record.
+            let of = original.is_begun().then_some(original.id);
+            let entry = self.entry_of(found, look.size, identity, head, (of, sinks));
+            if let Some(original) = original.life.and_then(|life| self.setup.accounts.get(life)) {
+                self.setup.accounts.originals.note(entry.id, original);
+            }
+            return Twin::Of(Box::new(entry));
         }
         if later {
             self.note_doubtful_copy(&found.source.path);

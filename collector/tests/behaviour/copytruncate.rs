@@ -30,6 +30,8 @@ in_every_mode!(
     a_sink_that_is_down_gets_what_a_compressed_copy_has_not_once,
     a_record_that_is_refused_costs_no_line_of_a_copy,
     after_a_kill_at_once_a_copy_is_read,
+    a_log_that_was_truncated_before_it_was_found_has_its_next_copies_told,
+    a_log_that_was_truncated_before_it_was_found_has_its_compressed_copies_told,
 );
 
 /// Kept former copies.
@@ -383,4 +385,46 @@ fn after_a_kill_at_once_a_copy_is_read(world: World) {
         assert_eq!(numbers, (0..108).collect::<Vec<_>>(), "{}", world.log());
     }
     assert_eq!(agent.stop(), Some(0));
+}
+
+/// The kernel counts what a truncation took away before the agent had found the file: that life was over
+/// before it was read, and what is there begins as the next one.
+fn truncated_before_it_was_found(world: World, compressed: bool) {
+    let mut log = Log::new(&world);
+    fs::create_dir_all(world.path("plain")).unwrap();
+    let agent = world.start();
+    std::thread::sleep(Duration::from_millis(1500));
+    agent.signal(Signal::STOP);
+    // What was over before a log was found is not collected.
+    fs::write(&log.live, "before it was found\n".repeat(20)).unwrap();
+    log.copy();
+    log.truncate();
+    log.compress();
+    log.write(30);
+    agent.signal(Signal::CONT);
+    world.wait_for(log.written);
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(300));
+        agent.signal(Signal::STOP);
+        log.copy();
+        log.truncate();
+        if compressed {
+            log.compress();
+        }
+        log.write(5);
+        agent.signal(Signal::CONT);
+        log.write(5);
+        log.assert_collected(&world);
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    log.assert_collected(&world);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+fn a_log_that_was_truncated_before_it_was_found_has_its_next_copies_told(world: World) {
+    truncated_before_it_was_found(world, false);
+}
+
+fn a_log_that_was_truncated_before_it_was_found_has_its_compressed_copies_told(world: World) {
+    truncated_before_it_was_found(world, true);
 }
