@@ -538,11 +538,17 @@ impl Bench {
         }
     }
 
-    /// Lets everything that is on its way arrive.
+    /// Lets everything that is on its way arrive: until looks bring nothing. Time alone tells nothing on a
+    /// busy machine.
     fn settle(&mut self) {
-        let end = Instant::now() + QUIET;
-        while Instant::now() < end {
-            self.wait(QUIET / 4, &mut Vec::new());
+        let mut quiet = 0;
+        for _ in 0..400 {
+            let mut events = Vec::new();
+            self.wait(QUIET / 4, &mut events);
+            quiet = if events.is_empty() { quiet + 1 } else { 0 };
+            if quiet == 5 {
+                return;
+            }
         }
     }
 
