@@ -154,7 +154,7 @@ fn forgotten_once(point: &str, passes: u32) -> bool {
     let mut pods: Vec<_> = (0..4).map(|pod| world.container(&format!("pod-{pod}"))).collect();
     pods.iter_mut().for_each(|pod| pod.write(25));
     let agent = world.start_by(dying(point, passes));
-    for _ in 0..80 {
+    for _ in 0..300 {
         std::thread::sleep(Duration::from_millis(100));
         if world.records().len() == 100 {
             break;

@@ -69,6 +69,8 @@ impl Registry {
         else {
             return;
         };
+        // Whether its files grew before they went, the kernel tells, and only of files that are known.
+        self.heed_departed();
         self.excluded.remove(&path);
         let Some(state) = self.sources.remove(&path) else { return };
         let ids: Vec<FileId> = state.accounts.iter().map(|(id, _)| *id).collect();

@@ -67,6 +67,8 @@ impl Registry {
         if ids.is_empty() {
             return;
         }
+        // Whether they grew before they went, the kernel tells, and only of files that are known.
+        self.heed_departed();
         let gone: HashSet<FileId> = ids.iter().copied().collect();
         for state in self.sources.values_mut() {
             state.accounts.retain(|(id, _)| !gone.contains(id));

@@ -30,14 +30,13 @@ impl Registry {
         answer
     }
 
-    /// These files are finished and gone. What the kernel saw of their ends is counted before, and it
-    /// forgets that with them: to the next agent it would be a file that nobody had ever read.
+    /// These files are finished and gone. The kernel forgets with them what it saw of their ends, which is
+    /// counted by now: to the next agent it would be a file that nobody had ever read.
     pub(super) fn tell_forgotten(&mut self, ids: Vec<FileId>) {
         if ids.is_empty() {
             return;
         }
         self.together(|this| {
-            this.heed_departed();
             let counted = this.setup.watcher.counted_of(&ids);
             this.tell(Command::Forget(ids));
             this.tell(Command::Went(Went { counted, ..Went::default() }));
