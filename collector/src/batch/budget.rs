@@ -124,6 +124,14 @@ impl Share {
         Some(Permit { share: self.clone(), bytes })
     }
 
+    /// Takes bytes that are in memory already.
+    fn take_beyond(&self, bytes: usize) {
+        let LaneShare { pool, budget, .. } = &*self.0;
+        for pool in [pool, &budget.0.whole] {
+            pool.used.fetch_add(bytes, Ordering::SeqCst);
+        }
+    }
+
     fn release(&self, bytes: usize) {
         if bytes == 0 {
             return;
@@ -195,12 +203,14 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Gives back all but `bytes` (a sealed batch is smaller than what it was reserved for).
-    pub fn shrink_to(&mut self, bytes: usize) {
-        if bytes < self.bytes {
-            let freed = self.bytes - bytes;
-            self.bytes = bytes;
-            self.share.release(freed);
+    /// Holds `bytes` from now on. A sealed batch is smaller than what it was reserved for, as a rule.
+    /// With a record that is longer than a batch it is larger: that is in memory whether there is
+    /// room or not, and whoever comes next waits the longer.
+    pub fn resize(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        match bytes.checked_sub(before) {
+            Some(more) => self.share.take_beyond(more),
+            None => self.share.release(before - bytes),
         }
     }
 }

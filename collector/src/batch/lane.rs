@@ -208,6 +208,11 @@ impl Lane {
         (probe.skip, probe.is_sent)
     }
 
+    /// Whether a batch is filled for a parked source.
+    pub fn is_probing(&self) -> bool {
+        self.probe.is_on
+    }
+
     /// Whether a parked source has sent its one record.
     pub fn is_probe_sent(&self) -> bool {
         self.probe.is_sent
@@ -299,7 +304,7 @@ impl Lane {
             encode::end(&mut self.payload, outlet.encoding.framing);
         }
         let raw_len = self.payload.len();
-        self.expected = raw_len + ROOM;
+        self.expected = raw_len.min(self.limit) + ROOM;
         let payload = match self.lines {
             0 => Bytes::new(),
             _ => compressor.compress(&mut self.payload)?,
@@ -308,9 +313,11 @@ impl Lane {
             // A quiet lane keeps no room, least of all what a burst took.
             self.payload = Vec::new();
         }
+        // Nor does any keep what a record took that is longer than a batch.
+        self.payload.shrink_to(self.limit + ROOM);
         let mut permit = self.permit.take();
         if let Some(permit) = &mut permit {
-            permit.shrink_to(payload.len());
+            permit.resize(payload.len());
         }
         self.probe.is_sent |= self.probe.is_on && self.lines > 0;
         let batch = Batch {

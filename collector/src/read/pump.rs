@@ -286,7 +286,7 @@ fn end_lines(
     last: bool,
 ) -> Option<u64> {
     let Target { lanes, lane, metrics } = target;
-    let SinkLanes { outlet, lanes, .. } = &mut **lanes;
+    let SinkLanes { outlet, lanes, compressor, .. } = &mut **lanes;
     let lane: &mut Lane = &mut lanes[*lane as usize];
     if !lane.reserve(outlet) {
         return None;
@@ -331,6 +331,15 @@ fn end_lines(
     if end >= cursor.replay_until {
         let guard = if end == cursor.offset { cursor.guard() } else { at_hand.guard(end) };
         cursor.cover((outlet, lane), account, (end, guard), tally.take_lines());
+        // Not between two of these messages: they end at one offset, and are settled together. What
+        // other sources end comes into the same batch, which would grow with their number. A parked
+        // source's batch is sealed by whoever fills it.
+        if lane.is_full(outlet)
+            && !lane.is_probing()
+            && let Err(error) = lane.seal(outlet, compressor)
+        {
+            tracing::error!(%error, "Compressing a batch failed; it is tried again.");
+        }
     }
     lane.release_if_empty();
     tally.publish(metrics);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod admin;
+mod budget;
 mod claims;
 mod copies;
 mod copytruncate;

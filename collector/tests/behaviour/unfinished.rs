@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Container, World, body, in_every_mode};
+use crate::{
+    budget::peak_memory_mib,
+    harness::{Container, World, body, in_every_mode},
+};
 
 in_every_mode!(
     an_unfinished_message_that_is_deleted_while_down_is_a_stated_loss,
@@ -263,13 +266,6 @@ fn messages_that_are_truncated_away_are_a_stated_loss(mut world: World) {
     assert!(missing > 0, "all of it was kept in memory");
     assert!(lost >= missing as u64, "{missing} bytes are missing: {audit}\n{}", world.log());
     assert_eq!(code, 1, "{audit}");
-}
-
-fn peak_memory_mib(agent: &crate::harness::Agent) -> u64 {
-    let path = format!("/proc/{}/status", agent.pid().as_raw_nonzero());
-    let status = fs::read_to_string(path).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
 }
 
 #[test]

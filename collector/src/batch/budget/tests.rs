@@ -46,10 +46,10 @@ fn a_lane_is_told_when_it_can_go_on_and_not_before() {
     let second = lane.try_take(8).unwrap();
     assert!(lane.try_take(10).is_none());
     drop(other.try_take(20));
-    first.shrink_to(11);
-    first.shrink_to(4);
+    first.resize(11);
+    first.resize(4);
     assert!(told.lock().unwrap().is_empty(), "8 bytes are free, 10 are wanted");
-    first.shrink_to(2);
+    first.resize(2);
     assert_eq!(*told.lock().unwrap(), [Freed::Lane(3)]);
     drop((first, second));
     assert_eq!(*told.lock().unwrap(), [Freed::Lane(3)], "told once for one refusal");
@@ -76,17 +76,30 @@ fn what_is_larger_than_the_bound_passes_alone() {
     assert!(lane.try_take(50).is_some());
 }
 
+#[test]
+fn what_is_larger_than_its_reservation_keeps_others_waiting() {
+    let (budget, told) = noting(80, 20);
+    let (lane, other) = (budget.share(0), budget.share(1));
+    let mut large = lane.try_take(10).unwrap();
+    large.resize(75);
+    assert_eq!(budget.used(), 75);
+    assert!(lane.try_take(10).is_none() && other.try_take(10).is_none());
+    drop(large);
+    assert_eq!((budget.used(), &*told.lock().unwrap()), (0, &vec![Freed::All]));
+    assert!(lane.try_take(10).is_some() && other.try_take(10).is_some());
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Take(u32, usize),
-    Shrink(usize, usize),
+    Resize(usize, usize),
     Drop(usize),
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         3 => (0_u32..4, 1_usize..14).prop_map(|(lane, bytes)| Act::Take(lane, bytes)),
-        1 => (0_usize..20, 0_usize..12).prop_map(|(at, bytes)| Act::Shrink(at, bytes)),
+        1 => (0_usize..20, 0_usize..30).prop_map(|(at, bytes)| Act::Resize(at, bytes)),
         2 => (0_usize..20).prop_map(Act::Drop),
     ];
     proptest::collection::vec(act, 0..200)
@@ -119,10 +132,10 @@ proptest! {
                         None => { waiting.insert(lane, bytes); }
                     }
                 }
-                Act::Shrink(at, bytes) => {
+                Act::Resize(at, bytes) => {
                     if let Some((_, had, permit)) = held.get_mut(at) {
-                        permit.shrink_to(bytes);
-                        *had = bytes.min(*had);
+                        permit.resize(bytes);
+                        *had = bytes;
                     }
                 }
                 Act::Drop(at) if at < held.len() => drop(held.remove(at)),
@@ -185,7 +198,7 @@ fn no_wake_up_is_lost_between_threads() {
                             let left = deadline.saturating_duration_since(Instant::now());
                             sleeper.recv_timeout(left).expect("a wake-up was lost");
                         };
-                        permit.shrink_to(1 + batch % 10);
+                        permit.resize(1 + batch % 10);
                         deliver.send(permit).unwrap();
                     }
                 })
