@@ -13,7 +13,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender};
 
 use self::{
-    ahead::LookedThrough, described::Undescribed, parked::Parked, rest::Rests,
+    ahead::LookedThrough, described::Undescribed, doubt::Doubts, parked::Parked, rest::Rests,
     set_back::Unfinished, unfinished::Waiting,
 };
 use super::{
@@ -102,6 +102,7 @@ pub struct Reader {
     /// When none of them was found idle; and none of a tenant that has more than its share.
     none_idle: [Option<Instant>; 2],
     looked_through: LookedThrough,
+    doubts: Doubts,
     waiting: Waiting,
     parked: Parked,
     rests: Rests,
@@ -129,6 +130,7 @@ impl Reader {
             idle: Vec::new(),
             none_idle: [None; 2],
             looked_through: HashMap::default(),
+            doubts: Doubts::default(),
             waiting: HashMap::default(),
             parked: Parked::default(),
             rests: Rests::default(),
@@ -289,6 +291,7 @@ impl Reader {
 mod ahead;
 mod chunk;
 mod described;
+mod doubt;
 mod earlier;
 mod ends;
 mod exclude;

@@ -1,4 +1,5 @@
 //! Runs of NULs: what a hole reads as, and what a power cut leaves where data was not written yet.
+//! Whether a writer is about to fill them, `reader/doubt.rs` finds out.
 //!
 //! A run of at least [`RUN`] ends the line before it, as the end of a file would, and is skipped; the
 //! line behind it begins there. Shorter ones are text, but for those at the start of a line, which
@@ -6,7 +7,7 @@
 //! allocates ahead may still fill it. Where a run ends is asked of the filesystem, which steps over
 //! a hole at once; one that knows no holes costs the time to read them, and gives the same records.
 
-use std::io;
+use std::{io, ops::Range};
 
 use super::content::Content;
 use crate::identity::holes::{RUN, data_from, text_len};
@@ -57,6 +58,15 @@ pub(super) enum Then {
     Open,
 }
 
+/// NULs in a chunk that other bytes stand behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Zeros {
+    /// Where the first of them are.
+    pub(super) run: Range<usize>,
+    /// Where those other bytes end.
+    pub(super) data: usize,
+}
+
 /// What lies behind a run that reached to the end of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behind {
@@ -103,6 +113,46 @@ pub(super) fn certain(bytes: &[u8], offset: u64, unit: usize) -> u64 {
         return end;
     }
     (offset + text as u64).next_multiple_of(unit as u64).min(end)
+}
+
+/// The first NULs of a chunk, from its byte `from` on, that other bytes stand behind. The chunk begins at
+/// `offset`; half a code unit of `unit` bytes is no NUL.
+pub(super) fn before_data(bytes: &[u8], from: u64, offset: u64, unit: usize) -> Option<Zeros> {
+    let data = text_len(bytes);
+    let from = usize::try_from(from).unwrap_or(usize::MAX);
+    let text = bytes.get(from..data)?;
+    let start = from
+        + match unit {
+            1 => memchr::memchr(0, text)?,
+            _ => {
+                let at = offset + from as u64;
+                let first = (at.next_multiple_of(unit as u64) - at) as usize;
+                let mut units = text.get(first..)?.chunks_exact(unit);
+                first + unit * units.position(|unit| unit.iter().all(|byte| *byte == 0))?
+            }
+        };
+    let len = bytes[start..data].iter().position(|byte| *byte != 0)?;
+    Some(Zeros { run: start..start + len, data })
+}
+
+/// How far a file holds other bytes than NULs: up to `known` at least, and as far beyond that as looks at a
+/// few places tell, each twice as far as the one before, and at its end.
+pub(super) fn data_end(content: &Content, known: u64) -> io::Result<u64> {
+    let Some(file) = content.plain() else { return Ok(known) };
+    let size = file.metadata()?.len();
+    let (mut end, mut at, mut step) = (known, known, RUN as u64);
+    let mut place = [0; RUN];
+    while at < size {
+        at = at.saturating_add(step).min(size);
+        let start = at.saturating_sub(RUN as u64);
+        let piece = content.read_at(&mut place, start)?;
+        let text = text_len(&place[..piece.bytes]);
+        if text > 0 {
+            end = end.max(start + text as u64);
+        }
+        step *= 2;
+    }
+    Ok(end)
 }
 
 /// Where the run ends that has reached `from`.
@@ -198,6 +248,37 @@ mod tests {
         // Code units begin at even offsets, wherever the chunk does.
         assert_eq!(segment_of(b"\0\n\0", 11), Segment { text: 3, then: Then::End });
         assert_eq!(segment_of(b"\na\0\n", 11), Segment { text: 4, then: Then::End });
+    }
+
+    #[test]
+    fn zeros_are_found_that_other_bytes_stand_behind() {
+        let find = |bytes: &[u8], from| {
+            before_data(bytes, from, 10, 1).map(|zeros| (zeros.run, zeros.data))
+        };
+        assert_eq!(find(b"a\0\0b\0", 0), Some((1..3, 4)));
+        assert_eq!(find(b"a\0\0b\0c", 3), Some((4..5, 6)));
+        assert_eq!(find(b"a\0\0b\0\0", 3), None, "nothing stands behind the last ones");
+        assert_eq!((find(b"ab", 0), find(b"", 0), find(b"\0b", 7)), (None, None, None));
+        // Of UTF-16, at even offsets.
+        let find = |bytes: &[u8], offset| {
+            before_data(bytes, 0, offset, 2).map(|zeros| (zeros.run, zeros.data))
+        };
+        assert_eq!(find(b"a\0b\0", 10), None);
+        assert_eq!(find(b"a\0\0\0b\0", 10), Some((2..4, 5)));
+        assert_eq!(find(b"\0a\0\0\0\0b\0", 11), Some((3..6, 7)));
+    }
+
+    #[test]
+    fn the_end_of_what_was_written_is_found_at_few_places() {
+        let text = vec![b'x'; 100_000];
+        let (_dir, content) = sparse(&[(0, &text)], 100_000);
+        assert_eq!(data_end(&content, 10).unwrap(), 100_000);
+        let (_dir, content) = sparse(&[(0, &text)], 1 << 40);
+        let end = data_end(&content, 10).unwrap();
+        assert!((50_000..=100_000).contains(&end), "{end}");
+        let (_dir, content) = sparse(&[(0, b"a"), (1 << 20, b"b")], (1 << 20) + 1);
+        assert_eq!(data_end(&content, 1).unwrap(), (1 << 20) + 1);
+        assert_eq!(data_end(&content, 1 << 30).unwrap(), 1 << 30);
     }
 
     fn sparse(parts: &[(u64, &[u8])], size: u64) -> (tempfile::TempDir, Content) {

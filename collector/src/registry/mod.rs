@@ -15,6 +15,7 @@ mod evidence;
 mod first_look;
 mod forget;
 mod held;
+mod last_line;
 mod list;
 mod missing;
 mod names;

@@ -10,7 +10,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Registry, place::last_line_end};
+use super::{Registry, last_line::LastLine};
 use crate::{
     batch::{encoding::Grouping, lane::Outlet},
     config::Start,
@@ -163,7 +163,7 @@ impl Registry {
     /// What is there is nothing to this sink.
     fn start_at_end(&self, account: &FileAccount, sink: u16) {
         let seen = account.seen.load(Ordering::Acquire);
-        let offset = account.held().map_or(seen, |file| last_line_end(&file, seen));
+        let offset = account.held().map_or(seen, |file| LastLine::of(&file, seen).end);
         let guard = account.held().and_then(|file| Guard::in_file(&file, offset).ok());
         account.sink(sink).start_at(offset, guard.unwrap_or_default());
     }

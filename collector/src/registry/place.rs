@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    Inode, Recognised, Registry, SourceState, Still, cut_off, evidence, held::Held, recovery, rest,
+    Inode, Recognised, Registry, SourceState, Still, cut_off, evidence, held::Held,
+    last_line::LastLine, recovery, rest,
 };
 use crate::{
     checkpoint::FileEntry,
@@ -277,8 +278,8 @@ impl Registry {
         // It is no copy, if it was taken for one a moment ago.
         self.setup.accounts.forget_details(account.id);
         if self.scanning && self.setup.fresh && self.setup.start == Start::End && !found.gzip {
-            let offset = last_line_end(file, look.size);
-            account.see(look.size);
+            let LastLine { end: offset, text } = LastLine::of(file, look.size);
+            account.see(text);
             let guard = Guard::in_file(file, offset).unwrap_or_default();
             for slot in self.slots() {
                 account.sink(slot).start_at(offset, guard);
@@ -301,20 +302,5 @@ impl Registry {
             None => self.watch(&path.parent()?.into())?,
         };
         self.setup.watcher.watch_file(token, directory, path.file_name()?, file.as_ref(), life)
-    }
-}
-
-/// The end of the last whole line at or before `size`.
-pub(super) fn last_line_end(file: &File, size: u64) -> u64 {
-    use std::os::unix::fs::FileExt;
-    let mut window = vec![0; 64 << 10];
-    let start = size.saturating_sub(window.len() as u64);
-    let wanted = (size - start) as usize;
-    match file.read_exact_at(&mut window[..wanted], start) {
-        Ok(()) => match memchr::memrchr(b'\n', &window[..wanted]) {
-            Some(at) => start + at as u64 + 1,
-            None => size,
-        },
-        Err(_unreadable) => 0,
     }
 }

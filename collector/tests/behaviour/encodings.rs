@@ -16,6 +16,7 @@ in_every_mode!(
     a_line_is_not_cut_inside_a_code_unit,
     zeros_of_utf_16_are_no_holes_and_holes_in_it_are_skipped,
     zeros_written_ahead_of_utf_16_are_left_alone,
+    zeros_before_what_was_just_written_in_utf_16_are_waited_for,
 );
 
 #[derive(Clone, Copy, PartialEq)]
@@ -225,6 +226,30 @@ fn zeros_written_ahead_of_utf_16_are_left_alone(world: World) {
     world.wait_for(34);
     assert_eq!(agent.stop(), Some(0));
     assert_lines(&world, &lines("app", 0..34));
+    assert_audit(&world, 0);
+}
+
+fn zeros_before_what_was_just_written_in_utf_16_are_waited_for(world: World) {
+    let path = world.path("plain/app.log");
+    let file = File::create(&path).unwrap();
+    file.set_len(100_000).unwrap();
+    let agent = world.start();
+    world.wait_for_first_look();
+    let text = Big.marked(&lines("app", 0..400));
+    // The mark comes last, and gaps begin and end in the middle of a character too.
+    let gaps = [(0, 1_000), (2_001, 2_003), (3_000, 3_601), (5_003, 9_000)];
+    let mut at = 0;
+    for (start, end) in gaps {
+        file.write_all_at(&text[at..start], at as u64).unwrap();
+        file.write_all_at(&text[end..end + 500], end as u64).unwrap();
+        std::thread::sleep(Duration::from_millis(150));
+        file.write_all_at(&text[start..end], start as u64).unwrap();
+        at = end + 500;
+    }
+    file.write_all_at(&text[at..], at as u64).unwrap();
+    world.wait_for(400);
+    assert_eq!(agent.stop(), Some(0));
+    assert_lines(&world, &lines("app", 0..400));
     assert_audit(&world, 0);
 }
 

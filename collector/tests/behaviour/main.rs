@@ -16,6 +16,7 @@ mod floods;
 mod harness;
 mod holes;
 mod identity;
+mod in_place;
 mod input;
 mod isolation;
 mod kernel;

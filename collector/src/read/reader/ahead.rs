@@ -6,7 +6,7 @@ use std::{collections::HashMap, io, ops::Range};
 
 use super::{LogFile, Reader, Tail, Turn, pump};
 use crate::{
-    identity::{FileId, holes::RUN},
+    identity::FileId,
     read::{
         piece::Piece,
         tail::TailId,
@@ -59,15 +59,8 @@ impl Reader {
             // The first and the last of the run may be halves of characters.
             let unit = tail.cursors[sink].decoder.unit();
             let data = data - data % unit as u64;
-            // A writer that goes on where the run began has done so before it wrote behind it.
-            let mut begin = [0; RUN];
-            let begin = &mut begin[unit - 1..];
-            // Nobody writes to a compressed one.
-            if !file.content.is_compressed() {
-                let again = file.content.read_at(begin, start)?;
-                if again.bytes < begin.len() || begin.iter().any(|byte| *byte != 0) {
-                    return Ok(Ahead::Over(Turn::More));
-                }
+            if let Some(again) = self.doubts_run(id, tail, sink, file, &(start..data))? {
+                return Ok(Ahead::Over(Turn::Later(again)));
             }
             return Ok(self.skip_to(id, tail, sink, file, (line, start, data)));
         }

@@ -30,7 +30,9 @@ impl Reader {
                 0 => Ok(read[..read.len().min(FINGERPRINT_BYTES)].to_vec()),
                 _ => identity::head(plain),
             };
-            if let Ok(head) = head {
+            if let Ok(mut head) = head {
+                // What is behind those that were read may be in doubt.
+                head.truncate(usize::try_from(offset).unwrap_or(0) + read.len());
                 // Zeros at the end may be room that is filled later.
                 let text = head.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 let head = &head[..text];

@@ -95,7 +95,9 @@ impl Reader {
             .filter(|sink| sink.is_stalled())
             .map(|sink| sink.outlet.sink)
             .collect();
-        let passing = self.registering > 0 || self.tails.values().any(|tail| tail.is_passing());
+        let passing = self.registering > 0
+            || self.doubts.is_any_open()
+            || self.tails.values().any(|tail| tail.is_passing());
         for waiting in self.asked.drain(..) {
             // Whoever asked may have given up.
             let _gone: Result<(), _> = waiting.send(Caught { stalled: stalled.clone(), passing });

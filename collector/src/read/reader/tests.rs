@@ -1,6 +1,6 @@
 //! What a reader keeps while it waits: a sink that is dead for hours must not cost memory.
 
-use std::{fs, path::Path, sync::atomic::Ordering};
+use std::{fs, os::unix::fs::FileExt, path::Path, sync::atomic::Ordering};
 
 use crossbeam_channel::unbounded;
 
@@ -176,4 +176,57 @@ fn no_file_is_the_last_while_newer_ones_may_be_there() {
     assert!(!ended(Some(TailId(1))));
     assert!(!ended(None));
     assert!(ended(Some(TailId(2))), "another's");
+}
+
+#[test]
+fn zeros_before_data_are_read_again_before_they_are_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget = Budget::new(1 << 30, 1 << 30, Box::new(|_| {}));
+    let mut reader = reader(dir.path(), &budget);
+    let line = "2026-11-22T01:02:03Z stdout F a line\n";
+    let read = |reader: &Reader| {
+        let account = &reader.tails[&TailId(1)].files().next().unwrap().account;
+        account.sink(0).read.load(Ordering::Acquire)
+    };
+    visit_all(&mut reader);
+    let mut end = 370;
+    assert_eq!(read(&reader), end);
+    let file = fs::File::options().write(true).open(dir.path().join("0.log")).unwrap();
+    // Within a line and before one, at a chunk's end, and longer than a chunk.
+    for zeros in [20, 600, 5_000, CHUNK - 37 + 20, 2 * CHUNK] {
+        let lines = line.repeat(1 + zeros / line.len());
+        let (filled, rest) = lines.as_bytes().split_at(zeros);
+        file.write_all_at(rest, end + zeros as u64).unwrap();
+        assert!(reader.handle(Message::Wake(vec![(TailId(1), FileToken::numbered(1))])));
+        for _ in 0..3 {
+            visit_all(&mut reader);
+            assert_eq!(read(&reader), end, "{zeros} zeros are in doubt");
+            assert!(reader.doubts.is_any_open());
+            std::thread::sleep(Duration::from_millis(20));
+            reader.expire_timers();
+        }
+        file.write_all_at(filled, end).unwrap();
+        // Without a hint: it looks again by itself.
+        let until = Instant::now() + Duration::from_secs(2);
+        end += lines.len() as u64;
+        while read(&reader) < end && Instant::now() < until {
+            reader.expire_timers();
+            visit_all(&mut reader);
+        }
+        assert_eq!(read(&reader), end);
+        assert!(!reader.doubts.is_any_open());
+    }
+    // Those that nobody fills are believed, though more is written behind them all the time.
+    file.write_all_at(line.as_bytes(), end + 700).unwrap();
+    let (mut at, began) = (end + 700 + line.len() as u64, Instant::now());
+    while read(&reader) <= end && began.elapsed() < Duration::from_secs(5) {
+        file.write_all_at(line.as_bytes(), at).unwrap();
+        at += line.len() as u64;
+        assert!(reader.handle(Message::Wake(vec![(TailId(1), FileToken::numbered(1))])));
+        visit_all(&mut reader);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(began.elapsed() > Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(read(&reader), at);
 }

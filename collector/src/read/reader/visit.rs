@@ -75,6 +75,7 @@ impl Reader {
         if tail.closed && tail.is_empty() {
             self.forget_parked(&tail);
             self.looked_through.retain(|(tail, _), _| *tail != id);
+            self.doubts.forget(id);
             self.waiting.remove(&id);
             self.forget_unfinished(id);
             self.tell(Feedback::Closed(id));
@@ -151,9 +152,14 @@ impl Reader {
                 continue;
             }
             let is_short = piece.bytes < self.buffer.len();
-            let fresh = piece.bytes - cursor.guard_len();
             let new = &self.buffer[cursor.guard_len()..piece.bytes];
             file.account.see(zeros::certain(new, cursor.offset, cursor.decoder.unit()));
+            let (piece, doubted) = match self.up_to_doubt(id, tail, sink, &file, piece) {
+                Ok(piece) => piece,
+                Err(error) => return Self::unreadable(&file, &error),
+            };
+            let cursor = &tail.cursors[sink];
+            let fresh = piece.bytes - cursor.guard_len();
             let read = &self.buffer[cursor.guard_len()..piece.bytes];
             if fresh > 0 && !self.is_known(&file, cursor.offset, read) {
                 return Turn::Unregistered(file.account);
@@ -173,6 +179,7 @@ impl Reader {
                     }
                     continue;
                 }
+                None if let Some(again) = doubted => return Turn::Later(again),
                 None => {}
                 Some(Stop::Budget) => return Turn::Stalled,
                 Some(Stop::Probed) => return Turn::Idle,
