@@ -8,20 +8,10 @@
 #[expect(dead_code, unused_macros, unused_imports, reason = "shared with the behaviour tests")]
 mod harness;
 
-use std::{fs, io::Write, path::Path, process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
-use harness::{Agent, BpfFs, World, body, has_kernel_watch};
+use harness::{Agent, BpfFs, World, append, body, has_kernel_watch, lines, settled_audit};
 use rustix::process::Signal;
-use serde_json::Value;
-
-fn lines(what: &str, count: usize) -> String {
-    (0..count).map(|number| format!("{what} {number}\n")).collect()
-}
-
-fn append(path: &Path, text: &str) {
-    let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
-    file.write_all(text.as_bytes()).unwrap();
-}
 
 /// An agent that ends at `point`, at the `passes + 1`st time it gets there.
 fn dying(point: &str, passes: u32) -> Command {
@@ -45,19 +35,6 @@ fn settled(world: &World, command: Command) -> Agent {
     agent
 }
 
-fn settled_audit(world: &World) -> Value {
-    let mut last = Value::Null;
-    for _ in 0..150 {
-        std::thread::sleep(Duration::from_millis(200));
-        let (_, audit) = world.audit();
-        if audit["complete"] == true && audit == last {
-            return audit;
-        }
-        last = audit;
-    }
-    panic!("something stays on its way: {last}\n{}", world.log());
-}
-
 /// Files of each kind that come and go: short-lived, rotated away, and with their pod. Their bytes.
 fn come_and_go(world: &World, names: &str) -> usize {
     let mut bytes = 0;
@@ -74,7 +51,7 @@ fn come_and_go(world: &World, names: &str) -> usize {
         bytes += fs::metadata(born.live()).unwrap().len() as usize;
         fs::remove_dir_all(born.dir.parent().unwrap()).unwrap();
     }
-    append(&world.path("plain/app.log"), &lines("after", 10));
+    append(&world.path("plain/app.log"), lines("after", 10));
     bytes
 }
 
@@ -83,7 +60,7 @@ fn come_and_go(world: &World, names: &str) -> usize {
 fn stated_once(point: &str, passes: u32, while_down: bool) {
     let world = World::new("kernel");
     let Some(_pins) = BpfFs::mount(&world.path("bpf")) else { return };
-    append(&world.path("plain/app.log"), &lines("read", 50));
+    append(&world.path("plain/app.log"), lines("read", 50));
     let first = world.start();
     world.wait_for(50);
     std::thread::sleep(Duration::from_secs(1));

@@ -11,14 +11,6 @@ use crate::harness::{Agent, Container, World, body};
 /// Above the budget of 16 MiB, and far below what would be held if nothing bounded it.
 const MOST_MIB: u64 = 100;
 
-/// The most memory that an agent has had, MiB.
-pub(crate) fn peak_memory_mib(agent: &Agent) -> u64 {
-    let path = format!("/proc/{}/status", agent.pid().as_raw_nonzero());
-    let status = fs::read_to_string(path).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
-}
-
 /// An agent whose batches wait long for company, beside a second sink.
 fn world(extra: &str) -> World {
     let mut world = World::new("inotify");
@@ -31,7 +23,7 @@ fn world(extra: &str) -> World {
 /// Stops the agent; its memory stayed in bounds, and every record is there once.
 fn assert_bounded(world: &World, agent: Agent, mut wanted: Vec<String>) {
     world.wait_for(wanted.len());
-    let peak = peak_memory_mib(&agent);
+    let peak = agent.peak_memory_mib();
     assert_eq!(agent.stop(), Some(0));
     let mut bodies: Vec<String> = world.records().iter().map(|it| body(it).into()).collect();
     bodies.sort_unstable();

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self},
     io::Write,
     path::Path,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use collector::checkpoint::Store;
 
-use crate::harness::{World, assert_exactly_once, body, in_every_mode, patience};
+use crate::harness::{World, append, assert_exactly_once, body, in_every_mode, patience};
 
 in_every_mode!(
     former_copies_with_the_same_beginning_are_all_read,
@@ -45,11 +45,6 @@ fn packed(text: &[u8]) -> Vec<u8> {
 fn compress(path: &Path, to: &Path) {
     fs::write(to, packed(&fs::read(path).unwrap())).unwrap();
     fs::remove_file(path).unwrap();
-}
-
-fn append(path: &Path, text: &[u8]) {
-    let mut file = File::options().create(true).append(true).open(path).unwrap();
-    file.write_all(text).unwrap();
 }
 
 /// The world's files and their former ones.
@@ -120,7 +115,7 @@ fn former_copies_with_the_same_content_are_all_read(world: World) {
     world.wait_for(total(&wanted[..2]));
     // The next ones are compressed while it runs.
     for n in 2..4 {
-        append(&live, &text(&wanted[n]));
+        append(&live, text(&wanted[n]));
         world.wait_for(total(&wanted[..=n]));
         for at in (1..=n).rev() {
             fs::rename(name(at), name(at + 1)).unwrap();
@@ -144,13 +139,13 @@ fn compressed_while_down_with_the_same_beginning(world: World) {
     let world = with_former(world);
     let live = world.path("plain/app.log");
     let wanted: Vec<_> = ["a", "b", "c"].map(|name| lines(name, 80)).into();
-    append(&live, &text(&wanted[0]));
+    append(&live, text(&wanted[0]));
     let agent = world.start();
     world.wait_for(total(&wanted[..1]));
     assert_eq!(agent.stop(), Some(0));
     for (n, lines) in wanted.iter().enumerate().skip(1) {
         compress(&live, &world.path(&format!("plain/app.log.{}.gz", 3 - n)));
-        append(&live, &text(lines));
+        append(&live, text(lines));
     }
     let agent = world.start();
     world.wait_for(total(&wanted));
@@ -165,13 +160,13 @@ fn a_copy_of_a_file_read_in_part_is_read_on_where_the_bytes_before_are_the_same(
     let world = with_former(world);
     let live = world.path("plain/app.log");
     let mut wanted: Vec<_> = ["a", "b"].map(|name| lines(name, 40)).into();
-    append(&live, &text(&wanted[0]));
+    append(&live, text(&wanted[0]));
     let agent = world.start();
     world.wait_for(total(&wanted[..1]));
     agent.kill();
     std::thread::sleep(Duration::from_millis(100));
     let more = ["more", "and more"].map(str::to_owned);
-    append(&live, &text(&more));
+    append(&live, text(&more));
     wanted[0].extend(more);
     // The older one is the stranger.
     fs::write(world.path("plain/app.log.2.gz"), packed(&text(&wanted[1]))).unwrap();
@@ -193,7 +188,7 @@ fn a_copy_that_is_written_in_place_is_waited_for(world: World) {
     let mut wanted = Vec::new();
     for round in 0..3 {
         wanted.push(lines(&format!("round {round}"), 3_000));
-        append(&live, &text(&wanted[round]));
+        append(&live, text(&wanted[round]));
         world.wait_for(total(&wanted));
         for n in (1..4).rev() {
             let name = |n: u32| world.path(&format!("plain/app.log.{n}.gz"));
@@ -273,25 +268,25 @@ fn what_was_rotated_before_anybody_looked_is_read_although_no_pattern_names_it(w
     fs::write(name(1), "nobody asked\n").unwrap();
     fs::write(gz(2), packed(b"nobody asked\n")).unwrap();
     let wanted: Vec<_> = (0..6).map(|n| lines(&format!("file {n}"), 20)).collect();
-    append(&live, &text(&wanted[0]));
+    append(&live, text(&wanted[0]));
     let agent = world.start();
     world.wait_for(total(&wanted[..1]));
     assert_eq!(agent.stop(), Some(0));
     // The second is written and rotated while no agent looks, and so is the third, compressed.
     for lines in &wanted[1..3] {
         rotate();
-        append(&live, &text(lines));
+        append(&live, text(lines));
     }
     rotate();
     compress(&name(1), &gz(1));
-    append(&live, &text(&wanted[3]));
+    append(&live, text(&wanted[3]));
     let agent = world.start();
     world.wait_for(total(&wanted[..4]));
     // And the fourth between two looks.
     agent.signal(rustix::process::Signal::STOP);
     for lines in &wanted[4..] {
         rotate();
-        append(&live, &text(lines));
+        append(&live, text(lines));
     }
     agent.signal(rustix::process::Signal::CONT);
     world.wait_for(total(&wanted));

@@ -4,11 +4,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Write,
     os::unix::fs::FileExt,
-    path::Path,
     time::Duration,
 };
 
-use crate::harness::{World, body, in_every_mode};
+use crate::harness::{World, append, body, in_every_mode};
 
 in_every_mode!(
     utf_16_by_its_mark_through_kills_and_rotations,
@@ -48,11 +47,6 @@ fn lines(name: &str, numbers: std::ops::Range<usize>) -> String {
         .collect()
 }
 
-fn append(path: &Path, bytes: &[u8]) {
-    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
-    file.write_all(bytes).unwrap();
-}
-
 fn bodies(world: &World) -> Vec<String> {
     world.records().iter().map(|record| body(record).to_owned()).collect()
 }
@@ -87,7 +81,7 @@ fn assert_audit(world: &World, holes: u64) {
 fn utf_16_by_its_mark_through_kills_and_rotations(world: World) {
     for (name, wide) in [("little", Little), ("big", Big)] {
         let live = world.path(&format!("plain/{name}.log"));
-        append(&live, &wide.marked(&lines(name, 0..50)));
+        append(&live, wide.marked(&lines(name, 0..50)));
     }
     let agent = world.start();
     world.wait_for(100);
@@ -98,14 +92,14 @@ fn utf_16_by_its_mark_through_kills_and_rotations(world: World) {
         let [first, packed] =
             ["1", "1.gz"].map(|end| world.path(&format!("plain/{name}.log.{end}")));
         // Written on without an agent, rotated, and half of it compressed with what was not read.
-        append(&live, &wide.of(&lines(name, 50..100)));
+        append(&live, wide.of(&lines(name, 50..100)));
         fs::rename(&live, &first).unwrap();
         let mut encoder =
             flate2::write::GzEncoder::new(File::create(&packed).unwrap(), Default::default());
         encoder.write_all(&fs::read(&first).unwrap()).unwrap();
         encoder.finish().unwrap();
         fs::remove_file(&first).unwrap();
-        append(&live, &wide.marked(&lines(name, 100..150)));
+        append(&live, wide.marked(&lines(name, 100..150)));
         wanted.insert(name, lines(name, 0..200));
     }
     let agent = world.start();
@@ -155,13 +149,13 @@ fn a_line_is_not_cut_inside_a_code_unit(mut world: World) {
     std::thread::sleep(Duration::from_millis(900));
     assert_eq!(bodies(&world), ["first", "half \u{1f600} of "]);
     assert_eq!(world.records()[1]["everyline.partial"], true);
-    append(&path, &[&text[text.len() - 1..], &Little.of(" rest\n")].concat());
+    append(&path, [&text[text.len() - 1..], &Little.of(" rest\n")].concat());
     world.wait_for(3);
     // A single byte of the next line is no line.
     append(&path, &Little.of("x")[..1]);
     std::thread::sleep(Duration::from_millis(900));
     assert_eq!(world.records().len(), 3);
-    append(&path, &[&Little.of("x")[1..], &Little.of("yz\n")].concat());
+    append(&path, [&Little.of("x")[1..], &Little.of("yz\n")].concat());
     world.wait_for(4);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(bodies(&world), ["first", "half \u{1f600} of ", "\u{1f600} rest", "xyz"]);
@@ -270,7 +264,7 @@ fn a_mark_is_not_part_of_the_first_record() {
     fs::write(world.path("plain/empty.log"), "\u{feff}").unwrap();
     let agent = world.start();
     for byte in "\u{feff}slow\n".bytes() {
-        append(&slow, &[byte]);
+        append(&slow, [byte]);
         std::thread::sleep(Duration::from_millis(60));
     }
     world.wait_for(5);
@@ -330,7 +324,7 @@ fn long_lines_of_utf_16_are_split_between_characters() {
     world.extra = "read:\n  max_line_bytes: 4KiB\n".into();
     let path = world.path("plain/app.log");
     let long = "x".to_owned() + &"\u{1f600}".repeat(5_000);
-    append(&path, &Little.marked(&format!("{long}\nshort\n")));
+    append(&path, Little.marked(&format!("{long}\nshort\n")));
     let agent = world.start();
     world.wait_for(6);
     assert_eq!(agent.stop(), Some(0));
@@ -366,10 +360,10 @@ fn a_mark_is_heeded_wherever_reading_begins() {
     let mut world = World::new("auto");
     world.extra = "read:\n  start: end\n".into();
     let path = world.path("plain/app.log");
-    append(&path, &Big.marked(&lines("app", 0..30)));
+    append(&path, Big.marked(&lines("app", 0..30)));
     let agent = world.start();
     world.wait_for_first_look();
-    append(&path, &Big.of(&lines("app", 30..60)));
+    append(&path, Big.of(&lines("app", 30..60)));
     world.wait_for(30);
     let second = world.path("out/second.ndjson");
     world.sinks += &format!("  second:\n    type: file\n    path: {}\n", second.display());
@@ -379,13 +373,13 @@ fn a_mark_is_heeded_wherever_reading_begins() {
     // Where the second one begins, the next line is its first.
     let mut end = 60;
     while fs::metadata(&second).map_or(0, |about| about.len()) == 0 {
-        append(&path, &Big.of(&lines("app", end..end + 1)));
+        append(&path, Big.of(&lines("app", end..end + 1)));
         end += 1;
         world.wait_for(end - 30);
         std::thread::sleep(Duration::from_millis(20));
         assert!(end < 1_000, "{}", world.log());
     }
-    append(&path, &Big.of(&lines("app", end..end + 30)));
+    append(&path, Big.of(&lines("app", end..end + 30)));
     world.wait_for(end);
     assert_eq!(agent.stop(), Some(0));
     assert_lines(&world, &lines("app", 30..end + 30));
@@ -405,7 +399,7 @@ fn a_reload_changes_what_is_configured_for_a_file_that_is_read() {
     let mut world = World::new("auto");
     world.extra = "read:\n  unfinished_after: 10m\n".into();
     let path = world.path("plain/app.log");
-    append(&path, &Little.of("one\n"));
+    append(&path, Little.of("one\n"));
     let agent = world.start();
     world.wait_for(1);
     assert_eq!(bodies(&world), ["o\0n\0e\0"], "nothing says that it is UTF-16");
@@ -416,17 +410,17 @@ fn a_reload_changes_what_is_configured_for_a_file_that_is_read() {
     // The reader is told within moments. The zero of the first newline belongs to what follows.
     let mut count = 1;
     while bodies(&world).last().is_none_or(|last| last != "probe") {
-        append(&path, &Little.of("probe\n"));
+        append(&path, Little.of("probe\n"));
         count += 1;
         world.wait_for(count);
         assert!(count < 100, "{:?} {}", bodies(&world), world.log());
     }
-    append(&path, &Little.of("\u{4f60}two\nthree\n"));
+    append(&path, Little.of("\u{4f60}two\nthree\n"));
     let records = world.wait_for(count + 2);
     assert_eq!(bodies(&world)[count..], ["\u{4f60}two", "three"]);
     assert!(records[count..].iter().all(|record| record["service.name"] == "shop"), "{records:?}");
     agent.kill();
-    append(&path, &Little.of("four\n"));
+    append(&path, Little.of("four\n"));
     let agent = world.start();
     world.wait_for(count + 3);
     assert_eq!(agent.stop(), Some(0));

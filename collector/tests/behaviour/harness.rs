@@ -304,6 +304,14 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// The most memory that it has had, MiB.
+    pub(crate) fn peak_memory_mib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = fs::read_to_string(path).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().unwrap())
     }
@@ -448,6 +456,34 @@ impl Container {
 
 fn open(path: &Path) -> File {
     OpenOptions::new().create(true).append(true).open(path).unwrap()
+}
+
+/// So many numbered lines.
+pub(crate) fn lines(what: &str, count: usize) -> String {
+    (0..count).map(|number| format!("{what} {number}\n")).collect()
+}
+
+/// Writes at the end of a file, which is made if need be.
+pub(crate) fn append(path: &Path, text: impl AsRef<[u8]>) {
+    open(path).write_all(text.as_ref()).unwrap();
+}
+
+/// Waits until the audit says that nothing is on its way any more; what it says then.
+pub(crate) fn settled_audit(world: &World) -> Value {
+    let mut last = Value::Null;
+    for _ in 0..150 {
+        std::thread::sleep(Duration::from_millis(200));
+        let (_, audit) = world.audit();
+        let quiet = audit["complete"] == true
+            && audit["sinks"].as_object().is_some_and(|sinks| {
+                sinks.values().all(|sink| sink["unread"] == 0 && sink["in_flight"] == 0)
+            });
+        if quiet && audit == last {
+            return audit;
+        }
+        last = audit;
+    }
+    panic!("something stays on its way: {last}\n{}", world.log());
 }
 
 /// A record's body.

@@ -1,12 +1,11 @@
 //! What is lost and how it is stated: to the byte where the kernel counts, and else as the least that was
 //! lost. Never less without saying so, and never more.
 
-use std::{fs, io::Write, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use rustix::process::Signal;
-use serde_json::Value;
 
-use crate::harness::{Agent, BpfFs, World, body, has_kernel_watch};
+use crate::harness::{Agent, BpfFs, World, append, body, has_kernel_watch, lines, settled_audit};
 
 /// How the agent is kept from looking.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,35 +64,8 @@ fn world() -> Option<(World, BpfFs)> {
     Some((world, pins))
 }
 
-fn lines(what: &str, count: usize) -> String {
-    (0..count).map(|number| format!("{what} {number}\n")).collect()
-}
-
-fn append(path: &Path, text: &str) {
-    let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
-    file.write_all(text.as_bytes()).unwrap();
-}
-
 fn truncate(path: &Path) {
     fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
-}
-
-/// Waits until the audit says that nothing is on its way any more; what it says then.
-fn settled_audit(world: &World) -> Value {
-    let mut last = Value::Null;
-    for _ in 0..150 {
-        std::thread::sleep(Duration::from_millis(200));
-        let (_, audit) = world.audit();
-        let quiet = audit["complete"] == true
-            && audit["sinks"].as_object().is_some_and(|sinks| {
-                sinks.values().all(|sink| sink["unread"] == 0 && sink["in_flight"] == 0)
-            });
-        if quiet && audit == last {
-            return audit;
-        }
-        last = audit;
-    }
-    panic!("something stays on its way: {last}\n{}", world.log());
 }
 
 /// One life or several, read in part or not at all, came to an end by truncation while nobody looked.
@@ -103,7 +75,7 @@ fn what_was_truncated_before_it_was_read_is_stated_to_the_byte() {
         for lives in [1, 3] {
             let Some((world, _pins)) = world() else { return };
             let path = world.path("plain/app.log");
-            append(&path, &lines("read", 50));
+            append(&path, lines("read", 50));
             let agent = world.start();
             world.wait_for(50);
             std::thread::sleep(Duration::from_secs(1));
@@ -121,7 +93,7 @@ fn what_was_truncated_before_it_was_read_is_stated_to_the_byte() {
                 truncate(&other);
                 lost += 22;
                 append(&other, "other\n");
-                append(&path, &lines("after", 60));
+                append(&path, lines("after", 60));
             });
             world.wait_for(111);
             let audit = settled_audit(&world);
@@ -143,17 +115,17 @@ fn of_a_truncated_file_lost_is_what_its_copy_does_not_hold() {
     for away in Away::ALL {
         let Some((world, _pins)) = world() else { return };
         let (path, copy) = (world.path("plain/app.log"), world.path("plain/app.log.1"));
-        append(&path, &lines("read", 50));
+        append(&path, lines("read", 50));
         let agent = world.start();
         world.wait_for(50);
         std::thread::sleep(Duration::from_secs(1));
         let gap = lines("between", 7);
         let agent = away.during(&world, agent, || {
-            append(&path, &lines("copied", 40));
+            append(&path, lines("copied", 40));
             fs::copy(&path, &copy).unwrap();
             append(&path, &gap);
             truncate(&path);
-            append(&path, &lines("after", 60));
+            append(&path, lines("after", 60));
         });
         world.wait_for(150);
         let audit = settled_audit(&world);
@@ -174,11 +146,11 @@ fn without_a_tally_a_truncation_makes_a_loss_the_least() {
     for watch in ["inotify", "poll"] {
         let world = World::new(watch);
         let path = world.path("plain/app.log");
-        append(&path, &lines("read", 50));
+        append(&path, lines("read", 50));
         let agent = world.start();
         world.wait_for(50);
         let agent = Away::Paused.during(&world, agent, || {
-            append(&path, &lines("lost", 40));
+            append(&path, lines("lost", 40));
             truncate(&path);
             append(&path, "after\n");
         });
@@ -196,7 +168,7 @@ fn what_was_written_and_deleted_shortly_before_a_kill_is_stated_to_the_byte() {
     for wait_ms in [0, 30, 120, 400, 900, 1_500] {
         let Some((world, _pins)) = world() else { return };
         let path = world.path("plain/app.log");
-        append(&path, &lines("read", 50));
+        append(&path, lines("read", 50));
         let agent = world.start();
         world.wait_for(50);
         std::thread::sleep(Duration::from_secs(1));
@@ -215,7 +187,7 @@ fn what_was_written_and_deleted_shortly_before_a_kill_is_stated_to_the_byte() {
                 lost += fs::metadata(born.live()).unwrap().len() as usize;
                 fs::remove_dir_all(born.dir.parent().unwrap()).unwrap();
             }
-            append(&path, &lines("after", 10));
+            append(&path, lines("after", 10));
         });
         // `app.log` was held open: what was written to its first file arrives, if there is time.
         std::thread::sleep(Duration::from_millis(wait_ms));
@@ -267,7 +239,7 @@ fn what_went_under_the_agent_before_is_not_unseen() {
 fn what_truncations_took_is_stated_once_over_agents_that_end_at_once() {
     let Some((world, _pins)) = world() else { return };
     let path = world.path("plain/app.log");
-    append(&path, &lines("read", 50));
+    append(&path, lines("read", 50));
     let agent = world.start();
     world.wait_for(50);
     std::thread::sleep(Duration::from_secs(1));

@@ -4,7 +4,7 @@ use std::{fs, io::Write, os::unix::fs::FileExt, path::Path, time::Duration};
 
 use rustix::process::Signal;
 
-use crate::harness::{World, body, in_every_mode};
+use crate::harness::{World, append, body, in_every_mode, lines};
 
 in_every_mode!(
     truncated_after_a_start_and_regrown_past_the_offset,
@@ -19,15 +19,6 @@ in_every_mode!(
     a_truncation_while_down_makes_a_loss_the_least,
     a_copy_of_a_living_file_is_not_read_again,
 );
-
-fn lines(life: &str, count: usize) -> String {
-    (0..count).map(|n| format!("{life} {n}\n")).collect()
-}
-
-fn append(path: &Path, text: &str) {
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-    file.write_all(text.as_bytes()).unwrap();
-}
 
 /// Truncates and writes anew; nobody sees it in between.
 fn rewrite(path: &Path, text: &str) {
@@ -51,7 +42,7 @@ fn assert_lives(world: &World, first: usize, second: usize) {
 
 /// An agent that has read the first life, ended, and was followed by another that has nothing to read.
 fn restarted(world: &World, path: &Path) -> crate::harness::Agent {
-    append(path, &lines("first", 100));
+    append(path, lines("first", 100));
     let agent = world.start();
     world.wait_for(100);
     assert_eq!(agent.stop(), Some(0));
@@ -91,7 +82,7 @@ fn truncated_to_nothing_after_a_start(world: World) {
     let agent = restarted(&world, &path);
     rewrite(&path, "");
     world.wait_for_log("was truncated");
-    append(&path, &lines("second", 150));
+    append(&path, lines("second", 150));
     assert_lives(&world, 100, 150);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().0, 0);
@@ -99,7 +90,7 @@ fn truncated_to_nothing_after_a_start(world: World) {
 
 fn truncated_after_a_reload(mut world: World) {
     let path = world.path("plain/app.log");
-    append(&path, &lines("first", 100));
+    append(&path, lines("first", 100));
     let agent = world.start();
     world.wait_for(100);
     world.max_age = "51ms";
@@ -171,7 +162,7 @@ fn truncated_while_down_inside_a_message(world: World) {
 /// As a version left it that kept no guards: the size tells, and from there on the guard does.
 fn a_state_without_guards_is_taken_over(world: World) {
     let path = world.path("plain/app.log");
-    append(&path, &lines("first", 60));
+    append(&path, lines("first", 60));
     let agent = world.start();
     world.wait_for(60);
     assert_eq!(agent.stop(), Some(0));
@@ -240,22 +231,22 @@ fn assert_once(world: &World, wanted: &[(&str, usize)]) {
 fn a_copy_that_copytruncate_left_is_not_read_again(mut world: World) {
     world.files = world.files.replace("*.log", "*.log*");
     let (path, copy) = (world.path("plain/app.log"), world.path("plain/app.log.1"));
-    append(&path, &lines("first", 100));
+    append(&path, lines("first", 100));
     let agent = world.start();
     world.wait_for(100);
     copy_and_truncate(&path, &copy);
-    append(&path, &lines("second", 150));
+    append(&path, lines("second", 150));
     assert_once(&world, &[("first", 100), ("second", 150)]);
     // Once more, and the copy of before gets the next number.
     fs::rename(&copy, world.path("plain/app.log.2")).unwrap();
     copy_and_truncate(&path, &copy);
-    append(&path, &lines("third", 10));
+    append(&path, lines("third", 10));
     assert_once(&world, &[("first", 100), ("second", 150), ("third", 10)]);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().0, 0, "{}", world.audit().1);
     // What they are is known to the next agent.
     let agent = world.start();
-    append(&path, &lines("fourth", 10));
+    append(&path, lines("fourth", 10));
     assert_once(&world, &[("first", 100), ("second", 150), ("third", 10), ("fourth", 10)]);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().0, 0, "{}", world.audit().1);
@@ -264,13 +255,13 @@ fn a_copy_that_copytruncate_left_is_not_read_again(mut world: World) {
 /// The copy holds what was written after the last look at the original.
 fn copytruncated_while_down_the_copy_is_read_on(world: World) {
     let (path, copy) = (world.path("plain/app.log"), world.path("plain/app.log.1"));
-    append(&path, &lines("first", 100));
+    append(&path, lines("first", 100));
     let agent = world.start();
     world.wait_for(100);
     assert_eq!(agent.stop(), Some(0));
-    append(&path, &lines("more", 40));
+    append(&path, lines("more", 40));
     copy_and_truncate(&path, &copy);
-    append(&path, &lines("second", 300));
+    append(&path, lines("second", 300));
     let agent = world.start();
     assert_once(&world, &[("first", 100), ("more", 40), ("second", 300)]);
     assert_eq!(agent.stop(), Some(0));
@@ -281,11 +272,11 @@ fn copytruncated_while_down_the_copy_is_read_on(world: World) {
 /// Nobody saw what was written before it.
 fn a_truncation_while_down_makes_a_loss_the_least(world: World) {
     let path = world.path("plain/app.log");
-    append(&path, &lines("first", 100));
+    append(&path, lines("first", 100));
     let agent = world.start();
     world.wait_for(100);
     assert_eq!(agent.stop(), Some(0));
-    append(&path, &lines("lost", 40));
+    append(&path, lines("lost", 40));
     rewrite(&path, &lines("second", 300));
     let agent = world.start();
     assert_once(&world, &[("first", 100), ("second", 300)]);
@@ -305,7 +296,7 @@ fn a_copy_of_a_living_file_is_not_read_again(mut world: World) {
     fs::copy(&path, world.path("plain/app.log.1")).unwrap();
     let other = format!("{}\n", "=".repeat(300)) + &lines("other", 200);
     fs::write(world.path("plain/app.log.2"), other).unwrap();
-    append(&path, &lines("second", 20));
+    append(&path, lines("second", 20));
     world.wait_for(101 + 201 + 20);
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(world.records().len(), 101 + 201 + 20, "{}", world.log());

@@ -9,10 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    budget::peak_memory_mib,
-    harness::{Container, World, body, in_every_mode},
-};
+use crate::harness::{Container, World, body, in_every_mode};
 
 in_every_mode!(
     an_unfinished_message_that_is_deleted_while_down_is_a_stated_loss,
@@ -303,7 +300,7 @@ fn what_is_unfinished_takes_no_memory_and_arrives_whole() {
     }
     world.wait_for(3 * pods.len());
     std::thread::sleep(Duration::from_millis(500));
-    let peak = peak_memory_mib(&agent);
+    let peak = agent.peak_memory_mib();
     assert_eq!(agent.stop(), Some(0));
     assert!(peak < 100, "peak memory was {peak} MiB");
     let mut all = bodies(&world);
