@@ -13,6 +13,7 @@ mod descriptors;
 mod doctor;
 mod encodings;
 mod floods;
+mod golden;
 mod harness;
 mod holes;
 mod identity;

@@ -35,6 +35,7 @@ pub(crate) struct Receiver {
 #[derive(Default)]
 struct State {
     records: Vec<Value>,
+    text: String,
     requests: usize,
     faults: Vec<(usize, Fault)>,
     every: Vec<Fault>,
@@ -113,6 +114,11 @@ impl Receiver {
 
     pub(crate) fn records(&self) -> Vec<Value> {
         self.state.lock().unwrap().records.clone()
+    }
+
+    /// The bodies, as they came.
+    pub(crate) fn text(&self) -> String {
+        self.state.lock().unwrap().text.clone()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -248,7 +254,9 @@ impl Receiver {
     fn take(&self, text: &str) {
         let records = text.lines().map(|line| serde_json::from_str(line).expect(line));
         let records: Vec<Value> = records.collect();
-        self.state.lock().unwrap().records.extend(records);
+        let mut state = self.state.lock().unwrap();
+        state.records.extend(records);
+        state.text += text;
     }
 }
 
