@@ -15,6 +15,7 @@ pub mod report;
 mod signals;
 mod sinks;
 mod stop;
+mod threads;
 
 use std::{
     io,

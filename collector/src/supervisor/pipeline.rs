@@ -2,6 +2,7 @@
 //! right order.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,24 +19,23 @@ use super::{
     keeper::Wiring,
     sinks::{self, Sinks, commit_first_positions},
     stop::{catch_up, join_by},
+    threads::{self, Settled, Shared, Wires, interval, spawn, start_readers, start_settler},
 };
 use crate::{
-    batch::lane::Outlet,
-    checkpoint::{Recovered, Store},
+    checkpoint::{FileEntry, Recovered, Store},
     config::Config,
-    decode::{Decoder, Limits},
     discover::{Discovery, OwnOutputs},
+    identity::KernelInode,
     ledger::{Accounts, report::Totals},
     metrics::Metrics,
     read::{
         checksum::{self, Finished},
-        cursor::Cursor,
-        reader::{Feedback, MakeCursor, Message, Reader, Registration, Setup},
+        reader::{Feedback, Message},
         room,
     },
     registry::{self, Order, Orders, Registry},
-    settle::{Command, Settler, books::Books, slots::SinkTable},
-    watch::{self, Waker},
+    settle::{Command, slots::SinkTable},
+    watch::{self, Waker, Watcher},
 };
 
 /// How long a thread may take to end after the deadline.
@@ -72,22 +72,10 @@ impl Pipeline {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, RunError> {
         room::share_out(config.read.unpacking_bytes.0);
-        let (mut store, recovered) = Store::open(&config.state_dir)?;
-        for damage in &recovered.damage {
-            tracing::error!("{damage}");
-        }
-        let (fresh, sound) = (recovered.fresh, recovered.damage.is_empty());
-        let Recovered { entries, cuts, prefixes, copies, mut positions, totals, counted, .. } =
-            recovered;
-        if sound {
-            commit_first_positions(config, &mut store, &mut positions)?;
-        }
-        let totals = Totals::from_named(&totals);
-        metrics.resume(|reason| totals.of(reason));
-        let accounts = Arc::new(Accounts::new(totals).with_cuts(cuts, prefixes, copies));
+        let TakenUp { store, accounts, positions, sound, found } = take_up(config, metrics)?;
         let _sinks_spawn_tasks = runtime.enter();
         let (readers, inboxes): (Vec<_>, Vec<_>) =
-            (0..threads(config)).map(|_| unbounded()).unzip();
+            (0..threads::count(config)).map(|_| unbounded()).unzip();
         let (receipts_in, receipts) = unbounded();
         let (registrations_in, registrations) = unbounded();
         let (feedback_in, feedback) = unbounded();
@@ -112,60 +100,27 @@ impl Pipeline {
         let (sinks, outlets) = Sinks::start(config, &wiring, &positions)?;
         let discovery =
             Discovery::new(config, &OwnOutputs::detect(config)).map_err(RunError::discover)?;
+        let shared = Shared { accounts, metrics: Arc::clone(metrics), table, readers };
         let last_commit_ms = Arc::new(AtomicU64::new(crate::ledger::now_ms()));
-        let settler = Settler {
-            store,
-            books: Books {
-                accounts: Arc::clone(&accounts),
-                metrics: Arc::clone(metrics),
-                sinks: table.clone(),
-            },
-            receipts,
-            readers: readers.clone(),
-            registrations,
-            commands,
-            interval: interval(config),
-            last_commit_ms: Arc::clone(&last_commit_ms),
-        };
-        let settler = spawn("everyline-settle", move || settler.run())?;
+        let from = Settled { receipts, registrations, commands };
+        let settler = start_settler(config, store, &shared, from, &last_commit_ms)?;
         let wires = Wires {
             outlets,
             registrations: registrations_in,
             feedback: feedback_in,
             checksums: checksums.clone(),
             waker: waker.clone(),
-            metrics: Arc::clone(metrics),
-            accounts: Arc::clone(&accounts),
         };
-        let reader_threads = start_readers(config, &wires, &readers, inboxes)?;
+        let reader_threads = start_readers(config, &wires, &shared, inboxes)?;
         drop(wires);
-        let stopping = Arc::new(AtomicBool::new(false));
-        let ready = Arc::new(AtomicBool::new(false));
-        let registry = Registry::new(registry::Setup {
-            discovery,
-            watcher,
-            readers: readers.clone(),
-            feedback,
-            checksums,
-            settler: commands_in.clone(),
-            stopping: Arc::clone(&stopping),
-            accounts: Arc::clone(&accounts),
-            metrics: Arc::clone(metrics),
-            orders: orders_out,
-            sinks: table.wanted(),
-            state_dir: config.state_dir.as_path().into(),
-            max_unpacked: config.read.max_unpacked_bytes.0,
-            start: config.read.start,
-            fresh,
-            entries,
-            counted,
-            ready: {
-                let ready = Arc::clone(&ready);
-                Box::new(move || ready.store(true, Ordering::Release))
-            },
-        });
+        let (stopping, ready) = (Arc::default(), Arc::default());
+        let talks = Talks { feedback, checksums, settler: commands_in.clone(), orders: orders_out };
+        let flags = (&stopping, &ready);
+        let setup = registry_setup(config, (discovery, watcher), &shared, talks, found, flags);
+        let registry = Registry::new(setup);
         let registry = spawn("everyline-registry", move || registry.run())?;
         let settler = (commands_in, settler);
+        let Shared { accounts, table, readers, .. } = shared;
         Ok(Self {
             accounts,
             table,
@@ -231,80 +186,77 @@ impl Pipeline {
     }
 }
 
-/// What readers are connected to.
-struct Wires {
-    outlets: Vec<Outlet>,
-    registrations: Sender<Registration>,
-    feedback: Sender<Feedback>,
-    checksums: Sender<Finished>,
-    waker: Waker,
-    metrics: Arc<Metrics>,
+/// What the state directory holds from former runs.
+struct TakenUp {
+    store: Store,
     accounts: Arc<Accounts>,
+    positions: BTreeMap<Arc<str>, String>,
+    /// Nothing of it was damaged.
+    sound: bool,
+    found: Found,
 }
 
-fn start_readers(
+/// What is known of files from former runs, for the registry.
+struct Found {
+    fresh: bool,
+    entries: Vec<FileEntry>,
+    counted: Box<[KernelInode]>,
+}
+
+/// Takes up the state directory, and says what of it is damaged.
+fn take_up(config: &Config, metrics: &Metrics) -> Result<TakenUp, RunError> {
+    let (mut store, recovered) = Store::open(&config.state_dir)?;
+    for damage in &recovered.damage {
+        tracing::error!("{damage}");
+    }
+    let (fresh, sound) = (recovered.fresh, recovered.damage.is_empty());
+    let Recovered { entries, cuts, prefixes, copies, mut positions, totals, counted, .. } =
+        recovered;
+    if sound {
+        commit_first_positions(config, &mut store, &mut positions)?;
+    }
+    let totals = Totals::from_named(&totals);
+    metrics.resume(|reason| totals.of(reason));
+    let accounts = Arc::new(Accounts::new(totals).with_cuts(cuts, prefixes, copies));
+    let found = Found { fresh, entries, counted };
+    Ok(TakenUp { store, accounts, positions, sound, found })
+}
+
+/// Whom the registry talks to, besides what all share.
+struct Talks {
+    feedback: Receiver<Feedback>,
+    checksums: Sender<Finished>,
+    settler: Sender<Command>,
+    orders: Receiver<Order>,
+}
+
+fn registry_setup(
     config: &Config,
-    wires: &Wires,
-    addresses: &[Sender<Message>],
-    inboxes: Vec<Receiver<Message>>,
-) -> Result<Vec<JoinHandle<()>>, RunError> {
-    let mut threads = Vec::new();
-    for (number, (inbox, own_address)) in inboxes.into_iter().zip(addresses).enumerate() {
-        for outlet in &wires.outlets {
-            let outlet = Box::new(outlet.clone());
-            let _its_inbox_is_here = own_address.send(Message::AddSink { outlet, new: false });
-        }
-        let waker = wires.waker.clone();
-        let setup = Setup {
-            inbox,
-            own_address: own_address.clone(),
-            number: number as u32,
-            cursor: cursors(config),
-            registrations: wires.registrations.clone(),
-            feedback: wires.feedback.clone(),
-            checksums: wires.checksums.clone(),
-            nudge: Box::new(move || waker.wake()),
-            metrics: Arc::clone(&wires.metrics),
-            accounts: Arc::clone(&wires.accounts),
-            quantum: config.read.quantum.0 as usize,
-            max_line_bytes: config.read.max_line_bytes.0 as usize,
-            unfinished_after: config.read.unfinished_after.0,
-            unfinished_bytes: config.memory_budget.0 as usize / UNFINISHED_SHARE / addresses.len(),
-        };
-        let reader = Reader::new(setup);
-        threads.push(spawn(&format!("everyline-read-{number}"), move || reader.run())?);
+    (discovery, watcher): (Discovery, Box<dyn Watcher>),
+    shared: &Shared,
+    talks: Talks,
+    found: Found,
+    (stopping, ready): (&Arc<AtomicBool>, &Arc<AtomicBool>),
+) -> registry::Setup {
+    let ready = Arc::clone(ready);
+    registry::Setup {
+        discovery,
+        watcher,
+        readers: shared.readers.clone(),
+        feedback: talks.feedback,
+        checksums: talks.checksums,
+        settler: talks.settler,
+        stopping: Arc::clone(stopping),
+        accounts: Arc::clone(&shared.accounts),
+        metrics: Arc::clone(&shared.metrics),
+        orders: talks.orders,
+        sinks: shared.table.wanted(),
+        state_dir: config.state_dir.as_path().into(),
+        max_unpacked: config.read.max_unpacked_bytes.0,
+        start: config.read.start,
+        fresh: found.fresh,
+        entries: found.entries,
+        counted: found.counted,
+        ready: Box::new(move || ready.store(true, Ordering::Release)),
     }
-    Ok(threads)
-}
-
-fn cursors(config: &Config) -> MakeCursor {
-    let max_line_bytes = config.read.max_line_bytes.0 as usize;
-    let long_lines = config.read.long_lines;
-    Box::new(move |sink, source| {
-        let limits = Limits { max_line_bytes, long_lines };
-        Cursor::new(sink, 0, Decoder::new(source.format, limits))
-    })
-}
-
-/// How often to commit.
-fn interval(config: &Config) -> Duration {
-    config.checkpoint_interval.0.max(Duration::from_millis(10))
-}
-
-/// Of `memory_budget`, so much may be texts of unfinished messages: one in so many bytes.
-const UNFINISHED_SHARE: usize = 8;
-
-/// Reader threads: as configured, else one a core, at most 4.
-fn threads(config: &Config) -> usize {
-    match config.read.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),
-        threads => threads,
-    }
-}
-
-fn spawn<T: Send + 'static>(
-    name: &str,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, RunError> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(RunError::Start)
 }

@@ -1,6 +1,7 @@
 //! A tail's turn: each sink's cursor goes on from where it is, a quantum at most.
 
 use std::{
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,6 +10,7 @@ use super::{CHUNK, Feedback, Reader, SETTLES, ahead::Ahead, known::begins_as_kno
 use crate::{
     ledger::FileAccount,
     read::{
+        piece::Piece,
         pump::Stop,
         tail::{Gone, LINGER, LogFile, Tail, TailId},
         zeros,
@@ -30,6 +32,29 @@ pub(super) enum Turn {
     Cutting,
     /// Look again then.
     Later(Instant),
+}
+
+/// What is to be done instead of reading on.
+enum Instead {
+    /// The cursor is elsewhere now, or before another life: begin again.
+    Again,
+    /// The turn is over.
+    Over(Turn),
+}
+
+impl From<Turn> for Instead {
+    fn from(turn: Turn) -> Self {
+        Self::Over(turn)
+    }
+}
+
+/// What was read in one go, and may be sent.
+struct Chunk {
+    piece: Piece,
+    /// When to read the zeros behind it again, which are in doubt.
+    doubted: Option<Instant>,
+    /// As much was read as the buffer has room for.
+    is_full: bool,
 }
 
 impl Reader {
@@ -93,137 +118,175 @@ impl Reader {
     pub(super) fn turn(&mut self, id: TailId, tail: &mut Tail, sink: usize) -> Turn {
         let mut left = self.setup.quantum;
         loop {
-            let index = tail.cursors[sink].index;
-            if let Err(turn) = self.reopen(id, tail, sink) {
-                return turn;
+            let done = self
+                .file_to_read(id, tail, sink)
+                .and_then(|file| self.read_on(id, tail, sink, &file, &mut left));
+            match done {
+                Ok(()) | Err(Instead::Again) => {}
+                Err(Instead::Over(turn)) => return turn,
             }
-            let Some(slot) = tail.slot(index) else { return Turn::Idle };
-            let (file, truncated) = (slot.file.clone(), slot.truncated);
-            if truncated && tail.comes_again(index) {
-                // This cursor came after the file had been given a later place.
-                tail.cursors[sink].pass();
-                continue;
+        }
+    }
+
+    /// The file that the cursor is in, entered, if its life has not ended.
+    fn file_to_read(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+    ) -> Result<LogFile, Instead> {
+        let index = tail.cursors[sink].index;
+        self.reopen(id, tail, sink)?;
+        let slot = tail.slot(index).ok_or(Turn::Idle)?;
+        let (file, truncated) = (slot.file.clone(), slot.truncated);
+        if truncated && tail.comes_again(index) {
+            // This cursor came after the file had been given a later place.
+            tail.cursors[sink].pass();
+            return Err(Instead::Again);
+        }
+        if let Some(turn) = self.stays_set_back(id, tail, sink, &file) {
+            return Err(turn.into());
+        }
+        let same = self.enter(id, tail, sink, (&file, truncated))?;
+        if truncated || !same || self.is_overlooked(&tail.cursors[sink], &file) {
+            if let Err(turn) = self.truncated(id, tail, sink, &file) {
+                // It is entered, and compared, once more.
+                tail.cursors[sink].entered = same;
+                return Err(turn.into());
             }
-            if let Some(turn) = self.stays_set_back(id, tail, sink, &file) {
-                return turn;
+            return Err(Instead::Again);
+        }
+        if tail.excluded {
+            let left = self.leave_rest(id, tail, sink, &file);
+            return Err(if left { Instead::Again } else { Turn::Stalled.into() });
+        }
+        Ok(file)
+    }
+
+    /// Reads a chunk and uses it up.
+    fn read_on(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+        left: &mut usize,
+    ) -> Result<(), Instead> {
+        let Chunk { piece, doubted, is_full } = self.read_chunk(id, tail, sink, file)?;
+        let (piece, at_cut) = self.up_to_cut(&tail.cursors[sink], file, piece);
+        let fresh = piece.bytes - tail.cursors[sink].guard_len();
+        let pumped = self.pump(id, tail, sink, file, piece);
+        *left = left.saturating_sub(pumped.consumed);
+        let mut at_end = piece.at_end;
+        let line = piece.bytes - fresh + pumped.consumed;
+        let line = line..line + pumped.rest;
+        let mut size = tail.cursors[sink].offset + line.len() as u64;
+        match pumped.stop {
+            None if at_cut => {
+                let applied = self.apply_cut(id, tail, sink, file, line);
+                return if applied { Ok(()) } else { Err(Turn::Stalled.into()) };
             }
-            let same = match self.enter(id, tail, sink, (&file, truncated)) {
-                Ok(same) => same,
-                Err(turn) => return turn,
-            };
-            if truncated || !same || self.is_overlooked(&tail.cursors[sink], &file) {
-                if let Err(turn) = self.truncated(id, tail, sink, &file) {
-                    // It is entered, and compared, once more.
-                    tail.cursors[sink].entered = same;
-                    return turn;
-                }
-                continue;
+            None if let Some(again) = doubted => return Err(Turn::Later(again).into()),
+            None => {}
+            Some(Stop::Budget) => return Err(Turn::Stalled.into()),
+            Some(Stop::Probed) => return Err(Turn::Idle.into()),
+            Some(Stop::Failed) => {
+                return Err(Turn::Later(Instant::now() + Duration::from_secs(1)).into());
             }
-            if tail.excluded {
-                if !self.leave_rest(id, tail, sink, &file) {
-                    return Turn::Stalled;
-                }
-                continue;
-            }
-            let piece = match self.read(&tail.cursors[sink], &file) {
-                Ok(piece) => piece,
-                Err(error) => return Self::unreadable(&file, &error),
-            };
-            if piece.bytes < tail.cursors[sink].guard_len() {
-                if !piece.at_end {
-                    // A compressed file that is not unpacked up to the offset yet.
-                    return Turn::More;
-                }
-                if file.content.damage().is_some() {
-                    // It ends before the offset: nothing to compare, and nothing to read.
-                    match self.at_end(id, tail, sink, &file, 0..0) {
-                        Some(turn) => return turn,
-                        None => continue,
+            Some(Stop::Zeros) => {
+                match self.past_zeros(id, tail, sink, file, (piece, line.clone())) {
+                    Ok(Ahead::Skipped) if *left <= CHUNK => return Err(Turn::More.into()),
+                    // Whatever its length, the read that found it counts.
+                    Ok(Ahead::Skipped) => {
+                        *left -= CHUNK;
+                        return Ok(());
                     }
+                    Ok(Ahead::Nothing(end)) => (size, at_end) = (end, true),
+                    Ok(Ahead::Over(turn)) => return Err(turn.into()),
+                    Err(error) => return Err(Self::unreadable(file, &error).into()),
                 }
             }
-            let cursor = &tail.cursors[sink];
-            if !cursor.is_continued_by(&self.buffer[..piece.bytes])
-                || cursor.offset == 0 && !begins_as_known(&file, &self.buffer[..piece.bytes])
-            {
-                if let Err(turn) = self.truncated(id, tail, sink, &file) {
-                    return turn;
-                }
-                continue;
+        }
+        if at_end {
+            return self.read_to_end(id, tail, sink, file, (line, size), *left);
+        }
+        if !is_full {
+            self.rests.unpacked(fresh);
+            return Err(Turn::More.into());
+        }
+        if pumped.consumed == 0 {
+            self.enlarge_buffer();
+        } else if *left == 0 {
+            return Err(Turn::More.into());
+        }
+        Ok(())
+    }
+
+    /// Reads a chunk, and looks whether it continues what was read before and may be sent.
+    fn read_chunk(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+    ) -> Result<Chunk, Instead> {
+        let unreadable = |error| Self::unreadable(file, &error);
+        let piece = self.read(&tail.cursors[sink], file).map_err(unreadable)?;
+        if piece.bytes < tail.cursors[sink].guard_len() {
+            if !piece.at_end {
+                // A compressed file that is not unpacked up to the offset yet.
+                return Err(Turn::More.into());
             }
-            let is_short = piece.bytes < self.buffer.len();
-            let new = &self.buffer[cursor.guard_len()..piece.bytes];
-            file.account.see(zeros::certain(new, cursor.offset, cursor.decoder.unit()));
-            let (piece, doubted) = match self.up_to_doubt(id, tail, sink, &file, piece) {
-                Ok(piece) => piece,
-                Err(error) => return Self::unreadable(&file, &error),
-            };
-            let cursor = &tail.cursors[sink];
-            let fresh = piece.bytes - cursor.guard_len();
-            let read = &self.buffer[cursor.guard_len()..piece.bytes];
-            if fresh > 0 && !self.is_known(&file, cursor.offset, read) {
-                return Turn::Unregistered(file.account);
+            if file.content.damage().is_some() {
+                // It ends before the offset: nothing to compare, and nothing to read.
+                let turn = self.at_end(id, tail, sink, file, 0..0);
+                return Err(turn.map_or(Instead::Again, Instead::Over));
             }
-            let (piece, at_cut) = self.up_to_cut(&tail.cursors[sink], &file, piece);
-            let fresh = piece.bytes - tail.cursors[sink].guard_len();
-            let pumped = self.pump(id, tail, sink, &file, piece);
-            left = left.saturating_sub(pumped.consumed);
-            let mut at_end = piece.at_end;
-            let line = piece.bytes - fresh + pumped.consumed;
-            let line = line..line + pumped.rest;
-            let mut size = tail.cursors[sink].offset + line.len() as u64;
-            match pumped.stop {
-                None if at_cut => {
-                    if !self.apply_cut(id, tail, sink, &file, line) {
-                        return Turn::Stalled;
-                    }
-                    continue;
-                }
-                None if let Some(again) = doubted => return Turn::Later(again),
-                None => {}
-                Some(Stop::Budget) => return Turn::Stalled,
-                Some(Stop::Probed) => return Turn::Idle,
-                Some(Stop::Failed) => return Turn::Later(Instant::now() + Duration::from_secs(1)),
-                Some(Stop::Zeros) => {
-                    match self.past_zeros(id, tail, sink, &file, (piece, line.clone())) {
-                        Ok(Ahead::Skipped) if left <= CHUNK => return Turn::More,
-                        // Whatever its length, the read that found it counts.
-                        Ok(Ahead::Skipped) => {
-                            left -= CHUNK;
-                            continue;
-                        }
-                        Ok(Ahead::Nothing(end)) => (size, at_end) = (end, true),
-                        Ok(Ahead::Over(turn)) => return turn,
-                        Err(error) => return Self::unreadable(&file, &error),
-                    }
-                }
+        }
+        let cursor = &tail.cursors[sink];
+        if !cursor.is_continued_by(&self.buffer[..piece.bytes])
+            || cursor.offset == 0 && !begins_as_known(file, &self.buffer[..piece.bytes])
+        {
+            self.truncated(id, tail, sink, file)?;
+            return Err(Instead::Again);
+        }
+        let is_full = piece.bytes == self.buffer.len();
+        let new = &self.buffer[cursor.guard_len()..piece.bytes];
+        file.account.see(zeros::certain(new, cursor.offset, cursor.decoder.unit()));
+        let (piece, doubted) = self.up_to_doubt(id, tail, sink, file, piece).map_err(unreadable)?;
+        let cursor = &tail.cursors[sink];
+        let read = &self.buffer[cursor.guard_len()..piece.bytes];
+        if !read.is_empty() && !self.is_known(file, cursor.offset, read) {
+            return Err(Turn::Unregistered(Arc::clone(&file.account)).into());
+        }
+        Ok(Chunk { piece, doubted, is_full })
+    }
+
+    /// All of the file is read, as far as `size`, but for a `line` without its end.
+    fn read_to_end(
+        &mut self,
+        id: TailId,
+        tail: &mut Tail,
+        sink: usize,
+        file: &LogFile,
+        (line, size): (Range<usize>, u64),
+        left: usize,
+    ) -> Result<(), Instead> {
+        match heard(file, size) {
+            Heard::Nothing => {}
+            Heard::More => {
+                // The size follows within microseconds; the writer may need this core.
+                std::thread::yield_now();
+                return Ok(());
             }
-            if !at_end {
-                if is_short {
-                    self.rests.unpacked(fresh);
-                    return Turn::More;
-                }
-                if pumped.consumed == 0 {
-                    self.enlarge_buffer();
-                } else if left == 0 {
-                    return Turn::More;
-                }
-                continue;
+            Heard::Soon => {
+                return Err(Turn::Later(Instant::now() + Duration::from_millis(1)).into());
             }
-            match heard(&file, size) {
-                Heard::Nothing => {}
-                Heard::More => {
-                    // The size follows within microseconds; the writer may need this core.
-                    std::thread::yield_now();
-                    continue;
-                }
-                Heard::Soon => return Turn::Later(Instant::now() + Duration::from_millis(1)),
-            }
-            match self.at_end(id, tail, sink, &file, line) {
-                Some(turn) => return turn,
-                None if left == 0 => return Turn::More,
-                None => {}
-            }
+        }
+        match self.at_end(id, tail, sink, file, line) {
+            Some(turn) => Err(turn.into()),
+            None if left == 0 => Err(Turn::More.into()),
+            None => Ok(()),
         }
     }
 
