@@ -33,6 +33,8 @@ pub enum Resource {
     Descriptors,
     /// The time it takes to look through holes.
     Holes,
+    /// Files and directories that are known at once.
+    KnownFiles,
     /// The time it takes to list a directory.
     Listing,
     /// Lines of the agent's own log.
@@ -43,12 +45,13 @@ pub enum Resource {
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AdminConnections,
         Self::AdminHosts,
         Self::AdminLargeAnswers,
         Self::Descriptors,
         Self::Holes,
+        Self::KnownFiles,
         Self::Listing,
         Self::Messages,
         Self::Unpacking,
@@ -62,6 +65,7 @@ impl Resource {
             Self::AdminLargeAnswers => "admin_large_answers",
             Self::Descriptors => "descriptors",
             Self::Holes => "holes",
+            Self::KnownFiles => "known_files",
             Self::Listing => "listing",
             Self::Messages => "messages",
             Self::Unpacking => "unpacking",

@@ -10,7 +10,7 @@
 //!
 //! Small modules serve all: `messages` bounds what others can have the agent say, and `held_back` remembers who
 //! reached a bound; `causes` has errors say each cause once; `ownership` checks who made a file or directory;
-//! `descriptors` shares out the process's descriptors, `privileges` says what the process may do; `zone` is how
+//! `descriptors` shares out the process's descriptors, `known_files` the memory of what is known; `privileges` says what the process may do; `zone` is how
 //! times are shown, `shown` how text that others wrote is, `terminal` what may be sent to a terminal.
 //!
 //! Which module may use which is a table that `cargo xtask tidy` enforces (ARCHITECTURE.md).
@@ -30,6 +30,7 @@ pub mod discover;
 pub mod fuzzing;
 pub mod held_back;
 pub mod identity;
+pub mod known_files;
 pub mod ledger;
 pub mod messages;
 pub mod metrics;

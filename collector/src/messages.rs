@@ -43,6 +43,8 @@ pub enum Kind {
     Problem,
     /// Descriptors are short, or no more.
     Shortage,
+    /// Files wait until others of their tenant are gone.
+    Waiting,
     /// A file was found under another name.
     Found,
     /// A log is no longer collected, or is the agent's own.
@@ -54,13 +56,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Lost,
         Self::Truncated,
         Self::Damaged,
         Self::Unreadable,
         Self::Problem,
         Self::Shortage,
+        Self::Waiting,
         Self::Found,
         Self::LeftOut,
         Self::Format,
@@ -75,6 +78,7 @@ impl Kind {
             Self::Unreadable => "files that cannot be read",
             Self::Problem => "files and directories that are not as they should be",
             Self::Shortage => "descriptors that are short",
+            Self::Waiting => "files that wait until others are gone",
             Self::Found => "files that were found under another name",
             Self::LeftOut => "logs that are not collected",
             Self::Format => "logs whose format cannot change now",

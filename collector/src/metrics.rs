@@ -107,6 +107,8 @@ metrics! {
     checkpoint_fsync_seconds: Histogram = "checkpoint_fsync" in Seconds,
         "How long making a checkpoint durable took", from Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
     open_files: Gauge = "open_files", "Log files held open";
+    known_files: Gauge = "known_files", "Log files, and directories that are looked through for them, that are known; a long path counts several times";
+    waiting_files: Gauge = "waiting_files", "Log files that wait to be known, because their tenant has its share";
     file_descriptors: Gauge = "file_descriptors", "Descriptors that log files may have";
     closed_files: Gauge = "closed_files",
         "Log files that found no descriptor and are opened in turn";
@@ -282,6 +284,7 @@ mod tests {
         # TYPE everyline_file_descriptors gauge
         # TYPE everyline_files_lost counter
         # TYPE everyline_in_flight_bytes gauge
+        # TYPE everyline_known_files gauge
         # TYPE everyline_limited counter
         # TYPE everyline_lines counter
         # TYPE everyline_long_lines counter
@@ -297,6 +300,7 @@ mod tests {
         # TYPE everyline_sources gauge
         # TYPE everyline_unnamed_sources counter
         # TYPE everyline_unparsed_lines counter
+        # TYPE everyline_waiting_files gauge
         # TYPE everyline_watch_fallbacks counter
         # TYPE everyline_watch_mode gauge
         # TYPE everyline_watch_wakeups counter
@@ -358,11 +362,13 @@ mod tests {
         everyline_files_lost_total{reason="deleted_while_down"} 0
         everyline_files_lost_total{reason="truncated"} 0
         everyline_in_flight_bytes{sink="out"} 0
+        everyline_known_files 0
         everyline_limited_total{resource="admin_connections"} 0
         everyline_limited_total{resource="admin_hosts"} 0
         everyline_limited_total{resource="admin_large_answers"} 0
         everyline_limited_total{resource="descriptors"} 0
         everyline_limited_total{resource="holes"} 0
+        everyline_limited_total{resource="known_files"} 0
         everyline_limited_total{resource="listing"} 0
         everyline_limited_total{resource="messages"} 0
         everyline_limited_total{resource="unpacking"} 0
@@ -384,6 +390,7 @@ mod tests {
         everyline_sources 0
         everyline_unnamed_sources_total 0
         everyline_unparsed_lines_total 0
+        everyline_waiting_files 0
         everyline_watch_fallbacks_total{reason="overflow"} 0
         everyline_watch_fallbacks_total{reason="watch_limit"} 0
         everyline_watch_mode{mode="inotify"} 0

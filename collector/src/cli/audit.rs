@@ -55,7 +55,7 @@ enum Answer {
     Lost,
     /// The sums do not add up, or the disk says otherwise: 1.
     Unbalanced,
-    /// The agent still looks for what it knows: 2.
+    /// The agent still looks for what it knows, or files wait to be known: 2.
     Incomplete,
 }
 
@@ -68,6 +68,8 @@ struct Verdict {
     balanced: bool,
     /// Whether the agent has found or given up whatever it knew when it started.
     complete: bool,
+    /// Files and directories that wait to be known.
+    waiting: u64,
     /// Files looked at; finished ones are in the sums.
     files: usize,
     /// Per sink, living and finished files together.
@@ -171,7 +173,7 @@ fn judge(report: &Report, disk: Vec<String>) -> Verdict {
     }
     wrong.extend(disk);
     let losses = losses(report, &sinks);
-    let answer = match (wrong.is_empty(), !report.looking, losses.is_empty()) {
+    let answer = match (wrong.is_empty(), is_complete(report), losses.is_empty()) {
         (false, _, _) => Answer::Unbalanced,
         (true, false, _) => Answer::Incomplete,
         (true, true, false) => Answer::Lost,
@@ -182,7 +184,8 @@ fn judge(report: &Report, disk: Vec<String>) -> Verdict {
     Verdict {
         answer,
         balanced: answer == Answer::Balanced,
-        complete: !report.looking,
+        complete: is_complete(report),
+        waiting: report.waits(),
         files: report.files.len(),
         sinks,
         dropped: totals.dropped.clone(),
@@ -193,6 +196,11 @@ fn judge(report: &Report, disk: Vec<String>) -> Verdict {
         by_sink: totals.by_sink.clone(),
         findings: wrong.into_iter().chain(losses).collect(),
     }
+}
+
+/// Whether whatever lies on disk is in the sums.
+fn is_complete(report: &Report) -> bool {
+    !report.looking && report.waits() == 0
 }
 
 /// What was lost, by sink and reason, then by file as far as files are known.
@@ -339,6 +347,11 @@ fn show(verdict: &Verdict) -> String {
             1 => "NOT BALANCED: 1 finding.\n".to_owned(),
             count => format!("NOT BALANCED: {count} findings.\n"),
         },
+        Answer::Incomplete if verdict.waiting > 0 => format!(
+            "Not complete yet: {} files or directories wait to be collected, because their tenant has as \
+             many as it may have (read.known_files). everyline status tells whose they are.\n",
+            verdict.waiting
+        ),
         Answer::Incomplete => {
             "Not complete yet: the agent still looks for files that it knows. Ask again in some \
              seconds; one that cannot be opened is named in its log.\n"

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     causes,
     config::Config,
-    ledger::report::{Descriptors, FileReport, HeldBack, Report, SinkReport},
+    ledger::report::{Descriptors, FileReport, HeldBack, KnownFiles, Report, SinkReport, Waiting},
     shown, terminal,
     zone::Zone,
 };
@@ -121,6 +121,7 @@ fn show(report: &Report, zone: Zone, width: Option<usize>) -> String {
                 "Descriptors: {limit}, of which log files may have {for_files}; {waiting_files} files found none and take turns"
             );
         }
+        text += &report.known_files.as_ref().map(waiting).unwrap_or_default();
         text += &held_back(&report.held_back, zone);
         text.push('\n');
         let rows: Vec<_> = report
@@ -149,6 +150,33 @@ fn show(report: &Report, zone: Zone, width: Option<usize>) -> String {
     let rows: Vec<_> = files.iter().map(|file| row(file, report)).collect();
     let head = ["FILE", "CONTAINER", "RATE", "UNREAD", "OLDEST"];
     text + &table(Layout { head: &head, right: &head[2..], width }, &rows)
+}
+
+/// Whose files wait because they have their share; the rest of many is a number.
+fn waiting(known: &KnownFiles) -> String {
+    let mut text = String::new();
+    let KnownFiles { most, share, known: there, waiting_files, .. } = known;
+    if known.waiting.is_empty() {
+        return text;
+    }
+    let _infallible = writeln!(
+        text,
+        "Known files: {there} of {most}, of which a tenant may have {share}; {waiting_files} wait"
+    );
+    for Waiting { tenant, files, bytes: held, directories } in known.waiting.iter().take(HELD_BACK)
+    {
+        let tenant = shown::text(tenant);
+        let held = bytes(*held);
+        let _infallible = write!(text, "Waiting: {files} files of {tenant} ({held} or more)");
+        if *directories > 0 {
+            let _infallible = write!(text, ", {directories} directories");
+        }
+        text.push('\n');
+    }
+    if let Some(more) = known.waiting.len().checked_sub(HELD_BACK + 1) {
+        let _infallible = writeln!(text, "Waiting: files of {} others (status -o json)", more + 1);
+    }
+    text
 }
 
 /// Who wanted more than his share lately; the rest of many is a number.

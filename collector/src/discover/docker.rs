@@ -168,7 +168,7 @@ impl Docker {
         ];
         let attributes = schema.attributes(&file, &values);
         let (path, format) = (file.into(), Format::DockerJson);
-        Some(Arc::new(Source { path, format, attributes, known }))
+        Some(Arc::new(Source { path, format, attributes, known, owned: 0 }))
     }
 }
 

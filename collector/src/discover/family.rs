@@ -33,6 +33,7 @@ pub(super) fn collect(
             role,
             gzip,
             only_if_known: false,
+            inode: entry.inode,
             max_links: 0,
         };
         if !gzip && let Some(source) = source_of(name) {

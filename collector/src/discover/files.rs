@@ -13,9 +13,12 @@ use std::{
 
 use globset::GlobSet;
 
+mod owner;
 mod pattern;
+mod problems;
 
 pub(crate) use pattern::Pattern;
+use problems::{say_outside, say_unreadable};
 
 use super::{
     AgeKey, DiscoverError, Found, Listing, Look, Role,
@@ -216,7 +219,7 @@ impl Groups {
             || self.0.iter().any(|group| group.place(look, parent).matched(name).is_some());
         if regular && !found_anyway {
             let target = Target {
-                source: place.group.source(path, &called),
+                source: place.group.source(path, &called, &look.host.inside(&bound)),
                 max_links: place.group.max_links,
             };
             targets.add(parent, name, target);
@@ -257,7 +260,8 @@ impl Targets {
                 }
                 let (role, gzip, only_if_known) = (Role::Live, false, false);
                 let (source, max_links) = (source.clone(), *max_links);
-                let found = Found { path, source, role, gzip, only_if_known, max_links };
+                let inode = 0;
+                let found = Found { path, source, role, gzip, only_if_known, inode, max_links };
                 listing.files.push(found);
                 if let Some(name) = name.to_str() {
                     live.insert(name, &targets[OsStr::new(name)]);
@@ -286,6 +290,7 @@ impl Targets {
                         role: Role::Rotated(key),
                         gzip,
                         only_if_known: true,
+                        inode: 0,
                         max_links: *max_links,
                     });
                 }
@@ -306,10 +311,14 @@ impl Group {
         Place { group: self, called: called.collect() }
     }
 
-    fn source(&self, path: PathBuf, called: &Path) -> Arc<Source> {
+    /// The source at a path that is called so. `owned`: the directory, as this process finds it, whose owner decides how
+    /// many there are.
+    fn source(&self, path: PathBuf, called: &Path, owned: &Path) -> Arc<Source> {
         let attributes = self.schema.attributes(&path, &[Some(&called.to_string_lossy())]);
+        let owned = if path.starts_with(owned) { owned.as_os_str().len() } else { 0 };
+        let owned = u16::try_from(owned).unwrap_or(0);
         let (path, format, known) = (path.into(), self.format, Known::All);
-        Arc::new(Source { path, format, attributes, known })
+        Arc::new(Source { path, format, attributes, known, owned })
     }
 }
 
@@ -339,23 +348,24 @@ impl Place<'_> {
     fn list_file(&self, look: &Look<'_>, entry: &Entry, listing: &mut Listing) {
         let path = look.directory.join(&entry.name);
         let (max_links, called) = (self.group.max_links, self.matched(&entry.name));
-        let called = called.map(|(_, called)| called);
-        let text = entry.name.to_str();
+        let (text, inode) = (entry.name.to_str(), entry.inode);
         let (stem, gzip) = text.map_or(("", false), former::gunzipped);
         if let Some((source, key)) = self.former_of(look, stem, called.is_some()) {
             let (role, only_if_known) = (Role::Rotated(key), called.is_none());
-            listing.files.push(Found { path, source, role, gzip, only_if_known, max_links });
+            let found = Found { path, source, role, gzip, only_if_known, inode, max_links };
+            listing.files.push(found);
             return;
         }
-        let Some(called) = called else { return };
+        let Some((by, called)) = called else { return };
         if text.is_some_and(former::is_unreadable) {
             say_unreadable(look, listing);
             return;
         }
-        let source = self.group.source(path.clone(), &called);
+        let source = self.group.source(path.clone(), &called, &look.host.inside(&by.bound()));
         // Nothing more is written to a compressed file: it is its own former self.
         let role = if gzip { Role::Rotated(AgeKey::Date(stem.to_owned())) } else { Role::Live };
-        listing.files.push(Found { path, source, role, gzip, only_if_known: false, max_links });
+        let only_if_known = false;
+        listing.files.push(Found { path, source, role, gzip, only_if_known, inode, max_links });
     }
 
     /// The matching live file that this name makes a former file of.
@@ -365,32 +375,10 @@ impl Place<'_> {
             if reading.infix && named && !entries::has_file(look.entries, &reading.live) {
                 return None;
             }
-            let (_, called) = self.matched(&reading.live)?;
-            let source = self.group.source(look.directory.join(&reading.live), &called);
+            let (by, called) = self.matched(&reading.live)?;
+            let owned = look.host.inside(&by.bound());
+            let source = self.group.source(look.directory.join(&reading.live), &called, &owned);
             Some((source, reading.key))
         })
-    }
-}
-
-/// Of one link only, although there may be more: whoever makes them could fill memory and log.
-fn say_outside(look: &Look<'_>, bound: &Path, link: &Path, listing: &mut Listing) {
-    let beginning = format!("Links in {:?} lead out of {bound:?}", look.here);
-    if !listing.problems.iter().any(|problem| problem.starts_with(&beginning)) {
-        listing.problems.push(format!(
-            "{beginning}, {:?} for one, so what they lead to is not collected. If it is wanted, name it under \
-             sources.files, or set follow_links to anywhere there, where only trusted users can make links.",
-            link.file_name().unwrap_or_default()
-        ));
-    }
-}
-
-fn say_unreadable(look: &Look<'_>, listing: &mut Listing) {
-    let problem = format!(
-        "Patterns of sources.files match compressed files in {:?} that are not gzip; these are not \
-         read. Exclude them, or have them compressed with gzip.",
-        look.here
-    );
-    if !listing.problems.contains(&problem) {
-        listing.problems.push(problem);
     }
 }

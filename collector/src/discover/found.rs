@@ -38,6 +38,8 @@ pub struct Found {
     /// True where a former file is followed only if the checkpoint knows it: rotated siblings of a
     /// statically configured file whose own path no pattern names.
     pub only_if_known: bool,
+    /// Its inode's number as the listing of its directory had it; 0: not known.
+    pub inode: u64,
     /// With more names (hard links) than this it is refused, unless it is known. 0: any number.
     pub max_links: u32,
 }
@@ -54,6 +56,8 @@ pub struct Listing {
     pub files: Vec<Found>,
     /// What could not be looked at, said in full (what, where, why, what to do).
     pub problems: Vec<String>,
+    /// The directory has more entries than are looked at at once: there are more looks to come that show others.
+    pub more: bool,
     /// Nothing was seen, or not all that belongs to it, for there was no descriptor to look with.
     pub shortage: Option<io::Error>,
 }

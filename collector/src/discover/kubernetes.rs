@@ -96,6 +96,13 @@ impl Kubernetes {
         listing.files.iter_mut().for_each(|found| found.max_links = self.max_links);
     }
 
+    /// The namespace of a directory below a pod's, the pod's included.
+    pub(super) fn owner(&self, host: &super::host::HostRoot, here: &Path) -> Option<String> {
+        let pods = host.real_base(&self.pods, super::TO_RUNTIMES)?;
+        let pod = here.strip_prefix(pods).ok()?.iter().next()?;
+        Some(PodDirectory::parse(pod.to_str()?)?.namespace)
+    }
+
     /// The directory of the older links.
     pub(super) fn containers(&self) -> &Path {
         &self.containers
@@ -267,7 +274,13 @@ impl Kubernetes {
             Some(&subject.path.to_string_lossy()),
         ];
         let attributes = self.schema.attributes(&path, &values);
-        Some(Arc::new(Source { path: path.into(), format, attributes, known: owner.known }))
+        Some(Arc::new(Source {
+            path: path.into(),
+            format,
+            attributes,
+            known: owner.known,
+            owned: 0,
+        }))
     }
 
     /// A real path as the operator knows it: below the configured directory, even if that is a

@@ -24,8 +24,11 @@ impl Discovery {
     pub fn list(&self, directory: &Path) -> Listing {
         let mut listing = Listing::default();
         let Some(here) = self.host.outside(directory) else { return listing };
-        let entries = match entries::read(directory) {
-            Ok(entries) => entries,
+        let entries = match self.large.read(directory) {
+            Ok((entries, more)) => {
+                listing.more = more;
+                entries
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 listing.directories = self.roots();
                 return listing;
@@ -90,7 +93,11 @@ impl Discovery {
         let names: HashSet<&OsStr> = paths.iter().filter_map(|path| path.file_name()).collect();
         entries.retain(|entry| !names.contains(&*entry.name));
         let kind = entries::Kind::File;
-        entries.extend(names.iter().map(|name| entries::Entry { name: name.into(), kind }));
+        entries.extend(names.iter().map(|name| entries::Entry {
+            name: name.into(),
+            kind,
+            inode: 0,
+        }));
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.list_entries(directory, &here, &entries, Listing::default())
     }

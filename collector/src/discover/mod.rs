@@ -35,12 +35,14 @@ mod former;
 mod found;
 mod host;
 mod kubernetes;
+mod large;
 mod linked;
 mod listing;
 mod look;
 mod names;
 mod node;
 mod own;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod ways;
@@ -63,6 +65,7 @@ pub struct Discovery {
     docker: Option<docker::Docker>,
     files: files::Groups,
     linked: linked::Linked,
+    large: large::Large,
 }
 
 impl Discovery {
@@ -85,6 +88,7 @@ impl Discovery {
             docker,
             files: files::Groups::new(&sources.files, &node)?,
             linked: linked::Linked::default(),
+            large: large::Large::default(),
         })
     }
 

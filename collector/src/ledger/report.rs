@@ -38,6 +38,9 @@ pub struct Report {
     /// How descriptors are shared out. None: no agent runs, or nothing limits them.
     #[serde(default)]
     pub descriptors: Option<Descriptors>,
+    /// How many files are known, and what waits. None: no agent runs, or it is of a version that does not say.
+    #[serde(default)]
+    pub known_files: Option<KnownFiles>,
     /// Where records go.
     pub sinks: Vec<SinkReport>,
     /// The files known: those being read, and those let go of but not yet settled.
@@ -53,6 +56,13 @@ pub struct Report {
     /// The latest losses since the agent's start, file by file.
     #[serde(default)]
     pub lost_files: Vec<LostFile>,
+}
+
+impl Report {
+    /// Files and directories that are not collected yet, because they wait for a place.
+    pub fn waits(&self) -> u64 {
+        self.known_files.as_ref().map_or(0, |it| it.waiting_files + it.waiting_directories)
+    }
 }
 
 /// Which agent a report is of: the one that has this state directory, for only one can.
@@ -77,6 +87,36 @@ pub struct Descriptors {
     pub for_files: u64,
     /// Log files that found none and are opened in turn.
     pub waiting_files: u64,
+}
+
+/// How many files are known, and what waits because its tenant has its share.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KnownFiles {
+    /// How many there may be (`read.known_files`).
+    pub most: u64,
+    /// How many of them one tenant may have.
+    pub share: u64,
+    /// How many there are.
+    pub known: u64,
+    /// Files that wait.
+    pub waiting_files: u64,
+    /// Directories that wait to be looked through.
+    pub waiting_directories: u64,
+    /// Whose they are, those with most first.
+    pub waiting: Vec<Waiting>,
+}
+
+/// What waits of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Waiting {
+    /// A namespace, or a directory.
+    pub tenant: String,
+    /// Files that were seen and are not collected yet.
+    pub files: u64,
+    /// What they held at least.
+    pub bytes: u64,
+    /// Directories that are not looked through.
+    pub directories: u64,
 }
 
 /// Somebody who reached a bound of something that all share.

@@ -288,11 +288,20 @@ mod tests {
         let source = Arc::new(Source::anonymous(path.clone(), Format::Cri));
         let (role, gzip, only_if_known) = (Role::Live, false, false);
         let mut opened = Recognised {
-            found: Found { path: path.clone(), source, role, gzip, only_if_known, max_links: 0 },
+            found: Found {
+                path: path.clone(),
+                source,
+                role,
+                gzip,
+                only_if_known,
+                inode: 0,
+                max_links: 0,
+            },
             identity: identity::identify(&file, &look),
             head: identity::head(&file).unwrap(),
             file: Some(file),
             permit: None,
+            place: crate::known_files::enter(&"a test".into(), 1),
             look,
             entry: None,
             is_twin: false,

@@ -6,7 +6,10 @@ use hashbrown::HashTable;
 use slotmap::SlotMap;
 
 use super::paths::Paths;
-use crate::watch::DirToken;
+use crate::{
+    known_files::Place,
+    watch::{DirToken, Mode},
+};
 
 /// See the module. The table of paths holds tokens only: there are tens of thousands of them.
 #[derive(Default)]
@@ -25,6 +28,9 @@ pub(super) struct Directory {
     pub(super) children: Paths,
     /// Whether it can hold logs, and is listed when it changes; else only links lead through it.
     pub(super) listed: bool,
+    /// How it is watched.
+    pub(super) mode: Mode,
+    _place: Option<Place>,
 }
 
 impl Directories {
@@ -57,10 +63,11 @@ impl Directories {
     }
 
     /// Adds a directory that is not in it.
-    pub(super) fn insert(&mut self, path: &Arc<Path>) -> DirToken {
+    pub(super) fn insert(&mut self, path: &Arc<Path>, place: Option<Place>) -> DirToken {
         let (sources, children) = (Paths::default(), Paths::default());
         let (path, listed) = (Arc::clone(path), true);
-        let token = self.all.insert(Directory { path, sources, children, listed });
+        let (mode, _place) = (Mode::Poll, place);
+        let token = self.all.insert(Directory { path, sources, children, listed, mode, _place });
         let hash = |token: &DirToken| self.hasher.hash_one(&*self.all[*token].path);
         self.by_path.insert_unique(hash(&token), token, hash);
         token
@@ -84,14 +91,18 @@ mod tests {
         let mut directories = Directories::default();
         let paths: Vec<Arc<Path>> =
             (0..100).map(|number| Path::new(&format!("/var/log/{number}")).into()).collect();
-        let tokens: Vec<_> = paths.iter().map(|path| directories.insert(path)).collect();
+        let tokens: Vec<_> = paths.iter().map(|path| directories.insert(path, None)).collect();
         for (path, token) in paths.iter().zip(&tokens) {
             assert_eq!(directories.find(path), Some(*token));
         }
         assert_eq!(directories.remove(tokens[7]).unwrap().path, paths[7]);
         assert!(directories.remove(tokens[7]).is_none());
         assert_eq!(directories.find(&paths[7]), None);
-        assert_ne!(directories.insert(&paths[7]), tokens[7], "a token means one thing for ever");
+        assert_ne!(
+            directories.insert(&paths[7], None),
+            tokens[7],
+            "a token means one thing for ever"
+        );
         assert_eq!(directories.len(), 100);
     }
 }

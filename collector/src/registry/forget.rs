@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Inode, Registry};
+use super::{Inode, Kept, Registry};
 use crate::{
     checkpoint::FileEntry,
     identity::{self, FileId, beneath},
@@ -31,7 +31,7 @@ impl Registry {
         let held: HashSet<FileId> = self.held.values().map(|held| held.account.id).collect();
         let (mut present, mut absent, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for (source, state) in &self.sources {
-            for (id, since) in &state.accounts {
+            for Kept { id, absent: since, .. } in &state.accounts {
                 let Some(account) = self.setup.accounts.get(*id) else {
                     forgotten.push(*id);
                     continue;
@@ -57,7 +57,7 @@ impl Registry {
             let directory = path.parent().unwrap_or(&path).to_owned();
             self.retries.insert(directory, now);
             if let Some(state) = self.sources.get_mut(&source) {
-                state.note(id, Some(now));
+                state.note_known(id, Some(now));
             }
         }
         self.forget(forgotten);
@@ -70,11 +70,17 @@ impl Registry {
         // Whether they grew before they went, the kernel tells, and only of files that are known.
         self.heed_departed();
         let gone: HashSet<FileId> = ids.iter().copied().collect();
-        for state in self.sources.values_mut() {
-            state.accounts.retain(|(id, _)| !gone.contains(id));
+        let mut fewer = Vec::new();
+        for (source, state) in &mut self.sources {
+            let before = state.accounts.len();
+            state.accounts.retain(|known| !gone.contains(&known.id));
+            if state.accounts.len() < before {
+                fewer.push(Arc::clone(source));
+            }
         }
         self.inodes.retain(|_, inode| !matches!(inode, Inode::Done(id, _) if gone.contains(id)));
         self.tell_forgotten(ids);
+        self.end_empty(&fewer);
     }
 
     /// Whether the file, or its copy, is where it was when somebody looked last.

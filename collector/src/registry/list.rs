@@ -14,6 +14,7 @@ use super::{Registry, paths::Paths};
 use crate::{
     discover::{Found, Listing},
     identity::{self, beneath},
+    known_files,
     read::reader::Message,
     watch::{DirToken, FileToken},
 };
@@ -29,8 +30,12 @@ impl Registry {
             if known.is_some_and(|known| known.listed) {
                 continue;
             }
+            if known.is_none() && !self.may_look_through(&path) {
+                continue;
+            }
             let Some(token) = self.watch(&path) else { continue };
             let listing = self.list_along_ways(&path);
+            self.look_on_if_large(&path, &listing);
             self.note_names(&path);
             let children: Paths = listing.directories.into_iter().map(Arc::from).collect();
             queue.extend(children.iter().cloned());
@@ -69,13 +74,21 @@ impl Registry {
     /// Watches a directory and what is in it; None if it is gone.
     pub(super) fn watch(&mut self, path: &Arc<Path>) -> Option<DirToken> {
         let known = self.directories.find(path);
-        let token = known.unwrap_or_else(|| self.directories.insert(path));
+        let token = known.unwrap_or_else(|| {
+            let tenant = self.setup.discovery.tenant_of(path);
+            let place = tenant.map(|it| known_files::enter(&it, path.as_os_str().len()));
+            self.directories.insert(path, place)
+        });
         let directory = self.directories.get_mut(token)?;
         if known.is_some() && std::mem::replace(&mut directory.listed, true) {
             return Some(token);
         }
         let path = &Arc::clone(&directory.path);
-        if let Err(error) = self.setup.watcher.watch_directory(token, path) {
+        let watched = self.setup.watcher.watch_directory(token, path);
+        if let (Ok(mode), Some(directory)) = (&watched, self.directories.get_mut(token)) {
+            directory.mode = *mode;
+        }
+        if let Err(error) = watched {
             self.directories.remove(token);
             if error.kind() != io::ErrorKind::NotFound {
                 self.complain(path, format!(
@@ -98,11 +111,18 @@ impl Registry {
             self.place(found);
             return;
         }
+        if self.setup.discovery.is_large(path) {
+            let held = self.held.values().map(|held| held.key.inode);
+            let known = held.chain(self.inodes.keys().map(|key| key.inode)).collect();
+            self.setup.discovery.go_on_in(path, known);
+        }
         let listing = self.list_along_ways(path);
         if listing.shortage.is_some() {
             // It shows nothing, which does not mean that nothing is there.
             return;
         }
+        self.notice_waiting(path, &listing);
+        self.look_on_if_large(path, &listing);
         let shared = |child: &PathBuf| {
             let known = self.directories.find(child).and_then(|token| self.directories.get(token));
             known.map_or_else(|| Arc::from(child.as_path()), |known| Arc::clone(&known.path))
@@ -111,8 +131,13 @@ impl Registry {
         let listed_now = children.iter().cloned().collect();
         let Some(directory) = self.directories.get_mut(token) else { return };
         let former = std::mem::replace(&mut directory.children, children);
-        let now_gone: Vec<Arc<Path>> =
+        let mut now_gone: Vec<Arc<Path>> =
             former.into_iter().filter(|child| !directory.children.contains(child)).collect();
+        if listing.more {
+            // Other looks show them.
+            let there = now_gone.extract_if(.., |child| beneath::is_directory(&**child));
+            there.for_each(|child| directory.children.insert(child));
+        }
         let listed: HashSet<Arc<Path>> =
             listing.files.iter().map(|file| Arc::clone(&file.source.path)).collect();
         let mut found: Vec<(Arc<Path>, Found)> =
@@ -126,6 +151,13 @@ impl Registry {
             if !beneath::is_directory(&child) {
                 self.remove_directory(&child);
             }
+        }
+    }
+
+    /// Plans the next look at a directory whose entries are looked at a part at a time.
+    fn look_on_if_large(&mut self, path: &Path, listing: &Listing) {
+        if listing.more {
+            self.retries.entry(path.to_owned()).or_insert_with(Instant::now);
         }
     }
 
@@ -162,6 +194,8 @@ impl Registry {
     fn remove_directory(&mut self, path: &Path) {
         let Some(token) = self.directories.find(path) else { return };
         let Some(directory) = self.directories.remove(token) else { return };
+        self.lose_all_waiting(&directory.path);
+        self.setup.discovery.forget_large(path);
         self.setup.watcher.unwatch_directory(token);
         self.forget_ways_of(&directory.path);
         for child in directory.children {

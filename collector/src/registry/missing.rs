@@ -72,10 +72,10 @@ impl Registry {
                 account.sink(sink.number).exclude();
             }
         }
-        self.setup.accounts.insert(Arc::new(account));
         if let Some(state) = self.sources.get_mut(&source.path) {
-            state.note(entry.id, Some(Instant::now()));
+            state.note(&account, Some(Instant::now()));
         }
+        self.setup.accounts.insert(Arc::new(account));
     }
 
     /// What nobody has claimed by now is gone.

@@ -5,6 +5,7 @@
 //! log bytes but the first few, to recognise a file.
 
 mod away;
+mod close;
 mod copies;
 mod cut_off;
 mod departed;
@@ -29,6 +30,7 @@ pub mod recovery;
 mod rest;
 mod sequence;
 mod shortage;
+mod source_state;
 mod sources;
 mod still;
 mod strangers;
@@ -37,6 +39,7 @@ mod told;
 mod twins;
 mod unasked;
 mod unfinished;
+mod waiting;
 mod ways;
 
 use std::{
@@ -56,6 +59,7 @@ use crate::{
     descriptors,
     discover::{Discovery, Found},
     identity::{FileId, Identity, InodeKey, KernelInode, Look},
+    known_files::Place,
     ledger::{Accounts, SinkSlot},
     messages::{self, Kind},
     metrics::Metrics,
@@ -72,6 +76,7 @@ use crate::{
 use directories::Directories;
 use held::HeldFiles;
 pub use orders::{Begin, Order, Orders};
+use source_state::{Kept, SourceState};
 use still::{Inode, Still};
 
 /// How often finished files whose names vanished are looked at.
@@ -160,6 +165,7 @@ pub struct Registry {
     surveys: surveys::Surveys,
     ways: ways::Ways,
     names: names::Names,
+    waiting: waiting::Waiting,
     away: away::Away,
     /// What is told to the settling thread in one piece, while that is put together.
     together: Option<Vec<Command>>,
@@ -167,33 +173,14 @@ pub struct Registry {
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
-struct SourceState {
-    tail: TailId,
-    directory: Arc<Path>,
-    /// Accounts of its files, and since when no file on disk belongs to them.
-    accounts: Vec<(FileId, Option<Instant>)>,
-    /// Those that are held.
-    held: Vec<FileToken>,
-    /// What its reader was told of it last.
-    described: u64,
-}
-
-impl SourceState {
-    /// It has this file's account, of which nothing is on disk since then (None: something is).
-    fn note(&mut self, id: FileId, absent: Option<Instant>) {
-        match self.accounts.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, since)) => *since = absent,
-            None => self.accounts.push((id, absent)),
-        }
-    }
-}
-
 /// A found file that was opened and recognised.
 struct Recognised {
     found: Found,
     /// None: it found no room and is opened again when it is its turn.
     file: Option<File>,
     permit: Option<Permit>,
+    /// Until it has an account.
+    place: Place,
     look: Look,
     identity: Identity,
     entry: Option<FileEntry>,
@@ -239,6 +226,7 @@ impl Registry {
             surveys: surveys::Surveys::default(),
             ways: ways::Ways::default(),
             names: names::Names::default(),
+            waiting: waiting::Waiting::default(),
             away: away::Away::default(),
             together: None,
         }
@@ -274,6 +262,7 @@ impl Registry {
             self.heed_names();
             self.hand_over_parked();
             self.give_up();
+            self.let_waiting_in();
             self.decide_cut_off();
             if Instant::now() >= housekeeping {
                 housekeeping = Instant::now() + HOUSEKEEPING;
@@ -300,6 +289,7 @@ impl Registry {
         }
         self.learn_departed();
         let found = self.list_roots();
+        self.keep_places(&found);
         let mut sources: BTreeMap<Arc<Path>, Vec<(Arc<Path>, Found)>> = BTreeMap::new();
         for (directory, found) in found {
             sources.entry(Arc::clone(&found.source.path)).or_default().push((directory, found));
@@ -330,6 +320,7 @@ impl Registry {
                 self.settle_in(file);
             }
         }
+        self.keep_no_places();
         self.note_unseen_changes();
         // What was rotated meanwhile is looked at now.
         self.tell_looking(Instant::now() + CAUGHT_UP);
@@ -361,8 +352,11 @@ impl Registry {
     }
 
     fn present(&mut self, source: &Path, id: FileId) {
-        if let Some(state) = self.sources.get_mut(source) {
-            state.note(id, None);
+        let Some(state) = self.sources.get_mut(source) else { return };
+        if !state.note_known(id, None)
+            && let Some(account) = self.setup.accounts.get(id)
+        {
+            state.note(&account, None);
         }
     }
 
@@ -379,7 +373,8 @@ impl Registry {
         self.setup.sinks.iter().map(|sink| sink.number)
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.tell_waiting();
         let metrics = &self.setup.metrics;
         let closed = descriptors::shares().map_or(0, |shares| shares.waiting as i64);
         metrics.open_files.set(self.held.awake() as i64 - closed);

@@ -90,7 +90,7 @@ impl Registry {
     ) -> Option<Arc<FileAccount>> {
         let state = self.sources.get(&found.source.path)?;
         let stem = stem(&found.path);
-        let known = state.accounts.iter().filter_map(|(id, _)| self.setup.accounts.get(*id));
+        let known = state.accounts.iter().filter_map(|known| self.setup.accounts.get(known.id));
         let has_it = |account: &FileAccount| match account.held() {
             Some(file) => begins_alike(&file, head) && sum.begins(&file).unwrap_or(false),
             None => account.checksum() == Some(sum),
@@ -170,7 +170,8 @@ impl Registry {
                 held.any(|held| held.account.id == *id && held.account.held().is_some())
             })
         };
-        let known = state.into_iter().flat_map(|state| state.accounts.iter().map(|(id, _)| id));
+        let known =
+            state.into_iter().flat_map(|state| state.accounts.iter().map(|known| &known.id));
         let known = known.filter(|id| !held(id)).filter_map(|id| self.setup.accounts.get(*id));
         let known = known.filter(|account| !self.is_there(account, found));
         let known = known.map(|account| {

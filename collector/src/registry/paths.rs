@@ -16,6 +16,12 @@ impl Paths {
         }
     }
 
+    pub(super) fn retain(&mut self, keep: impl Fn(&Path) -> bool) {
+        if self.0.iter().any(|path| !keep(path)) {
+            self.0 = self.0.iter().filter(|path| keep(path)).cloned().collect();
+        }
+    }
+
     pub(super) fn contains(&self, path: &Path) -> bool {
         self.0.binary_search_by(|known| known.as_ref().cmp(path)).is_ok()
     }

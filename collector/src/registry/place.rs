@@ -109,8 +109,19 @@ impl Registry {
     /// Hands a recognised file to its reader, at the offset that is right for it.
     pub(super) fn settle_in(&mut self, recognised: Recognised) {
         self.note_copy_read_anew(&recognised);
-        let Recognised { found, file, permit, look, identity, entry, is_twin, epoch, head, before } =
-            recognised;
+        let Recognised {
+            found,
+            file,
+            permit,
+            place,
+            look,
+            identity,
+            entry,
+            is_twin,
+            epoch,
+            head,
+            before,
+        } = recognised;
         if self.held.find(&look.key).is_some() {
             // Another name of the same file, found in the same look.
             return;
@@ -138,6 +149,7 @@ impl Registry {
         tracing::debug!(path = %found.path.display(), inode = look.key.inode, id = %account.id, epoch = account.epoch, size = look.size, "A file has an account.");
         self.setup.accounts.insert(Arc::clone(&account));
         self.present(&source.path, account.id);
+        drop(place);
         // A compressed file may hold more than was seen of it before it was compressed.
         let whole = match found.gzip {
             true => was_final && account.checksum() == packed,

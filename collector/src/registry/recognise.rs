@@ -22,6 +22,7 @@ use crate::{
     descriptors,
     discover::{Found, Role},
     identity::{self, Identity, InodeKey, Look},
+    known_files,
     read::{permits, reader::Message},
     watch::FileToken,
 };
@@ -69,9 +70,10 @@ impl Registry {
         let _another = self.was_put_off();
         for look in 1..=LOOKS {
             self.heed_readers();
+            let found_now = self.those_with_a_place(found, directory, &opened);
             let before = opened.len();
             let mut shown = Vec::new();
-            let vanished = self.open_found(found, directory, &mut shown, &mut opened);
+            let vanished = self.open_found(found_now, directory, &mut shown, &mut opened);
             shown.sort();
             let shown: Vec<InodeKey> = shown.into_iter().map(|(_, _, key)| key).collect();
             last = shown.iter().copied().collect();
@@ -282,8 +284,21 @@ impl Registry {
         let before = None;
         let permit = permits::permit(found.source.tenant(), &file);
         let file = permit.is_some().then_some(file);
-        let file =
-            Recognised { found, file, permit, look, identity, entry, is_twin, epoch, head, before };
+        self.keep_no_place(look.key.inode);
+        let place = known_files::enter(&found.source.tenant(), found.path.as_os_str().len());
+        let file = Recognised {
+            found,
+            file,
+            permit,
+            place,
+            look,
+            identity,
+            entry,
+            is_twin,
+            epoch,
+            head,
+            before,
+        };
         Ok(Who::New(Box::new(file)))
     }
 

@@ -139,6 +139,11 @@ impl Unclaimed {
         self.take_where(|entry| entry.source.as_os_str() == &*source)
     }
 
+    /// Whether an entry is of an inode with this number.
+    pub fn knows_inode(&self, inode: u64) -> bool {
+        self.by_inode.contains_key(&inode)
+    }
+
     /// Whether all of them are claimed.
     pub fn is_empty(&self) -> bool {
         self.by_inode.is_empty() && self.former.is_empty()

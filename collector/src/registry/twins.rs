@@ -144,7 +144,7 @@ impl Registry {
     /// The lives of the source's live inode that this run knows: the present one, and those before.
     fn lives_of(&self, found: &Found) -> Vec<Original> {
         let Some(state) = self.sources.get(&found.source.path) else { return Vec::new() };
-        let accounts = state.accounts.iter().filter_map(|(id, _)| self.setup.accounts.get(*id));
+        let accounts = state.accounts.iter().filter_map(|known| self.setup.accounts.get(known.id));
         let lives = accounts.filter_map(|account| {
             let held = self.held.get(self.held.find(&account.identity.key)?)?;
             let file = (held.account.id == account.id).then(|| account.held()).flatten();

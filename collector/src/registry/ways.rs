@@ -149,7 +149,7 @@ impl Registry {
     /// Watches a directory for its entries' names alone; None if it cannot be.
     fn watch_way(&mut self, way: &Path) -> Option<Arc<Path>> {
         let way = Arc::from(way);
-        let token = self.directories.insert(&way);
+        let token = self.directories.insert(&way, None);
         if let Some(directory) = self.directories.get_mut(token) {
             directory.listed = false;
         }

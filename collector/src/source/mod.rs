@@ -4,6 +4,7 @@ mod attributes;
 
 use std::{
     hash::{BuildHasher, Hash, Hasher},
+    os::unix::ffi::OsStrExt,
     path::Path,
     sync::Arc,
 };
@@ -37,6 +38,9 @@ pub struct Source {
     pub attributes: Attributes,
     /// Whether that is all.
     pub known: Known,
+    /// So many bytes of the path lead to the directory whose owner decides how many such logs there are. 0: the one that
+    /// it lies in.
+    pub owned: u16,
 }
 
 /// Whether all is known of a source that can be.
@@ -54,7 +58,7 @@ impl Source {
     /// A file of which nothing is known but where it lies and how it is laid out.
     pub fn anonymous(path: impl AsRef<Path>, format: Format) -> Self {
         let (path, attributes) = (path.as_ref().into(), Attributes::default());
-        Self { path, format, attributes, known: Known::All }
+        Self { path, format, attributes, known: Known::All, owned: 0 }
     }
 
     /// Names and values of its attributes, in output order.
@@ -75,9 +79,16 @@ impl Source {
         hash.finish()
     }
 
-    /// Whose share it uses of what all have in common: its namespace's, else its directory's.
+    /// Whose share it uses of what all have in common: its namespace's, else its directory's. However many
+    /// directories somebody makes below one of his, he has one share.
     pub fn tenant(&self) -> Arc<str> {
-        let directory = || self.path.parent().unwrap_or(&self.path).to_string_lossy();
+        let directory = || {
+            let path = self.path.as_os_str().as_bytes();
+            match path.get(..usize::from(self.owned)).filter(|owned| !owned.is_empty()) {
+                Some(owned) => String::from_utf8_lossy(owned),
+                None => self.path.parent().unwrap_or(&self.path).to_string_lossy(),
+            }
+        };
         self.namespace().map_or_else(|| Arc::from(&*directory()), Arc::from)
     }
 

@@ -26,6 +26,7 @@ use crate::{
     config::Config,
     discover::{Discovery, OwnOutputs},
     identity::KernelInode,
+    known_files,
     ledger::{Accounts, report::Totals},
     metrics::Metrics,
     read::{
@@ -72,6 +73,7 @@ impl Pipeline {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, RunError> {
         room::share_out(config.read.unpacking_bytes.0);
+        known_files::share_out(config.read.known_files);
         let TakenUp { store, accounts, positions, sound, found } = take_up(config, metrics)?;
         let _sinks_spawn_tasks = runtime.enter();
         let (readers, inboxes): (Vec<_>, Vec<_>) =
@@ -141,6 +143,7 @@ impl Pipeline {
     /// logs are looked for differently.
     pub fn reload(&mut self, config: &Config, discovery: Option<Discovery>) {
         room::share_out(config.read.unpacking_bytes.0);
+        known_files::share_out(config.read.known_files);
         if let Some(discovery) = discovery {
             let max_unpacked = config.read.max_unpacked_bytes.0;
             self.orders.send(Order::Sources(Box::new(discovery), max_unpacked));

@@ -65,6 +65,7 @@ fn applicable(old: &Config, wanted: &Config) -> Config {
             start: wanted.read.start,
             max_unpacked_bytes: wanted.read.max_unpacked_bytes,
             unpacking_bytes: wanted.read.unpacking_bytes,
+            known_files: wanted.read.known_files,
             ..old.read.clone()
         },
         ..old.clone()

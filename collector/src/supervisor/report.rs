@@ -16,15 +16,20 @@ use crate::{
     config::Config,
     descriptors, held_back,
     identity::FileId,
+    known_files,
     ledger::{
         self, Accounts, FileAccount, SinkSlot,
         report::{
-            AgentIdentity, Descriptors, FileReport, HeldBack, Report, SinkFileReport, SinkReport,
+            AgentIdentity, Descriptors, FileReport, HeldBack, KnownFiles, Report, SinkFileReport,
+            SinkReport, Waiting,
         },
     },
     metrics::{Metrics, SinkLabel},
     settle::slots::{RunningSink, SinkTable},
 };
+
+/// Tenants whose files wait that are told apart.
+const TENANTS: usize = 100;
 
 /// What the admin port serves for this pipeline.
 pub fn admin_state(
@@ -129,6 +134,7 @@ impl Reporter {
             totals,
             lost_files: self.accounts.lost_files(),
             looking: !self.accounts.is_complete(),
+            known_files: Some(known_files()),
             held_back: held_back(),
         }
     }
@@ -161,6 +167,27 @@ impl Reporter {
         let age = ledger::now_ms().saturating_sub(self.last_commit_ms.load(Ordering::Acquire));
         self.metrics.count_held_back();
         self.metrics.checkpoint_age_seconds.set(age as f64 / 1000.0);
+    }
+}
+
+/// How many files are known, and who waits.
+fn known_files() -> KnownFiles {
+    let waiting = known_files::waiting();
+    let waiting_files = waiting.iter().map(|it| it.files).sum();
+    let waiting_directories = waiting.iter().map(|it| it.directories).sum();
+    let told = |it: known_files::Waits| Waiting {
+        tenant: it.tenant.to_string(),
+        files: it.files,
+        bytes: it.bytes,
+        directories: it.directories,
+    };
+    KnownFiles {
+        most: known_files::most(),
+        share: known_files::share(),
+        known: known_files::taken(),
+        waiting_files,
+        waiting_directories,
+        waiting: waiting.into_iter().take(TENANTS).map(told).collect(),
     }
 }
 

@@ -21,6 +21,7 @@ mod in_place;
 mod input;
 mod isolation;
 mod kernel;
+mod known;
 mod late;
 mod ledger;
 mod links;

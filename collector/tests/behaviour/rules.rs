@@ -156,6 +156,11 @@ const TABLE: &[Row] = &[
     ("read.quantum", &["1KiB", "1GiB"], &["0", "1", "2GiB", "1TiB"]),
     ("read.max_unpacked_bytes", &["1", "1TiB", "1.5Gi", "16000PiB"], &["0", "20000PiB", "x"]),
     ("read.unpacking_bytes", &["4MiB", "64Mi", "1TiB"], &["0", "1MiB", "2TiB", "x", "null"]),
+    (
+        "read.known_files",
+        &["64", "48000", "10000000"],
+        &["0", "63", "-1", "10000001", "1.5", "null", "x"],
+    ),
     ("watch", &["null"], &["[]"]),
     ("watch.mode", &["poll", "INOTIFY", "Auto"], &["fanotify", "null", "''"]),
     ("watch.poll_interval", &["1ms", "1h"], &["0", "0.5ms", "2h", "250"]),

@@ -85,6 +85,10 @@ impl Checker<'_> {
         self.size(steps!["read", "quantum"], read.quantum, KIB..=GIB);
         self.size(steps!["read", "max_unpacked_bytes"], read.max_unpacked_bytes, 1..=u64::MAX);
         self.size(steps!["read", "unpacking_bytes"], read.unpacking_bytes, 4 * MIB..=1024 * GIB);
+        if !(64..=10_000_000).contains(&read.known_files) {
+            let todo = "use a number from 64 to 10000000";
+            self.refuse(steps!["read", "known_files"], "too few or too many known files", todo);
+        }
         // Less would cut lines that are being written: one is often written in two halves.
         let patience = Duration::from_millis(100)..=DAY;
         self.span(steps!["read", "unfinished_after"], read.unfinished_after, patience);

@@ -27,6 +27,8 @@ pub struct Read {
     pub max_unpacked_bytes: ByteSize,
     /// What all compressed files may take on disk while they are unpacked.
     pub unpacking_bytes: ByteSize,
+    /// How many log files, and directories that are looked through for them, are known at once.
+    pub known_files: u64,
 }
 
 impl Default for Read {
@@ -40,6 +42,7 @@ impl Default for Read {
             quantum: ByteSize(MIB),
             max_unpacked_bytes: ByteSize(4 * GIB),
             unpacking_bytes: ByteSize(64 * MIB),
+            known_files: 48_000,
         }
     }
 }

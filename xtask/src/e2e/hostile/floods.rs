@@ -11,15 +11,20 @@ use anyhow::{Result, ensure};
 
 use super::{Attack, Setting};
 use crate::process::Scratch;
-use attacks::{Place, bombs, clients, descriptors, holes, listing, names};
+use attacks::{
+    Place, bombs, clients, descriptors, holes, listing, many_directories, many_former, many_names,
+    names,
+};
 use measure::Attacked;
 
 /// A probe's timeout, as kubelet has it.
 const PROBE: Duration = Duration::from_secs(1);
+/// What the manifest allows.
+const MEMORY: u64 = 256 << 20;
 /// Descriptors of an agent whose descriptors are used up.
 const DESCRIPTORS: usize = 1_024;
 
-pub(super) const ATTACKS: [Attack; 6] = [
+pub(super) const ATTACKS: [Attack; 9] = [
     Attack {
         name: "flood-descriptors",
         what: "1,100 logs of one tenant under a limit of 1,024 descriptors, all written to",
@@ -44,6 +49,21 @@ pub(super) const ATTACKS: [Attack; 6] = [
         name: "flood-names",
         what: "logs that are made, written, truncated and deleted without end",
         run: |setting| flood(setting, None, names),
+    },
+    Attack {
+        name: "flood-known",
+        what: "60,000 logs with names of 250 bytes, all of them there to stay",
+        run: |setting| flood(setting, None, many_names),
+    },
+    Attack {
+        name: "flood-former",
+        what: "60,000 former files of one log",
+        run: |setting| flood(setting, None, many_former),
+    },
+    Attack {
+        name: "flood-directories",
+        what: "30,000 nested directories below a pattern, each with a log",
+        run: |setting| flood(setting, None, many_directories),
     },
     Attack {
         name: "flood-admin",
@@ -75,15 +95,18 @@ fn flood(
                 attacked.agent.log_tail()
             );
         }
+        let memory = attacked.running.peak_memory()?;
+        ensure!(memory <= MEMORY, "in mode {mode}, the agent took {} MiB", memory >> 20);
         let log = fs::metadata(scratch.path().join("agent/everyline.log"))?.len();
         ensure!(log < 256 << 10, "in mode {mode}, the agent's log has {log} bytes");
         said.push(format!(
-            "{mode}: {times} times; p99 of a line {:.2} s (without {:.2}), of a new pod's {:.2} s ({:.2}), a probe {:.2} s, {} KiB of log",
+            "{mode}: {times} times; p99 of a line {:.2} s (without {:.2}), of a new pod's {:.2} s ({:.2}), a probe {:.2} s, {} MiB at most, {} KiB of log",
             loud.known.as_secs_f64(),
             quiet.known.as_secs_f64(),
             loud.new.as_secs_f64(),
             quiet.new.as_secs_f64(),
             slowest.as_secs_f64(),
+            memory >> 20,
             log >> 10,
         ));
         let status = attacked.running.stop(Duration::from_secs(90))?;

@@ -16,6 +16,8 @@ use anyhow::{Context, Result};
 /// What an attacker is given: the tenant's directories, the admin port, and when it is over.
 pub(super) struct Place<'a> {
     pub(super) pods: &'a Path,
+    /// Below it a pattern looks for logs.
+    pub(super) files: &'a Path,
     pub(super) admin: &'a str,
     pub(super) over: &'a AtomicBool,
 }
@@ -110,6 +112,53 @@ pub(super) fn holes(place: &Place<'_>) -> Result<u64> {
         }
         times += 1;
         std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(times)
+}
+
+/// Makes files of these names, each with one line, and then waits; how many.
+fn make(place: &Place<'_>, count: u32, path: impl Fn(u32) -> PathBuf) -> Result<u64> {
+    let mut times = 0;
+    for n in 0..count {
+        if place.is_over() {
+            break;
+        }
+        fs::write(path(n), line("one of many"))?;
+        times += 1;
+    }
+    while !place.is_over() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(times)
+}
+
+/// Logs with long names, below a pattern.
+pub(super) fn many_names(place: &Place<'_>) -> Result<u64> {
+    let directory = place.files.join("names");
+    fs::create_dir_all(&directory)?;
+    make(place, 60_000, |n| directory.join(format!("{}{n:06}.log", "n".repeat(240))))
+}
+
+/// Former files of one log, as the runtime names them.
+pub(super) fn many_former(place: &Place<'_>) -> Result<u64> {
+    let directory = place.container("former")?;
+    make(place, 60_000, |n| directory.join(format!("0.log.20260101-{n:06}")))
+}
+
+/// Directories in directories, below a pattern.
+pub(super) fn many_directories(place: &Place<'_>) -> Result<u64> {
+    let mut times = 0;
+    for n in 0..30_000 {
+        if place.is_over() {
+            break;
+        }
+        let directory = place.files.join(format!("tree/{}/{}/{n}", n % 40, n % 1_000));
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("a.log"), "one of many\n")?;
+        times += 1;
+    }
+    while !place.is_over() {
+        std::thread::sleep(Duration::from_millis(50));
     }
     Ok(times)
 }

@@ -56,12 +56,13 @@ impl Attacked {
         let root = scratch.path().to_owned();
         fs::create_dir_all(root.join("pods"))?;
         fs::create_dir_all(root.join("containers"))?;
+        fs::create_dir_all(root.join("files"))?;
         let output = scratch.join("out/out.ndjson")?;
         let shown = root.display();
         let yaml = format!(
             "sources:\n  \
              kubernetes: {{pods_dir: \"{shown}/pods\", containers_dir: \"{shown}/containers\", wait_for_id: 0s}}\n  \
-             docker: {{enabled: false}}\n\
+             docker: {{enabled: false}}\n  files: [{{paths: [\"{shown}/files/**/*.log\"]}}]\n\
              watch: {{mode: {mode}, kernel: {{pin_dir: \"{shown}/none\"}}}}\n\
              sinks:\n  file: {{type: file, path: \"{}\", rotate_size: 100GiB}}\n",
             output.display(),
@@ -90,9 +91,9 @@ impl Attacked {
     ) -> Result<(Latency, u64)> {
         let over = AtomicBool::new(false);
         let written = Mutex::new(HashMap::new());
-        let pods = self.root.join("pods");
+        let (pods, files) = (self.root.join("pods"), self.root.join("files"));
         std::thread::scope(|scope| {
-            let place = Place { pods: &pods, admin: &self.admin, over: &over };
+            let place = Place { pods: &pods, files: &files, admin: &self.admin, over: &over };
             let attacker = scope.spawn(move || attack(&place));
             let writer = scope.spawn(|| write(&pods, name, lasting, &written));
             let probes = scope.spawn(|| self.ask_probes(&over));

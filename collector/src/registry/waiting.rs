@@ -1,0 +1,324 @@
+//! Files that wait for a place: their tenant has as many known files as it may have.
+//!
+//! They lie on disk, and nothing is kept of them but an inode's number and a size. When a file of the tenant is
+//! forgotten, because it is finished and gone, the directory is looked at again. What is known stays known, so that nothing is
+//! left half read; of what waits, each log's oldest file comes first, and logs in the order of their names. Newest
+//! first would leave those waiting that are deleted first.
+//!
+//! What is deleted while it waits is lost, and stated: where the kernel counts, by what it tells, else by what was seen.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Map, Recognised, Registry};
+use crate::{
+    discover::{Found, Listing, Role},
+    held_back::{self, Resource},
+    identity::{self, InodeKey},
+    known_files::{self, Place, Waits, Wanted},
+    messages::{self, Kind},
+    reason::Reason,
+    settle::{Command, Went},
+    watch::Mode,
+};
+
+/// How often it is asked whether there is room.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Waiting files that are remembered by their inodes, all directories together.
+const MOST: usize = 1 << 17;
+/// Why a loss may be more than is said: files were deleted while they waited, and what they held nobody saw.
+const DELETED_WAITING: &str = "deleted_waiting";
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Waiting {
+    by_directory: Map<Arc<Path>, Here>,
+    asked: Option<Instant>,
+    changed: bool,
+    /// At the first look: of files that the checkpoint knows, by inode, until each has one of its own.
+    kept: Map<u64, Place>,
+}
+
+/// What waits in one directory.
+struct Here {
+    tenant: Arc<str>,
+    /// By inode.
+    files: Map<u64, One>,
+    /// Those that are not among them, in the round before this one and in this.
+    more: (u64, u64),
+    /// Directories in it, likewise.
+    directories: (u64, u64),
+    /// Rounds of looks that showed all of the directory.
+    round: u32,
+}
+
+#[derive(Clone, Copy)]
+struct One {
+    size: u64,
+    /// When it was seen last.
+    round: u32,
+}
+
+impl Here {
+    fn new(tenant: Arc<str>) -> Self {
+        Self { tenant, files: Map::default(), more: (0, 0), directories: (0, 0), round: 0 }
+    }
+
+    fn more(&self) -> u64 {
+        self.more.0.max(self.more.1)
+    }
+
+    fn directories(&self) -> u64 {
+        self.directories.0.max(self.directories.1)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.more() == 0 && self.directories() == 0
+    }
+}
+
+impl Waiting {
+    fn here(&mut self, directory: &Arc<Path>, tenant: &Arc<str>) -> &mut Here {
+        self.changed = true;
+        let here = self.by_directory.entry(Arc::clone(directory));
+        here.or_insert_with(|| Here::new(Arc::clone(tenant)))
+    }
+
+    fn knows(&self, directory: &Path, inode: u64) -> bool {
+        let here = self.by_directory.get(directory);
+        inode != 0 && here.is_some_and(|here| here.files.contains_key(&inode))
+    }
+
+    /// A file waits. True if that is new.
+    fn note(
+        &mut self,
+        (directory, found): (&Arc<Path>, &Found),
+        size: u64,
+        tenant: &Arc<str>,
+    ) -> bool {
+        let full = self.by_directory.values().map(|here| here.files.len()).sum::<usize>() >= MOST;
+        let here = self.here(directory, tenant);
+        if found.inode == 0 || full {
+            here.more.1 += 1;
+            return false;
+        }
+        // What a compressed one holds is not known.
+        let size = if found.gzip { 0 } else { size };
+        let one = One { size, round: here.round };
+        here.files.insert(found.inode, one).is_none()
+    }
+
+    /// A file waits no more.
+    fn leave(&mut self, directory: &Path, inode: u64) {
+        if let Some(here) = self.by_directory.get_mut(directory) {
+            self.changed |= here.files.remove(&inode).is_some();
+        }
+    }
+
+    fn tell(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        let mut all: HashMap<&Arc<str>, Waits> = HashMap::new();
+        for here in self.by_directory.values() {
+            let tenant = Arc::clone(&here.tenant);
+            let waits = all.entry(&here.tenant).or_insert(Waits { tenant, ..Waits::default() });
+            waits.files += here.files.len() as u64 + here.more();
+            waits.bytes += here.files.values().map(|one| one.size).sum::<u64>();
+            waits.directories += here.directories();
+        }
+        known_files::note_waiting(all.into_values().collect());
+    }
+}
+
+impl Registry {
+    /// Before the first look: what the checkpoint knows goes before what is new.
+    pub(super) fn keep_places(&mut self, found: &[(Arc<Path>, Found)]) {
+        for (_, found) in found {
+            if found.inode != 0 && self.unclaimed.knows_inode(found.inode) {
+                let length = found.path.as_os_str().len();
+                let place = known_files::enter(&found.source.tenant(), length);
+                self.waiting.kept.insert(found.inode, place);
+            }
+        }
+    }
+
+    /// It has a place of its own.
+    pub(super) fn keep_no_place(&mut self, inode: u64) {
+        self.waiting.kept.remove(&inode);
+    }
+
+    /// After the first look.
+    pub(super) fn keep_no_places(&mut self) {
+        self.waiting.kept = Map::default();
+    }
+
+    /// Those of a source's files, sorted oldest first, that are known or find a place. The others wait.
+    pub(super) fn those_with_a_place(
+        &mut self,
+        found: Vec<Found>,
+        directory: &Arc<Path>,
+        opened: &HashMap<InodeKey, Recognised>,
+    ) -> Vec<Found> {
+        let Some(source) = found.first().map(|found| Arc::clone(&found.source)) else {
+            return found;
+        };
+        let tenant = source.tenant();
+        let known = self.sources.get(&source.path).is_some_and(|it| !it.accounts.is_empty());
+        let wanted = if known { Wanted::Further } else { Wanted::New };
+        let none_waits = !self.waiting.by_directory.contains_key(directory);
+        if none_waits && known_files::has_room(&tenant, wanted, found.len() as u64) {
+            return found;
+        }
+        let (mut admitted, mut all) = (0, Vec::new());
+        for mut found in found {
+            let waited = self.waiting.knows(directory, found.inode);
+            // It was live when it began to wait: it is asked for, whatever it is called now.
+            found.only_if_known &= !waited;
+            let size = match waited {
+                true => None,
+                false => match identity::look_at(&found.path) {
+                    Ok(look) if self.has_place(&look.key, opened) => None,
+                    Ok(look) => Some(look.size),
+                    Err(_gone) => None,
+                },
+            };
+            if !waited && (size.is_none() || found.only_if_known) {
+                all.push(found);
+                continue;
+            }
+            let may_be_a_copy =
+                self.scanning && found.role != Role::Live && !self.unclaimed.is_empty();
+            let wanted = if may_be_a_copy { Wanted::Further } else { wanted };
+            if known_files::has_room(&tenant, wanted, admitted + 1) {
+                admitted += 1;
+                self.waiting.leave(directory, found.inode);
+                all.push(found);
+            } else if let Some(size) = size
+                && self.waiting.note((directory, &found), size, &tenant)
+            {
+                self.say_that_it_waits(&found.path, &tenant);
+            }
+        }
+        all
+    }
+
+    fn has_place(&self, key: &InodeKey, opened: &HashMap<InodeKey, Recognised>) -> bool {
+        self.held.find(key).is_some()
+            || self.inodes.contains_key(key)
+            || opened.contains_key(key)
+            || self.unclaimed.knows_inode(key.inode)
+    }
+
+    /// Whether a directory may be watched and looked through, which was listed in `parent`.
+    pub(super) fn may_look_through(&mut self, path: &Path) -> bool {
+        let Some(tenant) = self.setup.discovery.tenant_of(path) else { return true };
+        if known_files::has_room(&tenant, Wanted::New, 1) {
+            return true;
+        }
+        let Some(parent) = path.parent().map(Arc::<Path>::from) else { return true };
+        self.waiting.here(&parent, &tenant).directories.1 += 1;
+        self.say_that_it_waits(path, &tenant);
+        false
+    }
+
+    fn say_that_it_waits(&self, path: &Path, tenant: &Arc<str>) {
+        held_back::note(Resource::KnownFiles, tenant);
+        if let Some(unsaid) = messages::admit(Kind::Waiting, path) {
+            tracing::warn!(
+                path = %path.display(),
+                tenant = &**tenant,
+                most = known_files::most(),
+                share = known_files::share(),
+                "Log files wait, because their namespace or directory has as many as may be known of one. They are \
+                 collected when others of it are finished and deleted; what is deleted before that is lost. \
+                 Raise read.known_files, or have old logs removed.{unsaid}"
+            );
+        }
+    }
+
+    /// A directory was listed: what waited in it and is not there any more was deleted.
+    pub(super) fn notice_waiting(&mut self, directory: &Arc<Path>, listing: &Listing) {
+        let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
+        for found in &listing.files {
+            if let Some(one) = here.files.get_mut(&found.inode) {
+                one.round = here.round;
+            }
+        }
+        if listing.more {
+            return;
+        }
+        // A round is over.
+        let now = here.round;
+        let gone: Vec<(u64, One)> = here.files.extract_if(|_, one| one.round != now).collect();
+        let fewer = here.more.1 < here.more.0 || here.directories.1 < here.directories.0;
+        here.round = now.wrapping_add(1);
+        (here.more, here.directories) = ((here.more.1, 0), (here.directories.1, 0));
+        let over = here.is_empty();
+        if over {
+            self.waiting.by_directory.remove(directory);
+        }
+        self.waiting.changed = true;
+        self.lose_waiting(directory, gone, fewer);
+    }
+
+    /// A directory is gone, with all that waited in it.
+    pub(super) fn lose_all_waiting(&mut self, directory: &Arc<Path>) {
+        let Some(here) = self.waiting.by_directory.remove(directory) else { return };
+        self.waiting.changed = true;
+        let more = here.more() + here.directories() > 0;
+        self.lose_waiting(directory, here.files.into_iter().collect(), more);
+    }
+
+    fn lose_waiting(&mut self, directory: &Arc<Path>, mut gone: Vec<(u64, One)>, more: bool) {
+        if !gone.is_empty() {
+            // What the kernel saw of their ends is counted by what it tells.
+            self.heed_departed();
+            let elsewhere: HashSet<u64> = self.held.values().map(|held| held.key.inode).collect();
+            gone.retain(|(inode, _)| {
+                !elsewhere.contains(inode)
+                    && !self.waiting.by_directory.keys().any(|it| self.waiting.knows(it, *inode))
+            });
+        }
+        if gone.is_empty() && !more {
+            return;
+        }
+        let token = self.directories.find(directory);
+        let mode = token.and_then(|token| Some(self.directories.get(token)?.mode));
+        let mut went = Went::default();
+        let bytes = gone.iter().map(|(_, one)| one.size).sum();
+        if bytes > 0 && mode != Some(Mode::Kernel) {
+            went.lost.push((directory.to_path_buf(), bytes, Reason::DeletedUnseen));
+        }
+        went.unknown.push(DELETED_WAITING);
+        self.tell(Command::Went(went));
+    }
+
+    /// Looks again at directories in which something waits that may find a place by now.
+    pub(super) fn let_waiting_in(&mut self) {
+        let now = Instant::now();
+        if self.waiting.asked.is_some_and(|asked| now.duration_since(asked) < AGAIN) {
+            return;
+        }
+        self.waiting.asked = Some(now);
+        for (directory, here) in &self.waiting.by_directory {
+            if known_files::has_room(&here.tenant, Wanted::New, 1) {
+                self.retries.entry(directory.to_path_buf()).or_insert(now);
+            }
+        }
+    }
+
+    /// Says what waits, for status and metrics.
+    pub(super) fn tell_waiting(&mut self) {
+        self.waiting.tell();
+        let metrics = &self.setup.metrics;
+        metrics.known_files.set(known_files::taken() as i64);
+        metrics
+            .waiting_files
+            .set(known_files::waiting().iter().map(|it| it.files).sum::<u64>() as i64);
+    }
+}
