@@ -85,7 +85,7 @@ fn zeros_before_what_was_just_written_are_waited_for(world: World) {
     thread::scope(|scope| {
         for (number, (path, layout)) in files.iter().zip(layouts).enumerate() {
             scope.spawn(move || {
-                let file = OpenOptions::new().create(true).append(false).write(true).open(path);
+                let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
                 let file = file.unwrap();
                 // Room that is allocated ahead, part of it.
                 file.set_len(200_000).unwrap();
