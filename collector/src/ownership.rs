@@ -43,31 +43,31 @@ pub enum Foreign {
     /// Another unprivileged user made it.
     #[error("{} belongs to user {user}, who is neither root nor the user that everyline runs as", .path.display())]
     Owner {
-        /// What.
+        /// The file or directory.
         path: PathBuf,
-        /// Whose.
+        /// The user that it belongs to.
         user: u32,
     },
     /// Any user can write to it, and exchange files in it.
     #[error("any user may write to {} (mode {mode:04o})", .path.display())]
     Writable {
-        /// What.
+        /// The file or directory.
         path: PathBuf,
-        /// As it is.
+        /// Its permission bits.
         mode: u32,
     },
     /// It has other names, so it may be another file that somebody linked there.
     #[error("{} has {links} names (hard links)", .path.display())]
     Linked {
-        /// What.
+        /// The file or directory.
         path: PathBuf,
-        /// How many.
+        /// How many names it has.
         links: u64,
     },
     /// It is a link, a directory, a pipe or a device.
     #[error("{} is no regular file", .path.display())]
     Kind {
-        /// What.
+        /// The file or directory.
         path: PathBuf,
     },
 }

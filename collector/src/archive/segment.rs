@@ -70,7 +70,7 @@ pub struct Header {
     pub payload_len: usize,
     /// Bytes of the payload, decompressed.
     pub raw_len: usize,
-    /// Records.
+    /// How many records the frame holds.
     pub lines: u32,
     /// Contains every record's time.
     pub times: TimeBounds,

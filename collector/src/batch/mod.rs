@@ -122,7 +122,7 @@ pub struct Receipt {
     pub sink: u16,
     /// The files that it carried.
     pub ranges: Vec<Range>,
-    /// Records.
+    /// How many records it holds.
     pub lines: u32,
     /// Delivered, or dropped with the operator's leave.
     pub outcome: Outcome,

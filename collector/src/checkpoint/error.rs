@@ -13,7 +13,7 @@ use crate::ownership::Foreign;
 pub struct StoreError {
     /// What was being done.
     pub action: &'static str,
-    /// On what.
+    /// The file or directory that it was done to.
     pub path: PathBuf,
     /// What went wrong.
     pub source: io::Error,

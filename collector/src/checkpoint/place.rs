@@ -22,7 +22,7 @@ pub struct OwnDirectory {
 /// Whether a directory still is where it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// It is.
+    /// The name still leads to it.
     Kept,
     /// It was removed or renamed. It can be made again.
     Removed,

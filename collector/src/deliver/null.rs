@@ -5,7 +5,7 @@ use tokio::{runtime, sync::mpsc};
 use super::{Context, Handle};
 use crate::batch::Batch;
 
-/// Starts it.
+/// Starts the sink, which acknowledges every batch and keeps none.
 pub fn start(context: Context, runtime: &runtime::Handle) -> Handle {
     let (queue, mut batches) = mpsc::unbounded_channel::<Batch>();
     let task = runtime.spawn(async move {

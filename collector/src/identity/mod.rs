@@ -48,11 +48,11 @@ pub struct InodeKey {
 )]
 #[serde(from = "(u64, u32, u32)", into = "(u64, u32, u32)")]
 pub struct KernelInode {
-    /// Its number.
+    /// The inode's number on its filesystem.
     pub inode: u64,
     /// The superblock's device, as the kernel writes it.
     pub device: u32,
-    /// Its generation.
+    /// Counted up when the number is used again.
     pub generation: u32,
 }
 
@@ -71,9 +71,9 @@ impl From<KernelInode> for (u64, u32, u32) {
 /// What a look at a file tells, besides who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    /// Who.
+    /// Which inode it is.
     pub key: InodeKey,
-    /// Bytes.
+    /// Its length in bytes.
     pub size: u64,
     /// Names it has; 0: deleted.
     pub links: u32,

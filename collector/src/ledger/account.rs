@@ -34,7 +34,7 @@ pub struct FileAccount {
     pub identity: Identity,
     /// Counts truncations of the same inode.
     pub epoch: u32,
-    /// Whose.
+    /// The log that the file belongs to.
     pub source: Arc<Source>,
     /// The size last seen.
     pub seen: AtomicU64,

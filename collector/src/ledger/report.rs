@@ -126,7 +126,7 @@ pub struct HeldBack {
     pub resource: String,
     /// Who: a path, an address.
     pub who: String,
-    /// How often.
+    /// How often that happened.
     pub times: u64,
     /// Since when, RFC 3339.
     pub since: String,

@@ -16,7 +16,7 @@ use crate::{
 
 /// One sink's place in one source. Sources are many and mostly quiet: it is kept small.
 pub struct Cursor {
-    /// Whose.
+    /// The slot of the sink that it reads for.
     sink: u16,
     /// The file's place in the tail, counted from the tail's first file ever.
     pub index: u64,

@@ -64,7 +64,7 @@ pub struct Setup {
     pub checksums: Sender<Finished>,
     /// Makes the registry look at its feedback.
     pub nudge: Box<dyn Fn() + Send>,
-    /// Counts.
+    /// Where lines and reads are counted.
     pub metrics: Arc<Metrics>,
     /// Totals of lost and dropped bytes.
     pub accounts: Arc<Accounts>,

@@ -43,7 +43,7 @@ pub struct LogFile {
     pub token: FileToken,
     /// Its account.
     pub account: Arc<FileAccount>,
-    /// Its bytes.
+    /// Where its bytes are read from.
     pub content: Content,
     /// Whether it is the file being written now.
     pub live: bool,
@@ -75,7 +75,7 @@ pub struct Slot {
 
 /// One source's files and one cursor per sink.
 pub struct Tail {
-    /// Whose.
+    /// The log that its files belong to.
     pub source: Arc<Source>,
     /// The cursors, one per sink.
     pub cursors: Box<[Cursor]>,

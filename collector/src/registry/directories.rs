@@ -11,7 +11,7 @@ use crate::{
     watch::{DirToken, Mode},
 };
 
-/// See the module. The table of paths holds tokens only: there are tens of thousands of them.
+/// A table of directories. The table of paths holds tokens only: there are tens of thousands of them.
 #[derive(Default)]
 pub(super) struct Directories {
     all: SlotMap<DirToken, Directory>,

@@ -8,7 +8,7 @@ use slotmap::SlotMap;
 
 use crate::{identity::InodeKey, ledger::FileAccount, read::tail::TailId, watch::FileToken};
 
-/// See the module. The table of inodes holds tokens only: there are tens of thousands of them.
+/// A table of files. The table of inodes holds tokens only: there are tens of thousands of them.
 #[derive(Default)]
 pub(super) struct HeldFiles {
     all: SlotMap<FileToken, Held>,

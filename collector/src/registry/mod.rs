@@ -113,7 +113,7 @@ pub struct Setup {
     pub stopping: Arc<std::sync::atomic::AtomicBool>,
     /// All accounts.
     pub accounts: Arc<Accounts>,
-    /// Counts.
+    /// Where losses and events are counted.
     pub metrics: Arc<Metrics>,
     /// The sinks.
     pub sinks: Vec<SinkSlot>,

@@ -14,7 +14,7 @@ pub(super) enum Inode {
 /// What must not have changed of a file that nobody holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Still {
-    /// Bytes.
+    /// The file's length in bytes.
     pub(super) size: u64,
     /// Last modification, if the inode number may be another file's by now: there is no birth time.
     pub(super) modified_ns: Option<i64>,

@@ -17,9 +17,9 @@ pub enum Command {
     /// A truncation ended this life, and what was read of it is settled. What was not is lost, but for
     /// what copies hold: up to `copied`, or all together so much.
     CutOff {
-        /// Whose.
+        /// The account of the life that ended.
         account: Arc<FileAccount>,
-        /// An offset.
+        /// The end of what a copy holds of this life.
         copied: u64,
         /// Bytes of lives in between, of which nobody but a copy knew.
         read_anew: u64,

@@ -50,7 +50,7 @@ pub(super) struct Wiring {
     pub state_dir: std::path::PathBuf,
     /// Where sinks run.
     pub runtime: runtime::Handle,
-    /// Counts.
+    /// Where sinks count what they deliver.
     pub metrics: Arc<Metrics>,
     /// Where receipts go.
     pub receipts: Sender<Receipt>,

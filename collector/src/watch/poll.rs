@@ -58,7 +58,7 @@ impl FileState {
         self.inode == other.inode
     }
 
-    /// Bytes.
+    /// The file's length in bytes, as last seen.
     pub(super) fn size(self) -> u64 {
         self.size
     }

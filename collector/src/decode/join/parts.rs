@@ -8,7 +8,7 @@ use crate::{
 /// What a physical line, or the rest of one, is to its message.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::decode) struct Part<'a> {
-    /// Whose.
+    /// The stream that the part was written to.
     pub stream: Stream,
     /// The message ends with the line.
     pub last: bool,

@@ -23,7 +23,7 @@ const BUSY: Duration = Duration::from_millis(10);
 /// One that fails (a full disk behind a redirection) after this.
 const FAILED: Duration = Duration::from_secs(1);
 
-/// Starts it.
+/// Starts the sink's thread, which writes records to standard output.
 ///
 /// # Errors
 /// What can never work as configured.

@@ -40,7 +40,7 @@ const GROUP_BYTES: usize = 8 << 20;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 
-/// Starts it.
+/// Starts the sink's thread, which appends batches to the file.
 ///
 /// # Errors
 /// What can never work as configured.

@@ -56,7 +56,7 @@ pub fn shown(url: &config::Url) -> String {
     client::shown(url.uri())
 }
 
-/// Starts it.
+/// Starts the sink's tasks, which send batches and answer with receipts.
 ///
 /// # Errors
 /// What can never work as configured.

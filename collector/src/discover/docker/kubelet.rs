@@ -31,7 +31,7 @@ pub(super) struct Member {
 pub(super) enum Claim {
     /// It makes none.
     None,
-    /// It does.
+    /// It belongs to this pod.
     True(Member),
     /// It does not, as far as can be seen.
     Unproved,

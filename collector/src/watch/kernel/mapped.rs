@@ -213,7 +213,7 @@ impl Cells {
 }
 
 impl Mapped<State> {
-    /// The counts.
+    /// What the programs have counted: events, and what they had no room for.
     pub(super) fn state(&self) -> State {
         State {
             ring_full: field!(AtomicU64, self, 0, ring_full).load(Ordering::Acquire),

@@ -60,7 +60,7 @@ pub(super) struct Kernel {
     loaded: Loaded,
     owners: Owners,
     files: SecondaryMap<FileToken, Entered>,
-    /// The slots.
+    /// The slot numbers of watched directories.
     directories: SecondaryMap<DirToken, u32>,
     /// To be entered in the next wait.
     pending: Vec<(FileToken, Arc<File>)>,

@@ -30,7 +30,7 @@ const BPF_FS: u32 = 0xCAFE_4A11;
 /// What an agent left in bpffs, or has there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pinned {
-    /// Where.
+    /// The directory of a bpffs that they lie in.
     pub directory: PathBuf,
     /// Maps and programs' links.
     pub names: Vec<String>,
