@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Registry, paths::Paths};
+use super::{Registry, paths::Paths, rest};
 use crate::{
     discover::{Found, Listing},
     identity::{self, beneath},
@@ -19,13 +19,23 @@ use crate::{
     watch::{DirToken, FileToken},
 };
 
+/// Directories that are looked through in one go at most, when there are very many.
+const AHEAD: usize = 256;
+
 impl Registry {
     /// Watches and lists directories, and those below them.
     pub(super) fn list_from(&mut self, first: Vec<Arc<Path>>) -> Vec<(Arc<Path>, Found)> {
         let mut queue: VecDeque<Arc<Path>> = first.into();
         let mut found = Vec::new();
         self.setup.discovery.list_many(true);
+        let began = rest::used();
         while let Some(path) = queue.pop_front() {
+            if !self.scanning && rest::is_enough(began) {
+                // Others have their turn.
+                self.ahead.push_back(path);
+                self.ahead.extend(queue);
+                break;
+            }
             let known = self.directories.find(&path).and_then(|token| self.directories.get(token));
             if known.is_some_and(|known| known.listed) {
                 continue;
@@ -46,6 +56,16 @@ impl Registry {
         }
         self.setup.discovery.list_many(false);
         found
+    }
+
+    /// Goes on with directories that others had to come before.
+    pub(super) fn list_ahead(&mut self) {
+        let next = self.ahead.len().min(AHEAD);
+        if next > 0 {
+            let first = self.ahead.drain(..next).collect();
+            let found = self.list_from(first);
+            self.place(found);
+        }
     }
 
     pub(super) fn list(&mut self, path: &Path) -> Listing {

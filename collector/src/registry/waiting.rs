@@ -28,6 +28,8 @@ use crate::{
 
 /// How often it is asked whether there is room.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Files of one source that are taken up in one look.
+const AT_ONCE: usize = 500;
 /// Waiting files that are remembered by their inodes, all directories together.
 const MOST: usize = 1 << 17;
 /// Why a loss may be more than is said: files were deleted while they waited, and what they held nobody saw.
@@ -170,6 +172,7 @@ impl Registry {
         let tenant = source.tenant();
         let known = self.sources.get(&source.path).is_some_and(|it| !it.accounts.is_empty());
         let wanted = if known { Wanted::Further } else { Wanted::New };
+        let found = self.some_at_once(found, directory, opened);
         let none_waits = !self.waiting.by_directory.contains_key(directory);
         if none_waits && known_files::has_room(&tenant, wanted, found.len() as u64) {
             return found;
@@ -205,6 +208,35 @@ impl Registry {
             }
         }
         all
+    }
+
+    /// Of very many files of one source, the first that are not known: the rest waits for the next look.
+    fn some_at_once(
+        &mut self,
+        mut found: Vec<Found>,
+        directory: &Arc<Path>,
+        opened: &HashMap<InodeKey, Recognised>,
+    ) -> Vec<Found> {
+        if self.scanning || found.len() <= AT_ONCE {
+            return found;
+        }
+        let mut new = 0;
+        let end = found.iter().position(|found| {
+            let known = self.waiting.knows(directory, found.inode)
+                || identity::look_at(&found.path).is_ok_and(|it| self.has_place(&it.key, opened));
+            new += usize::from(!known);
+            new > AT_ONCE
+        });
+        if let Some(end) = end {
+            // Files that are known come on, wherever they stand.
+            let later = found.split_off(end);
+            let is_known = |found: &Found| {
+                identity::look_at(&found.path).is_ok_and(|it| self.has_place(&it.key, opened))
+            };
+            found.extend(later.into_iter().filter(is_known));
+            self.retries.entry(directory.to_path_buf()).or_insert_with(Instant::now);
+        }
+        found
     }
 
     fn has_place(&self, key: &InodeKey, opened: &HashMap<InodeKey, Recognised>) -> bool {
