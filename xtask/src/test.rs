@@ -32,13 +32,15 @@ const NEEDED: [Needed; 2] = [("cc", "gcc libc6-dev"), ("make", "make")];
 const AT_ONCE: usize = 4;
 
 /// The crash points, and what fuzz targets call, are compiled in only here: never into what the other tests run.
-const APART: [&str; 12] = [
+const APART: [&str; 14] = [
     "--package",
     "collector",
     "--features",
     "failpoints,fuzzing",
     "--test",
     "checkpoint_crash",
+    "--test",
+    "copy_race",
     "--test",
     "counted_crash",
     "--test",

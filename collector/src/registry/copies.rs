@@ -62,7 +62,7 @@ impl Registry {
         let known = self.unfinished.get(&look.key).filter(|known| known.state == state);
         let patient = known.map_or(!recent, |known| known.since.elapsed() >= PATIENCE);
         let is_cut = known.is_some_and(|known| known.is_cut);
-        if recent && (self.is_to_be_heard(found) || self.is_being_truncated(found, &head)) {
+        if recent && self.is_changing(found, &head) {
             self.wait_for(found, look, is_cut, true);
             return Packed::Later;
         }
@@ -79,6 +79,7 @@ impl Registry {
             sinks.chain(candidate.marks.iter().flat_map(|marks| marks.all().map(|(at, _)| at)))
         });
         let offsets: Vec<u64> = offsets.collect();
+        fail::fail_point!("registry.copy");
         let Some(survey) = self.survey_in_turn(found, (file, look), offsets) else {
             return Packed::Later;
         };
@@ -93,6 +94,12 @@ impl Registry {
             && let Some(packed) = self.known_by(sum, (found, look), &head, opened)
         {
             return packed;
+        }
+        // Asked once more, after what is known of the source was looked at: what a reader ended meanwhile
+        // was not among it.
+        if recent && self.is_changing(found, &head) {
+            self.wait_for(found, look, false, true);
+            return Packed::Later;
         }
         // What is on its way moves offsets: then none may be found that is.
         let moves = candidates.iter().any(|it| it.known.as_ref().is_some_and(|it| self.moves(it)));
@@ -207,6 +214,11 @@ impl Registry {
             let ended = held.account.ended.load(Ordering::Acquire);
             is_read && ended && held.account.held().is_none()
         })
+    }
+
+    /// Whether more is known of the source in a moment.
+    fn is_changing(&self, found: &Found, head: &[u8]) -> bool {
+        self.is_to_be_heard(found) || self.is_being_truncated(found, head)
     }
 
     /// A live file of the source begins no more as this content does, though it did when it was read

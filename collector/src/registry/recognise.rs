@@ -268,6 +268,7 @@ impl Registry {
                     self.wait_for(&found, &look, false, true);
                     return Ok(Who::Untold);
                 }
+                fail::fail_point!("registry.copy");
                 let twin = self.recognise_twin(&found, &file, (&look, &identity), &head, opened);
                 tracing::debug!(path = %found.path.display(), inode = look.key.inode, is = %twin, "A rotated file was looked at.");
                 match twin {

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Recognised, Registry, evidence};
+use super::{Recognised, Registry, evidence, parked::PARK};
 use crate::{
     checkpoint::{FileEntry, Offset, Offsets},
     discover::{Found, Role},
@@ -114,6 +114,11 @@ impl Registry {
                     }
                 }
             }
+        }
+        // Asked after its lives were: a reader that was ending one just then had given its file away, so
+        // that it was none of them. It says so in a moment.
+        if copied.is_none() && age < PARK && self.is_to_be_heard(found) {
+            later = true;
         }
         if let Some((original, sinks)) = copied.filter(|_| !later) {
             if let Some(life) = original.life {

@@ -133,9 +133,11 @@ impl Reader {
             account.truncated.store(taken, Ordering::Release);
         }
         self.setup.accounts.prefixes.end(old.id);
+        fail::fail_point!("read.life_ends");
         old.ended.store(true, Ordering::Release);
         old.stale.store(true, Ordering::Release);
         old.let_go();
+        fail::fail_point!("read.life_ended");
         if let Some(plain) = file.content.plain() {
             account.hold(plain);
         }
