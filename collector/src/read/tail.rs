@@ -13,7 +13,6 @@ mod ended;
 mod late;
 
 use super::{content::Content, cursor::Cursor, permits::Permit};
-pub(super) use ended::is_old;
 pub use ended::{AtEnd, Gone};
 
 use crate::{
@@ -71,6 +70,8 @@ pub struct Slot {
     hinted: bool,
     /// It was passed by although a line without its end stands in it.
     passed: bool,
+    /// It was seen to grow: how long ago that was is known, whatever time the file bears.
+    grown: bool,
 }
 
 /// One source's files and one cursor per sink.
@@ -95,8 +96,8 @@ pub struct Tail {
 impl Slot {
     fn new(file: LogFile) -> Self {
         let (gone, quiet, truncated, finished) = (None, (0, None), false, false);
-        let (permit, again, hinted, passed) = (None, false, false, false);
-        Self { file, gone, quiet, truncated, finished, permit, again, hinted, passed }
+        let (permit, again, hinted, passed, grown) = (None, false, false, false, false);
+        Self { file, gone, quiet, truncated, finished, permit, again, hinted, passed, grown }
     }
 }
 
@@ -305,7 +306,7 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::SystemTime};
 
     use super::*;
     use crate::{
@@ -386,6 +387,26 @@ mod tests {
         tail.append(file(&tail, dir.path(), 2, false, true), None);
         assert!(matches!(tail.at_end(0, 41, 0, now), AtEnd::Later(_)));
         assert_eq!(tail.at_end(0, 41, 0, now + ROTATION_GRACE), AtEnd::Next);
+    }
+
+    #[test]
+    fn the_time_that_a_file_bears_says_nothing_once_it_was_seen_to_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Instant::now();
+        for (grows, there) in [(false, AtEnd::Next), (true, AtEnd::Later(now + ROTATION_GRACE))] {
+            let mut tail = tail(dir.path());
+            let found = file(&tail, dir.path(), 1, false, true);
+            let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+            let plain = Arc::clone(found.content.plain().unwrap());
+            plain.set_modified(an_hour_ago).unwrap();
+            tail.append(found, None);
+            if grows {
+                assert_eq!(tail.at_end(0, 20, 0, now), AtEnd::Stay);
+            }
+            assert_eq!(tail.at_end(0, 40, 0, now), AtEnd::Stay);
+            tail.append(file(&tail, dir.path(), 2, false, true), None);
+            assert_eq!(tail.at_end(0, 40, 0, now), there);
+        }
     }
 
     #[test]

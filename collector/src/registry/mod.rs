@@ -5,6 +5,7 @@
 //! log bytes but the first few, to recognise a file.
 
 mod away;
+mod changed;
 mod close;
 mod copies;
 mod cut_off;

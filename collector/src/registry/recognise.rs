@@ -7,11 +7,13 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use super::{
-    Inode, RETRY, Recognised, Registry, Still, evidence,
+    Inode, RETRY, Recognised, Registry, Still,
+    changed::{changed_lately, modified_ns},
+    evidence,
     originals::Packed,
     parked::{PARK, Parked, in_order},
     recovery::Seen,
@@ -31,8 +33,6 @@ use crate::{
 const LOOKS: u32 = 6;
 /// As long as one has to wait for its turn to be unpacked.
 const PARK_UNPACKING: Duration = Duration::from_secs(30);
-/// A directory that changed this lately may have changed since it was listed.
-const LATELY: Duration = Duration::from_millis(500);
 /// A file with too many names is looked at again after this.
 const NAMES_AGAIN: Duration = Duration::from_secs(10);
 /// A directory that kept changing while it was looked through is listed again after this.
@@ -65,6 +65,7 @@ impl Registry {
         let mut last = HashSet::new();
         let mut found = found;
         let (mut doubt, mut unstable) = (None, false);
+        let modified = modified_ns(directory);
         let began = rest::used();
         // What was put off for another source says nothing of this one.
         let _another = self.was_put_off();
@@ -86,7 +87,8 @@ impl Registry {
             // listing misses a file that is renamed meanwhile. Where the directory did not change
             // lately, the first look does.
             let nothing_new = opened.len() == before;
-            unstable = !nothing_new && (look > 1 || changed_lately(directory));
+            unstable = !nothing_new
+                && (look > 1 || changed_lately(directory) || modified_ns(directory) != modified);
             let oldest = || opened.values().map(|file| file.found.role.clone()).min();
             doubt = vanished.or_else(|| oldest().filter(|_| unstable));
             if doubt.is_none() || rest::takes_long(began) || self.rests.has_repeated(directory) {
@@ -382,13 +384,4 @@ impl Registry {
         }
         self.present(&source, id);
     }
-}
-
-/// Whether the directory's entries changed a moment ago: perhaps since they were listed.
-fn changed_lately(directory: &Path) -> bool {
-    let Ok(look) = identity::look_at(directory) else { return false };
-    let Ok(modified) = u64::try_from(look.modified_ns) else { return false };
-    let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(modified);
-    // A time in the future (the clock was set back) proves nothing.
-    SystemTime::now().duration_since(modified).map_or(true, |age| age < LATELY)
 }

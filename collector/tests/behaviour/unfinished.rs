@@ -4,7 +4,7 @@ use std::{
     fs::{self, OpenOptions},
     io::Write,
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
@@ -20,6 +20,7 @@ in_every_mode!(
     the_log_of_a_container_that_was_started_anew_is_over,
     every_sink_makes_the_same_records_of_a_cut_file,
     messages_that_are_truncated_away_are_a_stated_loss,
+    a_line_that_is_being_written_is_waited_for_whatever_time_its_file_bears,
 );
 
 const TIME: &str = "2026-11-22T01:02:03.2Z";
@@ -263,6 +264,30 @@ fn messages_that_are_truncated_away_are_a_stated_loss(mut world: World) {
     assert!(missing > 0, "all of it was kept in memory");
     assert!(lost >= missing as u64, "{missing} bytes are missing: {audit}\n{}", world.log());
     assert_eq!(code, 1, "{audit}");
+}
+
+/// On a file server whose clock is behind, or before a clock was set, every file seems old.
+fn a_line_that_is_being_written_is_waited_for_whatever_time_its_file_bears(world: World) {
+    let path = world.path("plain/app.log");
+    let file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+    let write = |text: &str| {
+        let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        (&file).write_all(text.as_bytes()).unwrap();
+        file.set_modified(an_hour_ago).unwrap();
+    };
+    write("line 0\n");
+    let agent = world.start();
+    world.wait_for(1);
+    for number in 1..6 {
+        write("the beginning of ");
+        std::thread::sleep(Duration::from_millis(1500));
+        write(&format!("line {number}\n"));
+        world.wait_for(1 + number);
+    }
+    assert_eq!(agent.stop(), Some(0));
+    let whole = (1..6).map(|number| format!("the beginning of line {number}"));
+    let wanted: Vec<String> = ["line 0".to_owned()].into_iter().chain(whole).collect();
+    assert_eq!(bodies(&world), wanted);
 }
 
 #[test]

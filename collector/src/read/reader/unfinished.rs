@@ -15,11 +15,7 @@ use super::{LogFile, Reader, Registration, Tail, Turn};
 use crate::{
     decode::{MESSAGES, Unfinished},
     identity::{self, FileId},
-    read::{
-        cursor::Cursor,
-        piece::Piece,
-        tail::{TailId, is_old},
-    },
+    read::{cursor::Cursor, piece::Piece, tail::TailId},
 };
 
 /// A message that is still being written waits up to so many times as long with another one that is
@@ -28,6 +24,8 @@ const PATIENCE: u32 = 4;
 /// A cut that could not be made durable (a full disk) is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// A file that is in the middle of a write at the first look goes on within this time.
+const STANDS: Duration = Duration::from_millis(500);
 /// A container that was started anew writes nothing more to its former log.
 const OVER: Duration = Duration::from_secs(2);
 /// Whether it was is looked for this often.
@@ -96,12 +94,13 @@ impl Reader {
     pub(super) fn await_end(
         &mut self,
         id: TailId,
-        tail: &Tail,
+        tail: &mut Tail,
         sink: usize,
         file: &LogFile,
         line: &Range<usize>,
     ) -> Option<Turn> {
         let cursor = &tail.cursors[sink];
+        let index = cursor.index;
         let messages = cursor.decoder.unfinished();
         if line.is_empty() && messages.iter().all(Option::is_none) {
             self.waiting.remove(&id);
@@ -119,13 +118,16 @@ impl Reader {
             **wait = Wait::new(file.account.id, end, now);
         }
         wait.look(end, messages, now);
-        // What lay there before this agent started has waited already.
-        let old = wait.not_before <= now
-            && file.content.plain().is_some_and(|plain| is_old(plain, patience));
-        let verdict = if old { Verdict::Cut } else { wait.judge(!line.is_empty(), patience, now) };
+        // What lay there before this agent started has waited already, if nobody is writing it just now.
+        let old = wait.not_before <= now && tail.is_old(index, patience);
+        let verdict = match wait.judge(!line.is_empty(), patience, now) {
+            Verdict::Wait(_) if old && now >= wait.end.1 + STANDS => Verdict::Cut,
+            Verdict::Wait(at) if old => Verdict::Wait(at.min(wait.end.1 + STANDS)),
+            verdict => verdict,
+        };
         Some(match verdict {
             Verdict::Wait(at) => Turn::Later(at.min(now + LOOK)),
-            Verdict::Cut if self.request_cut(id, tail, (cursor.index, file), end) => Turn::Cutting,
+            Verdict::Cut if self.request_cut(id, tail, (index, file), end) => Turn::Cutting,
             Verdict::Cut => Turn::Later(now + AGAIN),
         })
     }

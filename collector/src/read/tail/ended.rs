@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{DELETED_GRACE, LINGER, LogFile, RENAMED_GRACE, ROTATION_GRACE, Tail};
+use super::{DELETED_GRACE, LINGER, LogFile, RENAMED_GRACE, ROTATION_GRACE, Slot, Tail};
 use crate::{identity, read::cursor::Cursor};
 
 /// A file that nobody needs any more.
@@ -43,6 +43,7 @@ impl Tail {
             return AtEnd::Next;
         }
         if slot.quiet.0 != size || slot.quiet.1.is_none() {
+            slot.grown |= slot.quiet.1.is_some();
             slot.quiet = (size, Some(now));
         }
         let since = slot.quiet.1.unwrap_or(now);
@@ -65,7 +66,7 @@ impl Tail {
             (false, None, Some(_)) => return AtEnd::Stay,
         };
         let quiet_for = now.saturating_duration_since(since);
-        let old = successor && file.is_some_and(|file| is_old(file, grace));
+        let old = successor && slot.is_old(grace);
         if quiet_for < grace && !old {
             return AtEnd::Later(since + grace);
         }
@@ -88,7 +89,7 @@ impl Tail {
                 || slot.truncated
                 || slot.gone.is_some() && slot.finished
                 || now.saturating_duration_since(since) >= LINGER
-                || slot.file.content.plain().is_some_and(|file| is_old(file, LINGER));
+                || slot.is_old(LINGER);
             let sinks = self.cursors.iter().map(Cursor::sink).chain(awaited.iter().copied());
             // Of a life that a truncation ended there is nothing more to be read.
             let settled = match slot.truncated && !self.comes_again(self.first) {
@@ -115,9 +116,21 @@ impl Tail {
     }
 }
 
-/// Whether the file was last written to longer ago than `grace`, by its own time. A time in the
-/// future (the clock was set back) says nothing.
-pub(in crate::read) fn is_old(file: &std::fs::File, grace: Duration) -> bool {
-    let Ok(modified) = file.metadata().and_then(|meta| meta.modified()) else { return false };
-    SystemTime::now().duration_since(modified).is_ok_and(|age| age >= grace)
+impl Tail {
+    /// Whether the file at `index` was last written to longer ago than `grace`, by its own time.
+    pub fn is_old(&mut self, index: u64, grace: Duration) -> bool {
+        self.slot(index).is_some_and(|slot| slot.is_old(grace))
+    }
+}
+
+impl Slot {
+    /// Whether the file was last written to longer ago than `grace`, by its own time. That time is another
+    /// clock's (a file server's, or this one's before it was set), so it says nothing of a file that was
+    /// seen to grow. Nor does a time in the future: the clock was set back.
+    fn is_old(&self, grace: Duration) -> bool {
+        let file = self.file.content.plain().filter(|_| !self.grown);
+        let modified = file.and_then(|file| file.metadata().and_then(|meta| meta.modified()).ok());
+        let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        age.is_some_and(|age| age >= grace)
+    }
 }
