@@ -103,6 +103,13 @@ pub fn enter(tenant: &Arc<str>, length: usize) -> Place {
     ALL.enter(tenant, length)
 }
 
+impl Place {
+    /// Whose it is.
+    pub fn tenant(&self) -> &Arc<str> {
+        &self.tenant.name
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.tenant.places.fetch_sub(u64::from(self.places), Ordering::Relaxed);
@@ -110,8 +117,9 @@ impl Drop for Place {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tenant {
+    name: Arc<str>,
     places: AtomicU64,
 }
 
@@ -170,7 +178,9 @@ impl Table {
             self.of.retain(|_, tenant| tenant.places.load(Ordering::Relaxed) > 0);
             self.most = self.of.len() * 2 + FEW_TENANTS;
         }
-        Arc::clone(self.of.entry(Arc::clone(name)).or_default())
+        let tenant = Arc::new(Tenant { name: Arc::clone(name), places: AtomicU64::new(0) });
+        self.of.insert(Arc::clone(name), Arc::clone(&tenant));
+        tenant
     }
 }
 
