@@ -9,7 +9,7 @@ use benches::{
 };
 use serde_json::Value;
 
-use super::logs::{Style, Written};
+use super::logs::{Habits, Style, Written};
 
 /// Lost ranges that are told one by one.
 const TOLD: usize = 60;
@@ -30,7 +30,7 @@ pub(crate) struct Verdict {
     pub late: u64,
     /// Whether doubles are allowed that a kill or a lost reply explains.
     doubles: bool,
-    /// Where most is missing.
+    /// Logs whose lines are out of order, and where most is missing.
     pub gaps: Vec<String>,
 }
 
@@ -70,7 +70,15 @@ impl Verdict {
             }
         }
         gaps.sort_by_key(|&(bytes, _)| std::cmp::Reverse(bytes));
-        let gaps = gaps.into_iter().take(TOLD).map(|(_, text)| text).collect();
+        let gaps = gaps.into_iter().take(TOLD).map(|(_, text)| text);
+        let ordered = written.iter().filter(|log| log.habits.style != Style::CopyTruncate);
+        let disordered = ordered.filter_map(|log| {
+            let count = Some(oracle.reordered(log.writer)).filter(|count| *count > 0)?;
+            let Habits { layout, style, .. } = log.habits;
+            let pod = log.writer.pod();
+            Some(format!("{pod} ({layout:?}, {style:?}): {count} lines out of order"))
+        });
+        let gaps = disordered.chain(gaps).collect();
         let (stated, at_least) = (stated(audit, sink), audit["at_least"] == true);
         Self { sink, report, lost_bytes, stated, at_least, late, doubles, gaps }
     }
@@ -155,7 +163,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::logs::{Habits, Layout, Style};
+    use crate::logs::Layout;
 
     /// Writer 4 wrote ten messages of 100, 101, … bytes.
     fn written() -> Written {
