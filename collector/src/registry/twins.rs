@@ -95,7 +95,9 @@ impl Registry {
         let (mut later, mut copied) = (false, None);
         for original in originals {
             match original.copied_to(file, look, head, age) {
-                Copied::No => {}
+                Copied::No => {
+                    tracing::debug!(path = %found.path.display(), id = %original.id, held = original.file.is_some(), first_bytes = original.fingerprint.len, alike = original.fingerprint.matches(head), "A rotated file is no copy of this life.");
+                }
                 Copied::Perhaps => later = true,
                 Copied::Yes(sinks) if original.is_begun() => {
                     copied = Some((original, sinks));
