@@ -103,13 +103,6 @@ pub fn enter(tenant: &Arc<str>, length: usize) -> Place {
     ALL.enter(tenant, length)
 }
 
-impl Place {
-    /// Whose it is.
-    pub fn tenant(&self) -> &Arc<str> {
-        &self.tenant.name
-    }
-}
-
 impl Drop for Place {
     fn drop(&mut self) {
         self.tenant.places.fetch_sub(u64::from(self.places), Ordering::Relaxed);
@@ -117,9 +110,8 @@ impl Drop for Place {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Tenant {
-    name: Arc<str>,
     places: AtomicU64,
 }
 
@@ -178,9 +170,7 @@ impl Table {
             self.of.retain(|_, tenant| tenant.places.load(Ordering::Relaxed) > 0);
             self.most = self.of.len() * 2 + FEW_TENANTS;
         }
-        let tenant = Arc::new(Tenant { name: Arc::clone(name), places: AtomicU64::new(0) });
-        self.of.insert(Arc::clone(name), Arc::clone(&tenant));
-        tenant
+        Arc::clone(self.of.entry(Arc::clone(name)).or_default())
     }
 }
 

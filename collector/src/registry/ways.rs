@@ -183,7 +183,8 @@ impl Registry {
         let (path, listed) = (Arc::clone(&directory.path), directory.listed);
         self.ways.change(&path);
         if listed {
-            self.look_in_turn(&path);
+            self.relist_in_turn(token, &path);
+            self.note_names(&path);
         } else if !beneath::is_directory(&path) {
             self.directories.remove(token);
             self.setup.watcher.unwatch_directory(token);
