@@ -331,9 +331,9 @@ fn end_lines(
     if end >= cursor.replay_until {
         let guard = if end == cursor.offset { cursor.guard() } else { at_hand.guard(end) };
         cursor.cover((outlet, lane), account, (end, guard), tally.take_lines());
-        // Not between two of these messages: they end at one offset, and are settled together. What
-        // other sources end comes into the same batch, which would grow with their number. A parked
-        // source's batch is sealed by whoever fills it.
+        // Many sources of this lane may end at once, and each adds its messages to this batch, so it is
+        // sealed here when it is full. All messages of one source are in it by now: they end at one
+        // offset, and must be settled together. A parked source's batch is sealed by whoever fills it.
         if lane.is_full(outlet)
             && !lane.is_probing()
             && let Err(error) = lane.seal(outlet, compressor)

@@ -117,8 +117,9 @@ impl Registry {
                 }
             }
         }
-        // Asked after its lives were: a reader that was ending one just then had given its file away, so
-        // that it was none of them. It says so in a moment.
+        // A reader that is ending a life has given that life's file away already, so the life was not
+        // among those looked at above. The reader tells of it in a moment. Asked before, this would miss
+        // a reader that began in between.
         if copied.is_none() && age < PARK && self.is_to_be_heard(found) {
             later = true;
         }

@@ -142,7 +142,7 @@ impl Reader {
         Ok((whole, Some(again)))
     }
 
-    /// When a run of zeros, which `data` stands behind, is to be read again. None: it is believed.
+    /// When a run of zeros that ends where other bytes begin is to be read again. None: it is believed.
     pub(super) fn doubts_run(
         &mut self,
         id: TailId,
