@@ -5,13 +5,12 @@
 //! many there are. So each has a place, counted by tenant, from the moment it is known until it is forgotten. A file
 //! that finds no place is not known: it waits on disk until its tenant has one for it.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, LazyLock, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
+
+use crate::tenants::{Tenant, Tenants};
 
 /// A tenant has this part of all places.
 const PART: u64 = 4;
@@ -24,8 +23,6 @@ const FEW: u64 = 64;
 const MORE: u64 = 4;
 /// A longer path takes a further place for each beginning piece of this length.
 const LONG: usize = 512;
-/// Tenants without a place are forgotten when there are twice as many as there were, and so many more.
-const FEW_TENANTS: usize = 64;
 
 static ALL: LazyLock<Places> = LazyLock::new(Places::default);
 static WAITING: Mutex<Vec<Waits>> = Mutex::new(Vec::new());
@@ -56,7 +53,7 @@ pub struct Waits {
 /// A file or directory is known. Given back when it is dropped.
 #[derive(Debug)]
 pub struct Place {
-    tenant: Arc<Tenant>,
+    tenant: Tenant,
     places: u32,
 }
 
@@ -105,46 +102,28 @@ pub fn enter(tenant: &Arc<str>, length: usize) -> Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.tenant.places.fetch_sub(u64::from(self.places), Ordering::Relaxed);
+        self.tenant.give_back(u64::from(self.places));
         ALL.taken.fetch_sub(u64::from(self.places), Ordering::Relaxed);
     }
 }
 
 #[derive(Debug, Default)]
-struct Tenant {
-    places: AtomicU64,
-}
-
-#[derive(Debug, Default)]
 struct Places {
     taken: AtomicU64,
-    table: Mutex<Table>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    of: HashMap<Arc<str>, Arc<Tenant>, foldhash::fast::RandomState>,
-    /// Those without a place are forgotten when there are so many.
-    most: usize,
+    tenants: Tenants,
 }
 
 impl Places {
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// `more`: places that are as good as taken.
     fn has_room(&self, tenant: &str, wanted: Wanted, more: u64, most: u64) -> bool {
-        let places = |tenant: &Arc<Tenant>| tenant.places.load(Ordering::Relaxed);
-        let his = self.lock().of.get(tenant).map_or(0, places);
+        let his = self.tenants.has(tenant);
         let taken = self.taken.load(Ordering::Relaxed);
         admits(his.saturating_add(more), taken.saturating_add(more), wanted, most)
     }
 
     fn enter(&self, name: &Arc<str>, length: usize) -> Place {
         let places = 1 + (length.saturating_sub(1) / LONG) as u32;
-        let tenant = self.lock().tenant(name);
-        tenant.places.fetch_add(u64::from(places), Ordering::Relaxed);
+        let tenant = self.tenants.give(name, u64::from(places));
         self.taken.fetch_add(u64::from(places), Ordering::Relaxed);
         Place { tenant, places }
     }
@@ -159,19 +138,6 @@ fn admits(his: u64, taken: u64, wanted: Wanted, most: u64) -> bool {
     };
     let reserve = if his < few { 0 } else { most / RESERVE };
     his < share.saturating_add(more) && taken < (most - reserve).saturating_add(more)
-}
-
-impl Table {
-    fn tenant(&mut self, name: &Arc<str>) -> Arc<Tenant> {
-        if let Some(tenant) = self.of.get(name) {
-            return Arc::clone(tenant);
-        }
-        if self.of.len() >= self.most {
-            self.of.retain(|_, tenant| tenant.places.load(Ordering::Relaxed) > 0);
-            self.most = self.of.len() * 2 + FEW_TENANTS;
-        }
-        Arc::clone(self.of.entry(Arc::clone(name)).or_default())
-    }
 }
 
 #[cfg(test)]
@@ -195,20 +161,9 @@ mod tests {
     #[test]
     fn what_is_forgotten_gives_its_place_back_and_long_paths_take_several() {
         let name = Arc::from("a_tenant_of_this_test");
-        let places =
-            |name: &str| ALL.lock().of.get(name).map(|it| it.places.load(Ordering::Relaxed));
         let kept = [1, 512, 513, 4_096].map(|length| enter(&name, length));
-        assert_eq!(places(&name), Some(1 + 1 + 2 + 8));
+        assert_eq!(ALL.tenants.has(&name), 1 + 1 + 2 + 8);
         drop(kept);
-        assert_eq!(places(&name), Some(0));
-    }
-
-    #[test]
-    fn tenants_without_end_take_no_memory_without_end() {
-        let mut table = Table::default();
-        for n in 0..10_000 {
-            table.tenant(&format!("{n}").into());
-        }
-        assert!(table.of.len() <= FEW_TENANTS);
+        assert_eq!(ALL.tenants.has(&name), 0);
     }
 }

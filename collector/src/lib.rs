@@ -10,8 +10,9 @@
 //!
 //! Small modules serve all: `messages` bounds what others can have the agent say, and `held_back` remembers who
 //! reached a bound; `causes` has errors say each cause once; `ownership` checks who made a file or directory;
-//! `descriptors` shares out the process's descriptors, `known_files` the memory of what is known; `privileges` says what the process may do; `zone` is how
-//! times are shown, `shown` how text that others wrote is, `terminal` what may be sent to a terminal.
+//! `descriptors` shares out the process's descriptors, `known_files` the memory of what is known, and `tenants` counts what each
+//! tenant has; `privileges` says what the process may do; `zone` is how times are shown, `shown` how text that others wrote is,
+//! `terminal` what may be sent to a terminal.
 //!
 //! Which module may use which is a table that `cargo xtask tidy` enforces (ARCHITECTURE.md).
 
@@ -44,6 +45,7 @@ pub mod settle;
 pub mod shown;
 pub mod source;
 pub mod supervisor;
+pub mod tenants;
 pub mod terminal;
 pub mod watch;
 pub mod zone;

@@ -5,17 +5,14 @@
 //! open. What numbers log files may take at all is said in `descriptors`.
 
 use std::{
-    collections::HashMap,
     os::fd::AsRawFd,
-    sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, LazyLock},
 };
 
 use crate::{
     descriptors,
     held_back::{self, Resource},
+    tenants::{Tenant, Tenants},
 };
 
 /// A tenant's share is this part of the descriptors for log files, and so many at least.
@@ -24,14 +21,12 @@ const AT_LEAST: u64 = 8;
 /// The reserve for those within their share is this part. Who comes finds room in it at once; for more, idle
 /// files of those beyond their share are closed.
 const RESERVE: u64 = 16;
-/// Tenants without a permit are forgotten when there are twice as many as there were, and so many more.
-const FEW: usize = 64;
 
 static ALL: LazyLock<Permits> = LazyLock::new(Permits::default);
 
 /// A log file of a tenant may stay open. Given back when it is dropped.
 #[derive(Debug)]
-pub struct Permit(Arc<Tenant>);
+pub struct Permit(Tenant);
 
 /// How many of `files` descriptors are a tenant's share, or a source's.
 pub fn share(files: u64) -> u64 {
@@ -53,42 +48,20 @@ pub fn permit(tenant: Arc<str>, file: &impl AsRawFd) -> Option<Permit> {
 
 /// Whether a tenant has more than its share.
 pub fn is_over(tenant: &str) -> bool {
-    ALL.lock().of.get(tenant).is_some_and(|tenant| tenant.is_over(descriptors::for_files()))
+    ALL.0.has(tenant) > share(descriptors::for_files())
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.give_back(1);
     }
 }
 
+/// How many permits each tenant has.
 #[derive(Debug, Default)]
-struct Tenant {
-    /// Permits that it has.
-    count: AtomicU64,
-}
-
-impl Tenant {
-    fn is_over(&self, files: u64) -> bool {
-        self.count.load(Ordering::Relaxed) > share(files)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Permits(Mutex<Table>);
-
-#[derive(Debug, Default)]
-struct Table {
-    of: HashMap<Arc<str>, Arc<Tenant>, foldhash::fast::RandomState>,
-    /// Those without a permit are forgotten when there are so many.
-    most: usize,
-}
+struct Permits(Tenants);
 
 impl Permits {
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A permit for a descriptor of this number; an error says whether it is refused to one that has his share.
     /// `files`: numbers that log files may have; `most`: the same for a tenant within its share.
     fn give(
@@ -97,29 +70,13 @@ impl Permits {
         number: u64,
         (files, most): (u64, u64),
     ) -> Result<Permit, bool> {
-        let mut table = self.lock();
-        let tenant = table.tenant(name);
-        let has_share = tenant.count.load(Ordering::Relaxed) >= share(files);
-        let reserve = (files / RESERVE).max(1).min(files);
-        let bound = if has_share { files - reserve } else { most };
-        if number >= bound {
-            return Err(has_share);
-        }
-        tenant.count.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit(tenant))
-    }
-}
-
-impl Table {
-    fn tenant(&mut self, name: &Arc<str>) -> Arc<Tenant> {
-        if let Some(tenant) = self.of.get(name) {
-            return Arc::clone(tenant);
-        }
-        if self.of.len() >= self.most {
-            self.of.retain(|_, tenant| tenant.count.load(Ordering::Relaxed) > 0);
-            self.most = self.of.len() * 2 + FEW;
-        }
-        Arc::clone(self.of.entry(Arc::clone(name)).or_default())
+        let given = self.0.give_if(name, 1, |has| {
+            let has_share = has >= share(files);
+            let reserve = (files / RESERVE).max(1).min(files);
+            let bound = if has_share { files - reserve } else { most };
+            if number < bound { Ok(()) } else { Err(has_share) }
+        });
+        given.map(Permit)
     }
 }
 
@@ -153,17 +110,5 @@ mod tests {
         let given: Vec<_> = (0..8).map(|number| permits.give(&tenant, number, (8, 8))).collect();
         assert!(given.iter().all(Result::is_ok));
         assert!(permits.give(&tenant, 7, (8, 8)).is_err());
-    }
-
-    #[test]
-    fn tenants_without_end_take_no_memory_without_end() {
-        let permits = Permits::default();
-        let kept: Vec<_> =
-            (0..100).map(|n| permits.give(&format!("kept {n}").into(), n, (800, 800))).collect();
-        for n in 0..10_000 {
-            assert!(permits.give(&format!("{n}").into(), 0, (800, 800)).is_ok());
-        }
-        assert!(permits.lock().of.len() <= 2 * kept.len() + FEW);
-        assert!(permits.lock().of.contains_key("kept 0"));
     }
 }
