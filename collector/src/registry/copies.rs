@@ -12,8 +12,9 @@ use std::{
 };
 
 use super::{
-    Inode, Recognised, Registry, Still, evidence,
+    Inode, Registry, Still, evidence,
     originals::{Candidate, Packed, begins_alike, stem},
+    recognised::Recognised,
     recovery::Seen,
     unfinished::PATIENCE,
 };
@@ -284,7 +285,10 @@ fn places(original: &FileEntry, copy: &Survey) -> Offsets {
 mod tests {
     use std::{fs, io::Write};
 
-    use super::*;
+    use super::{
+        super::recognised::{Past, Unknown},
+        *,
+    };
     use crate::{
         discover::{AgeKey, Role},
         read::content::gzip_bytes,
@@ -299,27 +303,10 @@ mod tests {
         let (file, look) = identity::open(&path).unwrap();
         let source = Arc::new(Source::anonymous(path.clone(), Format::Cri));
         let (role, gzip, only_if_known) = (Role::Live, false, false);
-        let mut opened = Recognised {
-            found: Found {
-                path: path.clone(),
-                source,
-                role,
-                gzip,
-                only_if_known,
-                inode: 0,
-                max_links: 0,
-            },
-            identity: identity::identify(&file, &look),
-            head: identity::head(&file).unwrap(),
-            file: Some(file),
-            permit: None,
-            place: crate::known_files::enter(&"a test".into(), 1),
-            look,
-            entry: None,
-            is_twin: false,
-            epoch: None,
-            before: None,
-        };
+        let found =
+            Found { path: path.clone(), source, role, gzip, only_if_known, inode: 0, max_links: 0 };
+        let (identity, head) = (identity::identify(&file, &look), identity::head(&file).unwrap());
+        let mut opened = Unknown { found, file, look, identity }.recognised(Past::Nothing, head);
         let role = Role::Rotated(AgeKey::Date("20261122-010203".to_owned()));
         let gz = dir.path().join("0.log.20261122-010203.gz");
         let copy =

@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    GIVE_UP_AFTER, Recognised, Registry,
+    GIVE_UP_AFTER, Registry,
+    recognised::{Beginning, Recognised},
     recovery::{self, FormerLife},
 };
 use crate::{
@@ -116,8 +117,8 @@ impl Registry {
     /// A rotated file that nobody knew is read from its beginning. Beside one that is truncated it can
     /// only be a copy.
     pub(super) fn note_copy_read_anew(&mut self, file: &Recognised) {
-        let Recognised { found: Found { source, role, gzip, .. }, look, entry, .. } = file;
-        if entry.is_some() || *role == Role::Live {
+        let Recognised { found: Found { source, role, gzip, .. }, look, past, .. } = file;
+        if past.entry().is_some() || *role == Role::Live {
             return;
         }
         let unpacked = || gzip::trailer(&file.opened()?, look.size).map(|sum| sum.length.into());
@@ -195,8 +196,8 @@ impl Registry {
 
 impl Registry {
     /// A file was truncated while no agent ran. What nobody read of its former life is lost unless a copy
-    /// turns up. The present life's epoch, and what truncations had taken away when it began.
-    pub(super) fn end_former_life(&mut self, mut entry: FileEntry) -> (u32, u32) {
+    /// turns up. Where the present life begins.
+    pub(super) fn end_former_life(&mut self, mut entry: FileEntry) -> Beginning {
         let taken = self.taken_away(entry.id, &recovery::identity_of(&entry));
         let size = taken.and_then(|now| truncation::size_at_end(entry.size, entry.truncated, now));
         let epoch = entry.epoch + 1;
@@ -204,7 +205,7 @@ impl Registry {
         self.unclaimed.put_former(FormerLife { entry, counted: size.is_some(), copied: false });
         self.give_up_at.get_or_insert(Instant::now() + GIVE_UP_AFTER);
         // Of what was taken away by now nothing is the next life's, whatever it says of this one.
-        (epoch, taken.unwrap_or(0))
+        Beginning { epoch, truncated: taken.unwrap_or(0) }
     }
 
     /// Gives up lives of which no copy turned up. True: there are some for which it is too early.

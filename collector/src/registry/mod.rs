@@ -27,6 +27,7 @@ mod parked;
 mod paths;
 mod place;
 mod recognise;
+mod recognised;
 pub mod recovery;
 mod rest;
 mod sequence;
@@ -42,10 +43,10 @@ mod unasked;
 mod unfinished;
 mod waiting;
 mod ways;
+mod who;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    fs::File,
     hash::BuildHasher,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
@@ -59,20 +60,18 @@ use crate::{
     config::Start,
     descriptors,
     discover::{Discovery, Found},
-    identity::{FileId, Identity, InodeKey, KernelInode, Look},
-    known_files::Place,
+    identity::{FileId, InodeKey, KernelInode},
     ledger::{Accounts, SinkSlot},
     messages::{self, Kind},
     metrics::Metrics,
     read::{
         checksum::Finished,
-        permits::Permit,
         reader::{Feedback, Message},
         tail::TailId,
     },
     registry::recovery::Unclaimed,
     settle::Command,
-    watch::{Event, FileToken, Watcher},
+    watch::{Event, Watcher},
 };
 use directories::Directories;
 use held::HeldFiles;
@@ -175,27 +174,6 @@ pub struct Registry {
 }
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
-/// A found file that was opened and recognised.
-struct Recognised {
-    found: Found,
-    /// None: it found no room and is opened again when it is its turn.
-    file: Option<File>,
-    permit: Option<Permit>,
-    /// Until it has an account.
-    place: Place,
-    look: Look,
-    identity: Identity,
-    entry: Option<FileEntry>,
-    /// The entry is new: it is a copy's that `copytruncate` left.
-    is_twin: bool,
-    /// Its inode had another life, which a truncation ended while no agent ran: the present one's epoch,
-    /// and what truncations had taken away when it began.
-    epoch: Option<(u32, u32)>,
-    head: Vec<u8>,
-    /// A file of the same source that is held already and was written later.
-    before: Option<FileToken>,
-}
 
 impl Registry {
     /// A registry that has not looked yet.

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Recognised, Registry, evidence, unfinished::PATIENCE};
+use super::{Registry, evidence, recognised::Recognised, unfinished::PATIENCE};
 use crate::{
     checkpoint::FileEntry,
     discover::Found,

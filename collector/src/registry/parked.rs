@@ -1,13 +1,13 @@
 //! Opened files that wait for an older one of their source.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Recognised, Registry, sequence::Sequence};
+use super::{Registry, recognised::Recognised, sequence::Sequence};
 use crate::{
     discover::{AgeKey, Role},
     identity::{self, InodeKey},
@@ -16,6 +16,9 @@ use crate::{
 
 /// Files wait this long at most for an older one that vanished while it was looked for.
 pub(super) const PARK: Duration = Duration::from_secs(3);
+
+/// As long as one has to wait for its turn to be unpacked.
+const PARK_UNPACKING: Duration = Duration::from_secs(30);
 
 /// Opened files of a source that wait for an older one that could not be found yet.
 pub(super) struct Parked {
@@ -31,6 +34,16 @@ pub(super) struct Parked {
     pub(super) older: Option<Role>,
 }
 
+/// What one or several looks at a source's files showed.
+pub(super) struct Looks {
+    /// The files of the last one.
+    pub(super) last: HashSet<InodeKey>,
+    /// The oldest file that could not be found, or that others may be older than.
+    pub(super) doubt: Option<Role>,
+    /// Files were still coming in the last one.
+    pub(super) unstable: bool,
+}
+
 impl Parked {
     pub(super) fn nothing() -> Self {
         let (files, sequence) = (HashMap::new(), Sequence::default());
@@ -44,6 +57,34 @@ impl Parked {
 }
 
 impl Registry {
+    /// What may be later than a file that is still to be found waits for it, held open, unless it has waited
+    /// long enough. `before`: since when, and for which.
+    pub(super) fn park_later(
+        &mut self,
+        source: Arc<Path>,
+        looks: Looks,
+        before: Parked,
+        recognised: &mut Vec<Recognised>,
+    ) {
+        let Looks { last, doubt: Some(doubt), unstable } = looks else { return };
+        let Parked { mut sequence, mut since, begun, older, .. } = before;
+        if older.as_ref() != Some(&doubt) && !unstable {
+            // The one they waited for was found, another one was not.
+            since = Instant::now();
+        }
+        let patience = if self.was_put_off() { PARK_UNPACKING } else { PARK };
+        if since.elapsed() >= patience || begun.elapsed() >= patience * 2 {
+            return;
+        }
+        let later = recognised.partition_point(|file| file.found.role < doubt);
+        let parked = recognised.split_off(later);
+        let files: HashMap<_, _> = parked.into_iter().map(|file| (file.look.key, file)).collect();
+        sequence.retain(|key| files.contains_key(key) || last.contains(key));
+        let patience = patience * 2;
+        let parked = Parked { files, sequence, since, begun, patience, older: Some(doubt) };
+        self.parked.insert(source, parked);
+    }
+
     /// Tells a source's reader that files wait here that follow what it has.
     pub(super) fn tell_what_follows(&self, source: &Path) {
         if self.parked.contains_key(source) {

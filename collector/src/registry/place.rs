@@ -11,18 +11,22 @@ use std::{
 };
 
 use super::{
-    Inode, Recognised, Registry, SourceState, Still, cut_off, evidence, held::Held,
-    last_line::LastLine, recovery, rest,
+    Inode, Registry, SourceState, Still, cut_off, evidence,
+    held::Held,
+    last_line::LastLine,
+    recognised::{Beginning, Past, Recognised},
+    recovery, rest,
 };
 use crate::{
     checkpoint::FileEntry,
     config::Start,
     discover::{Found, Role},
-    identity::{Fingerprint, Identity, InodeKey, Look, guard::Guard},
+    identity::{Fingerprint, InodeKey, checksum::Checksum, guard::Guard},
     ledger::FileAccount,
     read::{
         content::Content,
         gzip,
+        permits::Permit,
         reader::Message,
         tail::{LogFile, Tail},
         unpack::Unpacking,
@@ -107,76 +111,106 @@ impl Registry {
     }
 
     /// Hands a recognised file to its reader, at the offset that is right for it.
-    pub(super) fn settle_in(&mut self, recognised: Recognised) {
+    pub(super) fn settle_in(&mut self, mut recognised: Recognised) {
         self.note_copy_read_anew(&recognised);
-        let Recognised {
-            found,
-            file,
-            permit,
-            place,
-            look,
-            identity,
-            entry,
-            is_twin,
-            epoch,
-            head,
-            before,
-        } = recognised;
-        if self.held.find(&look.key).is_some() {
+        if self.held.find(&recognised.look.key).is_some() {
             // Another name of the same file, found in the same look.
             return;
         }
-        let Some(file) = self.still_open(file, &found, &look) else {
-            self.unclaimed.extend(entry);
+        let Some((file, permit)) = self.still_open(&mut recognised) else {
+            self.unclaimed.extend(recognised.past.into_entry());
             return;
         };
-        let source = &found.source;
-        let was_final = entry.as_ref().is_some_and(|entry| entry.ended);
-        let account = match entry {
-            Some(entry) => self.resume(&entry, &identity, &found, &file, &head),
-            None => {
-                let (first, taken) = epoch.unwrap_or((identity.first_epoch(), 0));
-                let account = self.begin(&identity, first, &found, (&file, &look));
-                account.truncated.store(taken, Ordering::Release);
-                account
-            }
-        };
+        let Recognised { found, look, .. } = &recognised;
         let packed = found.gzip.then(|| gzip::trailer(&file, look.size)).flatten();
-        if found.gzip {
-            account.set_fingerprint(Fingerprint::of(&head));
-            account.set_crc(packed.map_or(0, |sum| sum.crc));
-        }
+        let account = self.account_of(&recognised, &file, packed);
         tracing::debug!(path = %found.path.display(), inode = look.key.inode, id = %account.id, epoch = account.epoch, size = look.size, "A file has an account.");
         self.setup.accounts.insert(Arc::clone(&account));
-        self.present(&source.path, account.id);
-        drop(place);
-        // A compressed file may hold more than was seen of it before it was compressed.
-        let whole = match found.gzip {
-            true => was_final && account.checksum() == packed,
-            false => account.seen.load(Ordering::Acquire) == look.size,
-        };
-        let settled = whole && account.is_settled(self.slots());
-        if is_twin {
+        self.present(&found.source.path, account.id);
+        // The source has one for it from now on.
+        drop(recognised.place.take());
+        let settled = self.is_settled(&recognised, packed, &account);
+        if let Past::Twin(_) = recognised.past {
             // Its entry is new: it must be durable before anything of it is sent.
             account.registered.store(settled, Ordering::Release);
             self.tell(Command::Keep(Arc::clone(&account)));
         }
-        if found.role != Role::Live && settled && account.registered.load(Ordering::Acquire) {
-            account.ended.store(true, Ordering::Release);
-            if found.gzip {
-                self.inodes.insert(look.key, Inode::Done(account.id, Still::of(&look)));
-            } else {
-                let file = Arc::new(file);
-                if account.checksum().is_none() {
-                    let finished = (Arc::clone(&file), Arc::clone(&account));
-                    let _going_down = self.setup.checksums.send(finished);
-                }
-                self.know_dormant(look.key, &account, &file);
+        let is_live = recognised.found.role == Role::Live;
+        if !is_live && settled && account.registered.load(Ordering::Acquire) {
+            self.let_rest(&recognised, file, &account);
+        } else {
+            self.hand_over(&recognised, (file, permit), account);
+        }
+    }
+
+    /// The account of a recognised file: the one it had, or a new one.
+    /// `packed`: the trailer of a compressed one.
+    fn account_of(
+        &mut self,
+        recognised: &Recognised,
+        file: &File,
+        packed: Option<Checksum>,
+    ) -> Arc<FileAccount> {
+        let Recognised { found, identity, head, .. } = recognised;
+        let account = match &recognised.past {
+            Past::Entry(entry) | Past::Twin(entry) => self.resume(entry, recognised, file),
+            Past::Nothing => {
+                let first = Beginning { epoch: identity.first_epoch(), truncated: 0 };
+                self.begin(first, recognised, file)
             }
+            Past::FormerLife(beginning) => self.begin(*beginning, recognised, file),
+        };
+        if found.gzip {
+            account.set_fingerprint(Fingerprint::of(head));
+            account.set_crc(packed.map_or(0, |sum| sum.crc));
+        }
+        account
+    }
+
+    /// Whether every sink has all of a file. A compressed one may hold more than was seen of it before it was
+    /// compressed.
+    fn is_settled(
+        &self,
+        recognised: &Recognised,
+        packed: Option<Checksum>,
+        account: &FileAccount,
+    ) -> bool {
+        let Recognised { found, look, past, .. } = recognised;
+        let was_final = past.entry().is_some_and(|entry| entry.ended);
+        let whole = match found.gzip {
+            true => was_final && account.checksum() == packed,
+            false => account.seen.load(Ordering::Acquire) == look.size,
+        };
+        whole && account.is_settled(self.slots())
+    }
+
+    /// Nothing of the file is to be read: it is remembered, and held by no reader.
+    fn let_rest(&mut self, recognised: &Recognised, file: File, account: &Arc<FileAccount>) {
+        let Recognised { found, look, .. } = recognised;
+        account.ended.store(true, Ordering::Release);
+        if found.gzip {
+            self.inodes.insert(look.key, Inode::Done(account.id, Still::of(look)));
             return;
         }
-        let mut _until_it_is_entered = None;
+        let file = Arc::new(file);
+        if account.checksum().is_none() {
+            let finished = (Arc::clone(&file), Arc::clone(account));
+            let _going_down = self.setup.checksums.send(finished);
+        }
+        self.know_dormant(look.key, account, &file);
+    }
+
+    /// Hands a file to its source's reader: open if there is room, else closed.
+    fn hand_over(
+        &mut self,
+        recognised: &Recognised,
+        (file, permit): (File, Option<Permit>),
+        account: Arc<FileAccount>,
+    ) {
+        let Recognised { found, look, before, .. } = recognised;
+        let source = &found.source;
         let permit = self.room_for(source, &file, permit);
+        let mut _until_it_is_entered = None;
         let content = if found.gzip {
             account.ended.store(true, Ordering::Release);
             let (state_dir, limit) = (&self.setup.state_dir, self.setup.max_unpacked);
@@ -193,7 +227,7 @@ impl Registry {
             // Its reader takes a permit of its own.
             if permit.is_some() { Content::Plain(file) } else { Content::closed(look.key) }
         };
-        self.hold(look.key, content, account, (found.role == Role::Live, before));
+        self.hold(look.key, content, account, (found.role == Role::Live, *before));
     }
 
     /// Hands a file to its source's reader. None: the source is not open.
@@ -238,11 +272,10 @@ impl Registry {
     fn resume(
         &mut self,
         entry: &FileEntry,
-        identity: &Identity,
-        found: &Found,
+        recognised: &Recognised,
         file: &File,
-        head: &[u8],
     ) -> Arc<FileAccount> {
+        let Recognised { found, identity, head, .. } = recognised;
         // What the reader cannot read either, it says.
         let same = match found.gzip {
             true => evidence::fingerprint(entry).matches(head),
@@ -261,34 +294,23 @@ impl Registry {
             return Arc::new(account);
         }
         // It was truncated after it was recognised.
-        let (epoch, taken) = self.end_former_life(entry.clone());
-        let sinks = self.setup.sinks.len();
-        let epoch = self.setup.accounts.free_epoch(identity, epoch);
-        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
-        account.truncated.store(taken, Ordering::Release);
-        // It is no copy, if it was taken for one a moment ago.
-        self.setup.accounts.forget_details(account.id);
+        let next = self.end_former_life(entry.clone());
+        let account = self.new_account(recognised, next);
         // The former life is forgotten: that this one began is not to go with an agent that ends soon.
         let account = Arc::new(account);
         self.tell(Command::Keep(Arc::clone(&account)));
         account
     }
 
-    /// The account of a file that nobody knows.
+    /// The account of a file that nobody knows, at the place where it begins to be read.
     fn begin(
         &mut self,
-        identity: &Identity,
-        first_epoch: u32,
-        found: &Found,
-        (file, look): (&File, &Look),
+        beginning: Beginning,
+        recognised: &Recognised,
+        file: &File,
     ) -> Arc<FileAccount> {
-        let sinks = self.setup.sinks.len();
-        // The same inode, done with before, was written anew; or two devices have the same numbers.
-        let epoch = self.setup.accounts.free_epoch(identity, first_epoch);
-        let source = Arc::clone(&found.source);
-        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
-        // It is no copy, if it was taken for one a moment ago.
-        self.setup.accounts.forget_details(account.id);
+        let Recognised { found, look, .. } = recognised;
+        let account = self.new_account(recognised, beginning);
         if self.scanning && self.setup.fresh && self.setup.start == Start::End && !found.gzip {
             let LastLine { end: offset, text } = LastLine::of(file, look.size);
             account.see(text);
@@ -300,6 +322,21 @@ impl Registry {
             account.registered.store(true, Ordering::Release);
         }
         Arc::new(account)
+    }
+
+    /// An account of a life that begins. It has the next free epoch.
+    fn new_account(&self, recognised: &Recognised, beginning: Beginning) -> FileAccount {
+        let Beginning { epoch, truncated } = beginning;
+        let Recognised { found, identity, .. } = recognised;
+        let sinks = self.setup.sinks.len();
+        // The same inode, done with before, was written anew; or two devices have the same numbers.
+        let epoch = self.setup.accounts.free_epoch(identity, epoch);
+        let source = Arc::clone(&found.source);
+        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
+        account.truncated.store(truncated, Ordering::Release);
+        // It is no copy, if it was taken for one a moment ago.
+        self.setup.accounts.forget_details(account.id);
+        account
     }
 
     /// Has a held file watched, under its present name and life.

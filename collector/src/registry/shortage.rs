@@ -7,11 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{RETRY, Recognised, Registry};
+use super::{RETRY, Registry, recognised::Recognised};
 use crate::{
-    descriptors,
-    discover::Found,
-    identity::{self, Look},
+    descriptors, identity,
     messages::{self, Kind},
     read::{
         permits::{self, Permit},
@@ -31,32 +29,20 @@ pub(super) struct Shortage {
     said: bool,
 }
 
-impl Recognised {
-    /// The file, opened once more where it found no room; None: it is not there any more.
-    pub(super) fn opened(&self) -> Option<File> {
-        if let Some(file) = &self.file {
-            return file.try_clone().ok();
-        }
-        let opened = identity::open(&self.found.path).ok();
-        opened.filter(|(_, look)| look.key == self.look.key).map(|(file, _)| file)
-    }
-}
-
 impl Registry {
-    /// The recognised file, opened once more where it found no room then. None: it is not there any
-    /// more; a listing is due.
+    /// The recognised file and its permit, opened once more where it found no room then. None: it is not
+    /// there any more; a listing is due.
     pub(super) fn still_open(
         &mut self,
-        file: Option<File>,
-        found: &Found,
-        look: &Look,
-    ) -> Option<File> {
-        if file.is_some() {
-            return file;
+        recognised: &mut Recognised,
+    ) -> Option<(File, Option<Permit>)> {
+        if let Some((file, permit)) = recognised.open.take() {
+            return Some((file, Some(permit)));
         }
-        let directory = found.path.parent().unwrap_or(&found.path);
-        match identity::open(&found.path) {
-            Ok((file, now)) if now.key == look.key => return Some(file),
+        let path = &recognised.found.path;
+        let directory = path.parent().unwrap_or(path);
+        match identity::open(path) {
+            Ok((file, now)) if now.key == recognised.look.key => return Some((file, None)),
             Err(error) if descriptors::is_shortage(&error) => {
                 self.say_shortage(directory, &error);
             }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Recognised, Registry, evidence, parked::PARK};
+use super::{Registry, evidence, parked::PARK, recognised::Recognised};
 use crate::{
     checkpoint::{FileEntry, Offset, Offsets},
     discover::{Found, Role},
@@ -203,7 +203,7 @@ impl Registry {
 impl Recognised {
     /// This live file, which the checkpoint knows, as what a rotated one may be a copy of.
     fn as_original(&self, copy: &Found) -> Option<Original> {
-        let entry = self.entry.as_ref()?;
+        let entry = self.past.entry()?;
         if self.found.role != Role::Live || self.found.source.path != copy.source.path {
             return None;
         }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{Inode, Recognised, Registry, Still};
+use super::{Inode, Registry, Still, recognised::Recognised};
 use crate::{discover::Role, identity};
 
 impl Registry {
@@ -28,7 +28,7 @@ impl Registry {
     /// The place of a source's oldest file that was collected before.
     fn oldest_known(&mut self, recognised: &[Recognised], directory: &Path) -> Option<Role> {
         let source = &recognised.first()?.found.source.path;
-        let claimed = recognised.iter().filter(|file| file.entry.is_some());
+        let claimed = recognised.iter().filter(|file| file.past.entry().is_some());
         let claimed = claimed.map(|file| file.found.role.clone()).min();
         let listed = self.list(directory).files;
         let there = listed.into_iter().filter(|found| found.source.path == *source);
@@ -51,6 +51,6 @@ impl Registry {
 
 impl Recognised {
     fn is_unasked(&self) -> bool {
-        self.found.only_if_known && self.entry.is_none()
+        self.found.only_if_known && self.past.entry().is_none()
     }
 }

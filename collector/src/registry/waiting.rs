@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Map, Recognised, Registry};
+use super::{Map, Registry, recognised::Recognised};
 use crate::{
     discover::{Found, Listing, Role},
     held_back::{self, Resource},
