@@ -11,6 +11,7 @@ pub mod cursor;
 mod encodings;
 mod guarded;
 pub mod gzip;
+mod nul;
 pub mod permits;
 pub mod piece;
 pub mod pump;

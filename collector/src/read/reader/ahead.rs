@@ -59,7 +59,8 @@ impl Reader {
             // The first and the last of the run may be halves of characters.
             let unit = tail.cursors[sink].decoder.unit();
             let data = data - data % unit as u64;
-            if let Some(again) = self.doubts_run(id, tail, sink, file, &(start..data))? {
+            let cursor = &tail.cursors[sink];
+            if let Some(again) = self.doubts.of_run(id, cursor, file, &(start..data))? {
                 return Ok(Ahead::Over(Turn::Later(again)));
             }
             return Ok(self.skip_to(id, tail, sink, file, (line, start, data)));

@@ -12,11 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LogFile, Reader, Tail};
+use super::LogFile;
 use crate::{
     identity::FileId,
     read::{
-        piece::Piece,
+        cursor::Cursor,
+        nul,
         tail::TailId,
         zeros::{self, Zeros},
     },
@@ -41,6 +42,16 @@ struct Doubt {
     since: Instant,
     /// Until the next look.
     wait: Duration,
+}
+
+/// Bytes that were just read, before they are decoded.
+pub(super) struct Fresh<'a> {
+    /// The source.
+    pub(super) tail: TailId,
+    /// Whose offset they begin at.
+    pub(super) cursor: &'a mut Cursor,
+    pub(super) file: &'a LogFile,
+    pub(super) bytes: &'a [u8],
 }
 
 impl Doubt {
@@ -78,82 +89,55 @@ impl Doubts {
         self.0.values().any(|doubt| !doubt.is_over(now))
     }
 
-    /// The source is gone.
-    pub(super) fn forget(&mut self, id: TailId) {
-        self.0.retain(|(tail, _), _| *tail != id);
-    }
-}
-
-impl Reader {
-    /// A chunk as far as no zeros in it are in doubt, and when to read those again. A chunk without zeros costs a
-    /// search for one.
+    /// How many of the new bytes no doubt holds back, and when to read the zeros behind them again. None: all of them.
+    /// Those without zeros cost a look for one.
     #[inline]
-    pub(super) fn up_to_doubt(
-        &mut self,
-        id: TailId,
-        tail: &mut Tail,
-        sink: usize,
-        file: &LogFile,
-        piece: Piece,
-    ) -> io::Result<(Piece, Option<Instant>)> {
-        let cursor = &tail.cursors[sink];
-        let new = &self.buffer[cursor.guard_len()..piece.bytes];
+    pub(super) fn first_in(&mut self, chunk: Fresh<'_>) -> io::Result<Option<(usize, Instant)>> {
         // Nobody writes to a compressed one.
-        if file.content.is_compressed() {
-            return Ok((piece, None));
+        if chunk.file.content.is_compressed() {
+            return Ok(None);
         }
-        if memchr::memchr(0, new).is_none() {
-            if !self.doubts.0.is_empty() {
-                self.doubts.0.remove(&(id, cursor.sink()));
+        if !nul::is_any(chunk.bytes) {
+            if !self.0.is_empty() {
+                self.0.remove(&(chunk.tail, chunk.cursor.sink()));
             }
-            return Ok((piece, None));
+            return Ok(None);
         }
-        self.up_to_zeros(id, tail, sink, file, piece)
+        self.first_in_zeros(chunk)
     }
 
     #[cold]
-    fn up_to_zeros(
-        &mut self,
-        id: TailId,
-        tail: &mut Tail,
-        sink: usize,
-        file: &LogFile,
-        piece: Piece,
-    ) -> io::Result<(Piece, Option<Instant>)> {
-        let cursor = &mut tail.cursors[sink];
-        let (guard, offset) = (cursor.guard_len(), cursor.offset);
-        let new = &self.buffer[guard..piece.bytes];
+    fn first_in_zeros(&mut self, chunk: Fresh<'_>) -> io::Result<Option<(usize, Instant)>> {
+        let Fresh { tail, cursor, file, bytes } = chunk;
+        let offset = cursor.offset;
         if offset == 0 && cursor.decoder.heeds_marks() {
             // Half of a character is no zero, and a mark tells that there are halves.
-            let _mark = cursor.decoder.begin_file(new);
+            let _mark = cursor.decoder.begin_file(bytes);
         }
         let unit = cursor.decoder.unit();
-        let now = Instant::now();
-        let believed = self.doubts.believed((id, cursor.sink()), file.account.id, now);
+        let (key, now) = ((tail, cursor.sink()), Instant::now());
+        let believed = self.believed(key, file.account.id, now);
         // What was decoded before was believed before.
         let believed = believed.max(cursor.replay_until).saturating_sub(offset);
-        let Some(Zeros { run, data }) = zeros::before_data(new, believed, offset, unit) else {
-            return Ok((piece, None));
+        let Some(Zeros { run, data }) = zeros::before_data(bytes, believed, offset, unit) else {
+            return Ok(None);
         };
-        let whole = Piece { bytes: guard + run.start, at_end: false };
+        let before = run.start;
         let run = offset + run.start as u64..offset + run.end as u64;
-        let key = (id, cursor.sink());
         let again = self.doubt(key, file, (&run, offset + data as u64), now)?;
-        Ok((whole, Some(again)))
+        Ok(Some((before, again)))
     }
 
     /// When a run of zeros that ends where other bytes begin is to be read again. None: it is believed.
-    pub(super) fn doubts_run(
+    pub(super) fn of_run(
         &mut self,
-        id: TailId,
-        tail: &Tail,
-        sink: usize,
+        tail: TailId,
+        cursor: &Cursor,
         file: &LogFile,
         run: &Range<u64>,
     ) -> io::Result<Option<Instant>> {
-        let cursor = &tail.cursors[sink];
-        let (key, now) = ((id, cursor.sink()), Instant::now());
-        let believed = self.doubts.believed(key, file.account.id, now);
+        let (key, now) = ((tail, cursor.sink()), Instant::now());
+        let believed = self.believed(key, file.account.id, now);
         if file.content.is_compressed() || run.end < believed.max(cursor.replay_until) {
             return Ok(None);
         }
@@ -167,12 +151,17 @@ impl Reader {
         (run, data): (&Range<u64>, u64),
         now: Instant,
     ) -> io::Result<Instant> {
-        if let Some(again) = self.doubts.next_look(key, file.account.id, run, now) {
+        if let Some(again) = self.next_look(key, file.account.id, run, now) {
             return Ok(again);
         }
         let seen = zeros::data_end(&file.content, data)?;
         let doubt = Doubt { file: file.account.id, seen, since: Instant::now(), wait: FIRST };
-        self.doubts.0.insert(key, doubt);
+        self.0.insert(key, doubt);
         Ok(doubt.since + FIRST)
+    }
+
+    /// The source is gone.
+    pub(super) fn forget(&mut self, id: TailId) {
+        self.0.retain(|(tail, _), _| *tail != id);
     }
 }

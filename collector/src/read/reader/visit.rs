@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CHUNK, Feedback, Reader, SETTLES, ahead::Ahead, known::begins_as_known};
+use super::{CHUNK, Feedback, Reader, SETTLES, ahead::Ahead, doubt::Fresh, known::begins_as_known};
 use crate::{
     ledger::FileAccount,
     read::{
@@ -253,9 +253,15 @@ impl Reader {
         let is_full = piece.bytes == self.buffer.len();
         let new = &self.buffer[cursor.guard_len()..piece.bytes];
         file.account.see(zeros::certain(new, cursor.offset, cursor.decoder.unit()));
-        let (piece, doubted) = self.up_to_doubt(id, tail, sink, file, piece).map_err(unreadable)?;
+        let guard = cursor.guard_len();
+        let (cursor, bytes) = (&mut tail.cursors[sink], &self.buffer[guard..piece.bytes]);
+        let fresh = Fresh { tail: id, cursor, file, bytes };
+        let (piece, doubted) = match self.doubts.first_in(fresh).map_err(unreadable)? {
+            Some((bytes, again)) => (Piece { bytes: guard + bytes, at_end: false }, Some(again)),
+            None => (piece, None),
+        };
         let cursor = &tail.cursors[sink];
-        let read = &self.buffer[cursor.guard_len()..piece.bytes];
+        let read = &self.buffer[guard..piece.bytes];
         if !read.is_empty() && !self.is_known(file, cursor.offset, read) {
             return Err(Turn::Unregistered(Arc::clone(&file.account)).into());
         }
