@@ -118,9 +118,7 @@ impl Pipeline {
         let (stopping, ready) = (Arc::default(), Arc::default());
         let talks = Talks { feedback, checksums, settler: commands_in.clone(), orders: orders_out };
         let flags = (&stopping, &ready);
-        let setup = registry_setup(config, (discovery, watcher), &shared, talks, found, flags);
-        let registry = Registry::new(setup);
-        let registry = spawn("everyline-registry", move || registry.run())?;
+        let registry = start_registry(config, (discovery, watcher), &shared, talks, found, flags)?;
         let settler = (commands_in, settler);
         let Shared { accounts, table, readers, .. } = shared;
         Ok(Self {
@@ -233,16 +231,16 @@ struct Talks {
     orders: Receiver<Order>,
 }
 
-fn registry_setup(
+fn start_registry(
     config: &Config,
     (discovery, watcher): (Discovery, Box<dyn Watcher>),
     shared: &Shared,
     talks: Talks,
     found: Found,
     (stopping, ready): (&Arc<AtomicBool>, &Arc<AtomicBool>),
-) -> registry::Setup {
+) -> Result<JoinHandle<()>, RunError> {
     let ready = Arc::clone(ready);
-    registry::Setup {
+    let registry = Registry::new(registry::Setup {
         discovery,
         watcher,
         readers: shared.readers.clone(),
@@ -261,5 +259,6 @@ fn registry_setup(
         entries: found.entries,
         counted: found.counted,
         ready: Box::new(move || ready.store(true, Ordering::Release)),
-    }
+    });
+    spawn("everyline-registry", move || registry.run())
 }
