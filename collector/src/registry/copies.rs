@@ -14,77 +14,70 @@ use std::{
 use super::{
     Inode, Registry, Still, evidence,
     originals::{Candidate, Packed, begins_alike, stem},
-    recognised::Recognised,
+    recognised::{Recognised, Unknown},
     recovery::Seen,
     unfinished::PATIENCE,
 };
 use crate::{
     checkpoint::{FileEntry, Offset, Offsets},
     discover::Found,
-    identity::{
-        self, FINGERPRINT_BYTES, FileId, Identity, InodeKey, Look, checksum::Checksum, guard::Guard,
-    },
+    identity::{self, FINGERPRINT_BYTES, FileId, InodeKey, Look, checksum::Checksum, guard::Guard},
     ledger::{FileAccount, SinkAccount},
     read::gzip::{self, Survey},
 };
+
+/// Whether a compressed file may still be written to.
+struct Writing {
+    /// It was written to lately.
+    recent: bool,
+    /// It was unpacked as it is now, and is not whole.
+    is_cut: bool,
+    /// It has been as it is now for so long that it is taken as it is.
+    patient: bool,
+    /// A file of its name without `.gz` is there.
+    beside: bool,
+}
+
 impl Registry {
     /// What a compressed file is that nobody holds. `opened`: files of its source that were opened in
     /// the same look.
     pub(super) fn recognise_packed(
         &mut self,
-        found: &Found,
-        file: &File,
-        (look, identity): (&Look, &Identity),
+        packed: &Unknown,
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Packed {
+        let Unknown { found, file, look, identity } = packed;
         let head = gzip::head(file, FINGERPRINT_BYTES);
         let source = &*found.source.path;
-        let seen = Seen { identity, source, size: None, head: &head };
-        if let Some(entry) = self.unclaimed.claim(&seen) {
+        if let Some(entry) =
+            self.unclaimed.claim(&Seen { identity, source, size: None, head: &head })
+        {
             return Packed::Read(Some(Box::new(entry)), head);
         }
         if self.was_looked_into(found, look) {
             return Packed::Later;
         }
         let trailer = gzip::trailer(file, look.size);
-        if let Some(packed) =
-            trailer.and_then(|sum| self.known_by(sum, (found, look), &head, opened))
+        if let Some(told) = trailer.and_then(|sum| self.known_by(sum, (found, look), &head, opened))
         {
-            return packed;
+            return told;
         }
-        let beside = identity::open(&found.path.with_extension("")).ok().map(|(file, _)| file);
-        let is_copy = |file: &File| trailer.is_some_and(|sum| sum.begins(file).unwrap_or(false));
-        if beside.as_ref().is_some_and(is_copy) {
-            // Whoever that is: once it is gone, this is looked at again.
-            return Packed::Later;
-        }
-        let state = (look.size, look.modified_ns);
-        let recent = self.age(look) < PATIENCE;
-        let known = self.unfinished.get(&look.key).filter(|known| known.state == state);
-        let patient = known.map_or(!recent, |known| known.since.elapsed() >= PATIENCE);
-        let is_cut = known.is_some_and(|known| known.is_cut);
+        let Some(writing) = self.writing(packed, trailer) else { return Packed::Later };
+        let Writing { recent, is_cut, patient, beside } = writing;
         if recent && self.is_changing(found, &head) {
             self.wait_for(found, look, is_cut, true);
             return Packed::Later;
         }
-        if beside.is_some() && (recent || is_cut) || is_cut && !patient {
+        if beside && (recent || is_cut) || is_cut && !patient {
             self.wait_for(found, look, is_cut, recent || !patient);
             return Packed::Later;
         }
         let candidates = self.candidates(found, &head);
-        if candidates.is_empty() && !recent && beside.is_none() {
+        if candidates.is_empty() && !recent && !beside {
             return Packed::Read(None, head);
         }
-        let offsets = candidates.iter().flat_map(|candidate| {
-            let sinks = candidate.entry.sinks.values().map(|offset| offset.settled);
-            sinks.chain(candidate.marks.iter().flat_map(|marks| marks.all().map(|(at, _)| at)))
-        });
-        let offsets: Vec<u64> = offsets.collect();
-        fail::fail_point!("registry.copy");
-        let Some(survey) = self.survey_in_turn(found, (file, look), offsets) else {
-            return Packed::Later;
-        };
-        if !survey.whole && (beside.is_some() || !patient) {
+        let Some(survey) = self.unpacked(packed, &candidates) else { return Packed::Later };
+        if !survey.whole && (beside || !patient) {
             self.wait_for(found, look, true, true);
             return Packed::Later;
         }
@@ -92,9 +85,9 @@ impl Registry {
         let head = gzip::head(file, FINGERPRINT_BYTES);
         let sum = Checksum { crc: survey.crc, length: survey.length as u32 };
         if survey.whole
-            && let Some(packed) = self.known_by(sum, (found, look), &head, opened)
+            && let Some(told) = self.known_by(sum, (found, look), &head, opened)
         {
-            return packed;
+            return told;
         }
         // Asked once more, after what is known of the source was looked at: what a reader ended meanwhile
         // was not among it.
@@ -102,13 +95,53 @@ impl Registry {
             self.wait_for(found, look, false, true);
             return Packed::Later;
         }
+        self.told_by_content(packed, &head, &survey, candidates)
+    }
+
+    /// Whether it may still be written to. None: it is a copy of the file beside it. Whoever that is, this is
+    /// looked at again when that is gone.
+    fn writing(&self, packed: &Unknown, trailer: Option<Checksum>) -> Option<Writing> {
+        let Unknown { found, look, .. } = packed;
+        let beside = identity::open(&found.path.with_extension("")).ok().map(|(file, _)| file);
+        let is_copy = |file: &File| trailer.is_some_and(|sum| sum.begins(file).unwrap_or(false));
+        if beside.as_ref().is_some_and(is_copy) {
+            return None;
+        }
+        let state = (look.size, look.modified_ns);
+        let recent = self.age(look) < PATIENCE;
+        let known = self.unfinished.get(&look.key).filter(|known| known.state == state);
+        let patient = known.map_or(!recent, |known| known.since.elapsed() >= PATIENCE);
+        let is_cut = known.is_some_and(|known| known.is_cut);
+        Some(Writing { recent, is_cut, patient, beside: beside.is_some() })
+    }
+
+    /// What it unpacks to, by what tells whether it is a copy of one of these. None: it is not its turn yet.
+    fn unpacked(&mut self, packed: &Unknown, candidates: &[Candidate]) -> Option<Survey> {
+        let offsets = candidates.iter().flat_map(|candidate| {
+            let sinks = candidate.entry.sinks.values().map(|offset| offset.settled);
+            sinks.chain(candidate.marks.iter().flat_map(|marks| marks.all().map(|(at, _)| at)))
+        });
+        let offsets: Vec<u64> = offsets.collect();
+        fail::fail_point!("registry.copy");
+        self.survey_in_turn(&packed.found, (&packed.file, &packed.look), offsets)
+    }
+
+    /// The candidate whose bytes it holds, or nobody's.
+    fn told_by_content(
+        &mut self,
+        packed: &Unknown,
+        head: &[u8],
+        survey: &Survey,
+        candidates: Vec<Candidate>,
+    ) -> Packed {
+        let Unknown { found, look, .. } = packed;
         // What is on its way moves offsets: then none may be found that is.
         let moves = candidates.iter().any(|it| it.known.as_ref().is_some_and(|it| self.moves(it)));
         let stem = stem(&found.path);
         let continued = candidates
             .into_iter()
             .filter_map(|it| {
-                let read = evidence::is_held_by(&it.entry, it.marks.as_ref(), &survey)?;
+                let read = evidence::is_held_by(&it.entry, it.marks.as_ref(), survey)?;
                 // Of what nothing is settled only the first bytes tell, and another life may begin alike.
                 let moves = it.known.as_ref().is_some_and(|known| self.moves(known));
                 Some(((read, moves), it))
@@ -116,22 +149,22 @@ impl Registry {
             .max_by_key(|(read, it)| (*read, *it.entry.name == *stem));
         match continued {
             Some((_, Candidate { entry, known: Some(account), .. })) => {
-                self.go_on_in(found, (look, identity), &head, &survey, (entry, &account))
+                self.go_on_in(packed, head, survey, (entry, &account))
             }
             Some((_, Candidate { entry, former: true, .. })) => {
                 self.unclaimed.gave_its_end_to_a_copy(entry.id, survey.length);
-                let of = (original_of(&entry), places(&entry, &survey));
-                let entry = self.entry_of(found, survey.length, identity, &head, of);
-                Packed::Twin(Box::new(entry), head)
+                let of = (original_of(&entry), places(&entry, survey));
+                let entry = self.entry_of(packed, survey.length, head, of);
+                Packed::Twin(Box::new(entry), head.to_vec())
             }
             Some((_, Candidate { entry, .. })) => {
-                Packed::Read(self.unclaimed.take(entry.id).map(Box::new), head)
+                Packed::Read(self.unclaimed.take(entry.id).map(Box::new), head.to_vec())
             }
             None if moves && self.age(look) < PATIENCE => {
                 self.wait_for(found, look, false, true);
                 Packed::Later
             }
-            None => Packed::Read(None, head),
+            None => Packed::Read(None, head.to_vec()),
         }
     }
 
@@ -147,12 +180,12 @@ impl Registry {
     /// that were read of that.
     fn go_on_in(
         &mut self,
-        found: &Found,
-        (look, identity): (&Look, &Identity),
+        packed: &Unknown,
         head: &[u8],
         survey: &Survey,
         (entry, account): (FileEntry, &FileAccount),
     ) -> Packed {
+        let Unknown { found, look, .. } = packed;
         let length = survey.length;
         let truncated =
             self.lives_on(account) || entry.sinks.values().any(|offset| offset.lost > 0);
@@ -181,7 +214,7 @@ impl Registry {
             // What it loses by a truncation is booked on it: the copy's end has an account of its own.
             let of = (original_of(&entry), places(&entry, survey));
             self.note_copy(account.id, length);
-            let entry = self.entry_of(found, length, identity, head, of);
+            let entry = self.entry_of(packed, length, head, of);
             if let Some(original) = self.setup.accounts.get(account.id) {
                 self.setup.accounts.originals.note(entry.id, original);
             }
@@ -285,10 +318,7 @@ fn places(original: &FileEntry, copy: &Survey) -> Offsets {
 mod tests {
     use std::{fs, io::Write};
 
-    use super::{
-        super::recognised::{Past, Unknown},
-        *,
-    };
+    use super::{super::recognised::Past, *};
     use crate::{
         discover::{AgeKey, Role},
         read::content::gzip_bytes,

@@ -8,11 +8,17 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Registry, evidence, recognised::Recognised, unfinished::PATIENCE};
+use super::{
+    Registry, evidence,
+    recognised::{Recognised, Unknown},
+    unfinished::PATIENCE,
+};
 use crate::{
-    checkpoint::FileEntry,
+    checkpoint::{FileEntry, Offsets},
     discover::Found,
-    identity::{self, FileId, InodeKey, Look, checksum::Checksum, prefix::PrefixGuards},
+    identity::{
+        self, FileId, Fingerprint, InodeKey, Look, checksum::Checksum, prefix::PrefixGuards,
+    },
     ledger::FileAccount,
 };
 
@@ -183,6 +189,37 @@ impl Registry {
         });
         let may_be = |candidate: &Candidate| evidence::may_begin_with(&candidate.entry, head);
         entries.chain(known).filter(may_be).collect()
+    }
+
+    /// A new entry for a copy of `size` (unpacked) bytes, which is taken up at these offsets. Its records are named
+    /// after its original, if that is known.
+    pub(super) fn entry_of(
+        &self,
+        copy: &Unknown,
+        size: u64,
+        head: &[u8],
+        (original, sinks): (Option<FileId>, Offsets),
+    ) -> FileEntry {
+        let Unknown { found, identity, .. } = copy;
+        let epoch = self.setup.accounts.free_epoch(identity, identity.first_epoch());
+        let source = Arc::clone(&found.source);
+        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, 0);
+        account.set_fingerprint(Fingerprint::of(head));
+        account.see(size);
+        if let Some(original) = original {
+            self.name_after(account.id, original, size);
+        }
+        FileEntry { sinks, ..account.entry(&[]) }
+    }
+
+    /// A copy's records have the names that they have in the original, and end where they end there.
+    fn name_after(&self, copy: FileId, original: FileId, size: u64) {
+        let accounts = &self.setup.accounts;
+        let cuts = accounts.cuts.of(original);
+        for at in cuts.iter().filter(|at| **at <= size) {
+            accounts.cuts.add(copy, *at, 0);
+        }
+        accounts.copies.note(copy, original, size, cuts.contains(&size));
     }
 }
 

@@ -13,12 +13,16 @@ use std::{
     time::Duration,
 };
 
-use super::{Registry, evidence, parked::PARK, recognised::Recognised};
+use super::{
+    Registry, evidence,
+    parked::PARK,
+    recognised::{Recognised, Unknown},
+};
 use crate::{
     checkpoint::{FileEntry, Offset, Offsets},
     discover::{Found, Role},
     identity::{
-        self, FileId, Fingerprint, Identity, InodeKey, Look,
+        self, FileId, Fingerprint, InodeKey, Look,
         guard::{GUARD_BYTES, Guard},
         prefix::PrefixGuards,
     },
@@ -74,71 +78,19 @@ impl Registry {
     /// What a rotated file is whose inode nobody knows.
     pub(super) fn recognise_twin(
         &mut self,
-        found: &Found,
-        file: &File,
-        (look, identity): (&Look, &Identity),
+        file: &Unknown,
         head: &[u8],
-        opened: &mut HashMap<InodeKey, Recognised>,
+        opened: &HashMap<InodeKey, Recognised>,
     ) -> Twin {
-        if found.role == Role::Live {
-            return Twin::Nobodys;
-        }
-        let mut originals: Vec<Original> = self.lives_of(found);
-        for other in opened.values_mut() {
-            originals.extend(other.as_original(found));
-        }
-        originals.extend(self.unclaimed.former_of(&found.source.path).map(|entry| {
-            let marks = self.setup.accounts.prefixes.of(entry.id);
-            Original { marks, ..Original::former(entry) }
-        }));
+        let Unknown { found, look, .. } = file;
+        let originals = self.originals_of(found, opened);
         let age = self.age(look);
-        let (mut later, mut copied) = (false, None);
-        for original in originals {
-            match original.copied_to(file, look, head, age) {
-                Copied::No => {
-                    tracing::debug!(path = %found.path.display(), id = %original.id, held = original.file.is_some(), first_bytes = original.fingerprint.len, alike = original.fingerprint.matches(head), "A rotated file is no copy of this life.");
-                }
-                Copied::Perhaps => later = true,
-                Copied::Yes(sinks) if original.is_begun() => {
-                    copied = Some((original, sinks));
-                    later = false;
-                    break;
-                }
-                // Only its first bytes tell, and another life may begin alike: one that was found after its
-                // truncation, and whose next life is what was found.
-                Copied::Yes(sinks) => {
-                    let is_better = original.in_flight
-                        || copied
-                            .as_ref()
-                            .is_none_or(|(other, _): &(Original, _)| !other.in_flight);
-                    if is_better {
-                        copied = Some((original, sinks));
-                    }
-                }
-            }
-        }
+        let (copied, mut later) = whose_copy(originals, file, head, age);
         // A reader that is ending a life has given that life's file away already, so the life was not
         // among those looked at above. The reader tells of it in a moment. Asked before, this would miss
         // a reader that began in between.
         if copied.is_none() && age < PARK && self.is_to_be_heard(found) {
             later = true;
-        }
-        if let Some((original, sinks)) = copied.filter(|_| !later) {
-            if let Some(life) = original.life {
-                self.note_copy(life, look.size);
-            }
-            self.unfinished.remove(&look.key);
-            if let Some(id) = original.former {
-                self.unclaimed.gave_its_end_to_a_copy(id, look.size);
-            }
-            // Where nothing was settled, nothing but the first bytes tells whose copy it is. They are no proof,
-            // and a name stands for one record.
-            let of = original.is_begun().then_some(original.id);
-            let entry = self.entry_of(found, look.size, identity, head, (of, sinks));
-            if let Some(original) = original.life.and_then(|life| self.setup.accounts.get(life)) {
-                self.setup.accounts.originals.note(entry.id, original);
-            }
-            return Twin::Of(Box::new(entry));
         }
         if later {
             self.note_doubtful_copy(&found.source.path);
@@ -146,7 +98,48 @@ impl Registry {
             return Twin::Later;
         }
         self.unfinished.remove(&look.key);
-        Twin::Nobodys
+        match copied {
+            Some((original, sinks)) => {
+                Twin::Of(Box::new(self.twin_of(file, head, &original, sinks)))
+            }
+            None => Twin::Nobodys,
+        }
+    }
+
+    /// The files and lives of its source that a rotated file may be a copy of.
+    fn originals_of(&self, found: &Found, opened: &HashMap<InodeKey, Recognised>) -> Vec<Original> {
+        let mut originals: Vec<Original> = self.lives_of(found);
+        originals.extend(opened.values().filter_map(|other| other.as_original(found)));
+        originals.extend(self.unclaimed.former_of(&found.source.path).map(|entry| {
+            let marks = self.setup.accounts.prefixes.of(entry.id);
+            Original { marks, ..Original::former(entry) }
+        }));
+        originals
+    }
+
+    /// The entry of a copy, which is taken up at these offsets.
+    fn twin_of(
+        &mut self,
+        file: &Unknown,
+        head: &[u8],
+        original: &Original,
+        sinks: Offsets,
+    ) -> FileEntry {
+        let look = &file.look;
+        if let Some(life) = original.life {
+            self.note_copy(life, look.size);
+        }
+        if let Some(id) = original.former {
+            self.unclaimed.gave_its_end_to_a_copy(id, look.size);
+        }
+        // Where nothing was settled, nothing but the first bytes tells whose copy it is. They are no proof,
+        // and a name stands for one record.
+        let of = original.is_begun().then_some(original.id);
+        let entry = self.entry_of(file, look.size, head, (of, sinks));
+        if let Some(original) = original.life.and_then(|life| self.setup.accounts.get(life)) {
+            self.setup.accounts.originals.note(entry.id, original);
+        }
+        entry
     }
 
     /// The lives of the source's live inode that this run knows: the present one, and those before.
@@ -164,39 +157,6 @@ impl Registry {
             Some(Original { marks, ..Original::of(&account, file, &self.setup.sinks) })
         });
         lives.collect()
-    }
-
-    /// A new entry for a copy of `size` (unpacked) bytes, which is taken up at these offsets. Its records are named
-    /// after its original, if that is known.
-    pub(super) fn entry_of(
-        &self,
-        found: &Found,
-        size: u64,
-        identity: &Identity,
-        head: &[u8],
-        (original, sinks): (Option<FileId>, Offsets),
-    ) -> FileEntry {
-        let epoch = self.setup.accounts.free_epoch(identity, identity.first_epoch());
-        let source = Arc::clone(&found.source);
-        let account = FileAccount::new(identity.clone(), epoch, source, &found.path, 0);
-        account.set_fingerprint(Fingerprint::of(head));
-        account.see(size);
-        if let Some(original) = original {
-            self.name_after(account.id, original, size);
-        }
-        FileEntry { sinks, ..account.entry(&[]) }
-    }
-}
-
-impl Registry {
-    /// A copy's records have the names that they have in the original, and end where they end there.
-    fn name_after(&self, copy: FileId, original: FileId, size: u64) {
-        let accounts = &self.setup.accounts;
-        let cuts = accounts.cuts.of(original);
-        for at in cuts.iter().filter(|at| **at <= size) {
-            accounts.cuts.add(copy, *at, 0);
-        }
-        accounts.copies.note(copy, original, size, cuts.contains(&size));
     }
 }
 
@@ -220,6 +180,36 @@ impl Recognised {
             marks: None,
         })
     }
+}
+
+/// Whose copy a rotated file is, and where it is taken up; and whether that is not to be told yet.
+fn whose_copy(
+    originals: Vec<Original>,
+    unknown: &Unknown,
+    head: &[u8],
+    age: Duration,
+) -> (Option<(Original, Offsets)>, bool) {
+    let Unknown { found, file, look, .. } = unknown;
+    let mut copied: Option<(Original, Offsets)> = None;
+    let mut later = false;
+    for original in originals {
+        match original.copied_to(file, look, head, age) {
+            Copied::No => {
+                tracing::debug!(path = %found.path.display(), id = %original.id, held = original.file.is_some(), first_bytes = original.fingerprint.len, alike = original.fingerprint.matches(head), "A rotated file is no copy of this life.");
+            }
+            Copied::Perhaps => later = true,
+            Copied::Yes(sinks) if original.is_begun() => return (Some((original, sinks)), false),
+            // Only its first bytes tell, and another life may begin alike: one that was found after its
+            // truncation, and whose next life is what was found.
+            Copied::Yes(sinks) => {
+                let is_better = |other: &Original| original.in_flight || !other.in_flight;
+                if copied.as_ref().is_none_or(|(other, _)| is_better(other)) {
+                    copied = Some((original, sinks));
+                }
+            }
+        }
+    }
+    (copied, later)
 }
 
 /// Whether a file is a copy of another.

@@ -107,8 +107,8 @@ impl Registry {
         file: &Unknown,
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Who<(Past, Vec<u8>)> {
-        let Unknown { found, file, look, identity } = file;
-        let packed = self.recognise_packed(found, file, (look, identity), opened);
+        let packed = self.recognise_packed(file, opened);
+        let Unknown { found, look, .. } = file;
         tracing::debug!(path = %found.path.display(), inode = look.key.inode, is = %packed, "A compressed file was looked at.");
         let told = match packed {
             Packed::Copy => return Who::Known,
@@ -127,10 +127,10 @@ impl Registry {
     /// What is known of a plain file from before, and its first bytes.
     fn past_of_plain(
         &mut self,
-        file: &Unknown,
-        opened: &mut HashMap<InodeKey, Recognised>,
+        unknown: &Unknown,
+        opened: &HashMap<InodeKey, Recognised>,
     ) -> io::Result<Who<(Past, Vec<u8>)>> {
-        let Unknown { found, file, look, identity } = file;
+        let Unknown { found, file, look, identity } = unknown;
         let head = identity::head(file)?;
         let (source, size) = (&*found.source.path, Some(look.size));
         if let Some(entry) = self.unclaimed.claim(&Seen { identity, source, size, head: &head }) {
@@ -148,7 +148,7 @@ impl Registry {
             return Ok(Who::Untold);
         }
         fail::fail_point!("registry.copy");
-        let twin = self.recognise_twin(found, file, (look, identity), &head, opened);
+        let twin = self.recognise_twin(unknown, &head, opened);
         tracing::debug!(path = %found.path.display(), inode = look.key.inode, is = %twin, "A rotated file was looked at.");
         Ok(match twin {
             Twin::Of(entry) => Who::New((Past::Twin(entry), head)),
