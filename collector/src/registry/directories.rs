@@ -30,7 +30,8 @@ pub(super) struct Directory {
     pub(super) listed: bool,
     /// How it is watched.
     pub(super) mode: Mode,
-    _place: Option<Place>,
+    /// None: it is one that the configuration names, or that leads there.
+    pub(super) place: Option<Place>,
 }
 
 impl Directories {
@@ -66,8 +67,8 @@ impl Directories {
     pub(super) fn insert(&mut self, path: &Arc<Path>, place: Option<Place>) -> DirToken {
         let (sources, children) = (Paths::default(), Paths::default());
         let (path, listed) = (Arc::clone(path), true);
-        let (mode, _place) = (Mode::Poll, place);
-        let token = self.all.insert(Directory { path, sources, children, listed, mode, _place });
+        let mode = Mode::Poll;
+        let token = self.all.insert(Directory { path, sources, children, listed, mode, place });
         let hash = |token: &DirToken| self.hasher.hash_one(&*self.all[*token].path);
         self.by_path.insert_unique(hash(&token), token, hash);
         token

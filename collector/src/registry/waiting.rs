@@ -32,6 +32,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 500;
 /// Waiting files that are remembered by their inodes, all directories together.
 const MOST: usize = 1 << 17;
+/// What was listed in one round and counted in the next makes two rounds uneven.
+const UNEVEN: u8 = 2;
 /// Why a loss may be more than is said: files were deleted while they waited, and what they held nobody saw.
 const DELETED_WAITING: &str = "deleted_waiting";
 
@@ -39,6 +41,8 @@ const DELETED_WAITING: &str = "deleted_waiting";
 #[derive(Default)]
 pub(super) struct Waiting {
     by_directory: Map<Arc<Path>, Here>,
+    /// Files in all of them.
+    remembered: usize,
     asked: Option<Instant>,
     changed: bool,
     /// At the first look: of files that the checkpoint knows, by inode, until each has one of its own.
@@ -56,6 +60,8 @@ struct Here {
     directories: (u64, u64),
     /// Rounds of looks that showed all of the directory.
     round: u32,
+    /// In so many rounds the number of directories may be another than that of the round before, though none went.
+    uneven: u8,
 }
 
 #[derive(Clone, Copy)]
@@ -67,7 +73,14 @@ struct One {
 
 impl Here {
     fn new(tenant: Arc<str>) -> Self {
-        Self { tenant, files: Map::default(), more: (0, 0), directories: (0, 0), round: 0 }
+        Self {
+            tenant,
+            files: Map::default(),
+            more: (0, 0),
+            directories: (0, 0),
+            round: 0,
+            uneven: 0,
+        }
     }
 
     fn more(&self) -> u64 {
@@ -102,7 +115,7 @@ impl Waiting {
         size: u64,
         tenant: &Arc<str>,
     ) -> bool {
-        let full = self.by_directory.values().map(|here| here.files.len()).sum::<usize>() >= MOST;
+        let full = self.remembered >= MOST;
         let here = self.here(directory, tenant);
         if found.inode == 0 || full {
             here.more.1 += 1;
@@ -111,13 +124,32 @@ impl Waiting {
         // What a compressed one holds is not known.
         let size = if found.gzip { 0 } else { size };
         let one = One { size, round: here.round };
-        here.files.insert(found.inode, one).is_none()
+        let is_new = here.files.insert(found.inode, one).is_none();
+        self.remembered += usize::from(is_new);
+        is_new
+    }
+
+    /// So many directories in this one wait. `late`: they were listed a while ago.
+    pub(super) fn note_directories(
+        &mut self,
+        directory: &Arc<Path>,
+        tenant: &Arc<str>,
+        count: u64,
+        late: bool,
+    ) {
+        let here = self.here(directory, tenant);
+        here.directories.1 += count;
+        if late {
+            here.uneven = UNEVEN;
+        }
     }
 
     /// A file waits no more.
     fn leave(&mut self, directory: &Path, inode: u64) {
         if let Some(here) = self.by_directory.get_mut(directory) {
-            self.changed |= here.files.remove(&inode).is_some();
+            let left = here.files.remove(&inode).is_some();
+            self.remembered -= usize::from(left);
+            self.changed |= left;
         }
     }
 
@@ -246,19 +278,7 @@ impl Registry {
             || self.unclaimed.knows_inode(key.inode)
     }
 
-    /// Whether a directory may be watched and looked through, which was listed in `parent`.
-    pub(super) fn may_look_through(&mut self, path: &Path) -> bool {
-        let Some(tenant) = self.setup.discovery.tenant_of(path) else { return true };
-        if known_files::has_room(&tenant, Wanted::New, 1) {
-            return true;
-        }
-        let Some(parent) = path.parent().map(Arc::<Path>::from) else { return true };
-        self.waiting.here(&parent, &tenant).directories.1 += 1;
-        self.say_that_it_waits(path, &tenant);
-        false
-    }
-
-    fn say_that_it_waits(&self, path: &Path, tenant: &Arc<str>) {
+    pub(super) fn say_that_it_waits(&self, path: &Path, tenant: &Arc<str>) {
         held_back::note(Resource::KnownFiles, tenant);
         if let Some(unsaid) = messages::admit(Kind::Waiting, path) {
             tracing::warn!(
@@ -287,10 +307,13 @@ impl Registry {
         // A round is over.
         let now = here.round;
         let gone: Vec<(u64, One)> = here.files.extract_if(|_, one| one.round != now).collect();
-        let fewer = here.more.1 < here.more.0 || here.directories.1 < here.directories.0;
+        let fewer = here.more.1 < here.more.0
+            || (here.uneven == 0 && here.directories.1 < here.directories.0);
+        here.uneven = here.uneven.saturating_sub(1);
         here.round = now.wrapping_add(1);
         (here.more, here.directories) = ((here.more.1, 0), (here.directories.1, 0));
         let over = here.is_empty();
+        self.waiting.remembered -= gone.len();
         if over {
             self.waiting.by_directory.remove(directory);
         }
@@ -301,6 +324,7 @@ impl Registry {
     /// A directory is gone, with all that waited in it.
     pub(super) fn lose_all_waiting(&mut self, directory: &Arc<Path>) {
         let Some(here) = self.waiting.by_directory.remove(directory) else { return };
+        self.waiting.remembered -= here.files.len();
         self.waiting.changed = true;
         let more = here.more() + here.directories() > 0;
         self.lose_waiting(directory, here.files.into_iter().collect(), more);

@@ -10,6 +10,7 @@ mod copytruncate;
 mod copytruncate_uids;
 mod crash;
 mod descriptors;
+mod directories;
 mod doctor;
 mod encodings;
 mod floods;
