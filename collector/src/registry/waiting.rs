@@ -50,6 +50,7 @@ pub(super) struct Waiting {
 }
 
 /// What waits in one directory.
+#[derive(Default)]
 struct Here {
     tenant: Arc<str>,
     /// By inode.
@@ -73,14 +74,7 @@ struct One {
 
 impl Here {
     fn new(tenant: Arc<str>) -> Self {
-        Self {
-            tenant,
-            files: Map::default(),
-            more: (0, 0),
-            directories: (0, 0),
-            round: 0,
-            uneven: 0,
-        }
+        Self { tenant, ..Self::default() }
     }
 
     fn more(&self) -> u64 {
@@ -296,9 +290,11 @@ impl Registry {
     /// A directory was listed: what waited in it and is not there any more was deleted.
     pub(super) fn notice_waiting(&mut self, directory: &Arc<Path>, listing: &Listing) {
         let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
+        let mut seen = 0;
         for found in &listing.files {
             if let Some(one) = here.files.get_mut(&found.inode) {
                 one.round = here.round;
+                seen += 1;
             }
         }
         if listing.more {
@@ -314,6 +310,10 @@ impl Registry {
         (here.more, here.directories) = ((here.more.1, 0), (here.directories.1, 0));
         let over = here.is_empty();
         self.waiting.remembered -= gone.len();
+        if here.files.len() > seen && !self.setup.discovery.is_large(directory) {
+            // They were noted in this round, after the look before: whether they are gone, the next one tells.
+            self.retries.entry(directory.to_path_buf()).or_insert_with(|| Instant::now() + AGAIN);
+        }
         if over {
             self.waiting.by_directory.remove(directory);
         }
@@ -335,10 +335,9 @@ impl Registry {
             // What the kernel saw of their ends is counted by what it tells.
             self.heed_departed();
             let elsewhere: HashSet<u64> = self.held.values().map(|held| held.key.inode).collect();
-            gone.retain(|(inode, _)| {
-                !elsewhere.contains(inode)
-                    && !self.waiting.by_directory.keys().any(|it| self.waiting.knows(it, *inode))
-            });
+            let all = self.waiting.by_directory.values();
+            let waiting: HashSet<u64> = all.flat_map(|here| here.files.keys().copied()).collect();
+            gone.retain(|(inode, _)| !elsewhere.contains(inode) && !waiting.contains(inode));
         }
         if gone.is_empty() && !more {
             return;
