@@ -21,6 +21,9 @@ const SLICE: Duration = Duration::from_millis(20);
 /// All directories together, between two waits for events.
 const PASS: Duration = Duration::from_millis(100);
 
+/// Whose directories are that are nobody's: only links lead there.
+const LINKED: &str = "what links lead to";
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
@@ -56,6 +59,12 @@ impl Turns {
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waits.is_empty()
+    }
+
+    /// Whose directories wait, and how many.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        let waiting = self.tenants.iter().filter(|(_, turn)| !turn.queue.is_empty());
+        waiting.map(|(whose, turn)| (whose, turn.queue.len() as u64))
     }
 
     /// Whether a tenant's directory may be looked at at once.
@@ -127,6 +136,7 @@ impl Registry {
             self.look_now(&tenant, path);
         } else {
             self.turns.push(&tenant, path, new);
+            self.tell_queued();
         }
     }
 
@@ -175,7 +185,7 @@ impl Registry {
     fn queue_of_none(&self, path: &Path) -> Arc<str> {
         let above = path.parent().filter(|parent| self.ways.is_root(parent));
         let root = Some(path).filter(|path| self.ways.is_root(path)).or(above);
-        root.map_or_else(Arc::default, |root| Arc::from(&*root.to_string_lossy()))
+        root.map_or_else(|| Arc::from(LINKED), |root| Arc::from(&*root.to_string_lossy()))
     }
 
     /// Whether a directory that was just listed may be watched and looked through.
@@ -246,6 +256,7 @@ impl Registry {
         for (parent, (tenant, count)) in refused {
             self.waiting.note_directories(&parent, &tenant, count, false);
         }
+        self.tell_queued();
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Map, Registry, recognised::Recognised};
+use super::{Map, Registry, recognised::Recognised, turns::Turns};
 use crate::{
     discover::{Found, Listing, Role},
     held_back::{self, Resource},
@@ -45,6 +45,8 @@ pub(super) struct Waiting {
     remembered: usize,
     asked: Option<Instant>,
     changed: bool,
+    /// Whether directories waited for their turns when that was told last.
+    queued: bool,
     /// At the first look: of files that the checkpoint knows, by inode, until each has one of its own.
     kept: Map<u64, Place>,
 }
@@ -147,8 +149,11 @@ impl Waiting {
         }
     }
 
-    fn tell(&mut self) {
-        if !std::mem::take(&mut self.changed) {
+    /// With the directories that wait for their turns: nobody knows yet what is in them.
+    fn tell(&mut self, turns: &Turns) {
+        let queued = !turns.is_empty();
+        let was_queued = std::mem::replace(&mut self.queued, queued);
+        if !std::mem::take(&mut self.changed) && !queued && !was_queued {
             return;
         }
         let mut all: HashMap<&Arc<str>, Waits> = HashMap::new();
@@ -158,6 +163,11 @@ impl Waiting {
             waits.files += here.files.len() as u64 + here.more();
             waits.bytes += here.files.values().map(|one| one.size).sum::<u64>();
             waits.directories += here.directories();
+        }
+        for (whose, directories) in turns.waiting() {
+            let tenant = Arc::clone(whose);
+            let waits = all.entry(whose).or_insert(Waits { tenant, ..Waits::default() });
+            waits.directories += directories;
         }
         known_files::note_waiting(all.into_values().collect());
     }
@@ -367,9 +377,16 @@ impl Registry {
         }
     }
 
+    /// Directories wait for their turns from now on: that is said before what was found with them is read.
+    pub(super) fn tell_queued(&mut self) {
+        if !self.waiting.queued && !self.turns.is_empty() {
+            self.tell_waiting();
+        }
+    }
+
     /// Says what waits, for status and metrics.
     pub(super) fn tell_waiting(&mut self) {
-        self.waiting.tell();
+        self.waiting.tell(&self.turns);
         let metrics = &self.setup.metrics;
         metrics.known_files.set(known_files::taken() as i64);
         metrics

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Over, World, body, in_every_mode, patience},
+    harness::{Over, World, body, free_port, in_every_mode, patience},
     quotas::wait_for_pod,
 };
 
@@ -18,6 +18,7 @@ in_every_mode!(
     thousands_of_directories_that_come_and_go_at_once_hold_up_no_other,
     logs_in_thousands_of_new_directories_are_collected_and_hold_up_no_other,
     pods_whose_root_is_made_beside_new_directories_and_links_are_not_held_up,
+    an_audit_is_not_complete_while_directories_wait_for_their_turns,
 );
 
 const DIRECTORIES: usize = 4_000;
@@ -192,4 +193,40 @@ fn pods_whose_root_is_made_beside_new_directories_and_links_are_not_held_up(worl
     assert!(slowest < SOON, "{slowest:?}");
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().0, 0);
+}
+
+/// Nobody knows what is in them until they are looked at.
+fn an_audit_is_not_complete_while_directories_wait_for_their_turns(world: World) {
+    const LOGS: usize = 20;
+    let mut world = world_of_trees(world);
+    world.admin = Some(free_port());
+    let agent = world.start();
+    world.wait_for_first_look();
+    make_tree(&world, "tree");
+    for n in 0..LOGS {
+        let last = world.path(&format!("tree/39/zz/{n}"));
+        fs::create_dir_all(&last).unwrap();
+        fs::write(last.join("a.log"), format!("log {n}\n")).unwrap();
+    }
+    fs::write(world.path("tree/first.log"), "first\n").unwrap();
+    fs::rename(world.path("tree"), world.path("plain/tree")).unwrap();
+    world.wait_for(1);
+    let sources = || {
+        let text = world.ask("/metrics");
+        let found = text.lines().find_map(|line| line.strip_prefix("everyline_sources "));
+        found.unwrap().parse::<usize>().unwrap()
+    };
+    let (deadline, mut incomplete) = (Instant::now() + patience(), 0);
+    loop {
+        let (code, verdict) = world.audit();
+        if code == 0 {
+            assert_eq!(sources(), LOGS + 1, "{incomplete} times it said that it was too early");
+            break;
+        }
+        assert_eq!((code, &verdict["answer"]), (2, &"incomplete".into()), "{verdict}");
+        incomplete += 1;
+        assert!(Instant::now() < deadline, "{verdict}");
+    }
+    wait_for_logs(&world, LOGS);
+    assert_eq!(agent.stop(), Some(0));
 }
