@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Map, Registry, recognised::Recognised, turns::Turns};
+use super::{Map, Registry, last_line::Ends, recognised::Recognised, turns::Turns};
 use crate::{
     discover::{Found, Listing, Role},
     held_back::{self, Resource},
@@ -49,6 +49,7 @@ pub(super) struct Waiting {
     queued: bool,
     /// At the first look: of files that the checkpoint knows, by inode, until each has one of its own.
     kept: Map<u64, Place>,
+    pub(super) ends: Ends,
 }
 
 /// What waits in one directory.
@@ -218,15 +219,13 @@ impl Registry {
             let waited = self.waiting.knows(directory, found.inode);
             // It was live when it began to wait: it is asked for, whatever it is called now.
             found.only_if_known &= !waited;
-            let size = match waited {
+            let look = match waited {
                 true => None,
-                false => match identity::look_at(&found.path) {
-                    Ok(look) if self.has_place(&look.key, opened) => None,
-                    Ok(look) => Some(look.size),
-                    Err(_gone) => None,
-                },
+                false => identity::look_at(&found.path)
+                    .ok()
+                    .filter(|look| !self.has_place(&look.key, opened)),
             };
-            if !waited && (size.is_none() || found.only_if_known) {
+            if !waited && (look.is_none() || found.only_if_known) {
                 all.push(found);
                 continue;
             }
@@ -237,10 +236,11 @@ impl Registry {
                 admitted += 1;
                 self.waiting.leave(directory, found.inode);
                 all.push(found);
-            } else if let Some(size) = size
-                && self.waiting.note((directory, &found), size, &tenant)
+            } else if let Some(look) = look
+                && self.waiting.note((directory, &found), look.size, &tenant)
             {
                 self.say_that_it_waits(&found.path, &tenant);
+                self.note_end(&look);
             }
         }
         all
@@ -348,6 +348,7 @@ impl Registry {
             let all = self.waiting.by_directory.values();
             let waiting: HashSet<u64> = all.flat_map(|here| here.files.keys().copied()).collect();
             gone.retain(|(inode, _)| !elsewhere.contains(inode) && !waiting.contains(inode));
+            self.waiting.ends.forget(gone.iter().map(|(inode, _)| *inode));
         }
         if gone.is_empty() && !more {
             return;

@@ -20,6 +20,7 @@ in_every_mode!(
     logs_beyond_a_tenants_share_wait_until_others_are_gone,
     logs_that_are_deleted_while_they_wait_are_a_stated_loss,
     thousands_of_logs_that_are_deleted_while_they_wait_hold_up_no_other,
+    logs_that_wait_at_a_first_look_are_read_from_where_they_ended_then,
     logs_that_wait_are_collected_after_a_restart_and_when_there_are_more_places,
     a_log_that_is_rotated_while_it_waits_is_collected,
     many_former_files_of_one_log_wait_in_their_order,
@@ -220,6 +221,37 @@ fn thousands_of_logs_that_are_deleted_while_they_wait_hold_up_no_other(mut world
     assert!(slowest < Duration::from_millis(2_500), "{slowest:?}");
     assert_eq!(agent.stop(), Some(0));
     assert!(stated(&world), "{}", world.audit().1);
+}
+
+/// With `start: end`: what was in them then is nobody's wish, and what came since is.
+fn logs_that_wait_at_a_first_look_are_read_from_where_they_ended_then(mut world: World) {
+    world_with(&mut world, "read: {known_files: 400, start: end}\n");
+    let paths = loud(&world);
+    let agent = world.start();
+    world.wait_for_first_look();
+    wait_until_full(&world, "loud");
+    let mut waits = Vec::new();
+    for (n, path) in paths.iter().enumerate() {
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, line(&format!("later {n}")).as_bytes()).unwrap();
+    }
+    wait_until(&world, "as many as may be are read", || bodies(&world, "later ").len() >= 98);
+    // One that is written anew meanwhile has nothing of what was there then.
+    let read = bodies(&world, "later ");
+    for (n, path) in paths.iter().enumerate() {
+        match read.contains_key(&format!("later {n}")) {
+            true => fs::remove_file(path).unwrap(),
+            false => waits.push(path),
+        }
+    }
+    fs::write(waits[0], "").unwrap();
+    fs::write(waits[0], line("anew")).unwrap();
+    wait_until(&world, "all are read", || {
+        bodies(&world, "later ").len() == LOGS - 1 && bodies(&world, "anew").len() == 1
+    });
+    assert_each_once(&world, "later ", LOGS - 1);
+    assert_each_once(&world, "log ", 0);
+    stop_balanced(&world, agent);
 }
 
 fn logs_that_wait_are_collected_after_a_restart_and_when_there_are_more_places(mut world: World) {
