@@ -5,7 +5,7 @@ use std::fmt;
 use benches::{
     loadgen::Manifest,
     oracle::{Oracle, Report},
-    tag::Stream,
+    tag::{Stream, Writer},
 };
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub(crate) struct Verdict {
     pub late: u64,
     /// Whether doubles are allowed that a kill or a lost reply explains.
     doubles: bool,
-    /// Logs whose lines are out of order, and where most is missing.
+    /// Logs whose lines are out of order, or doubled where none may be, and where most is missing.
     pub gaps: Vec<String>,
 }
 
@@ -78,7 +78,12 @@ impl Verdict {
             let pod = log.writer.pod();
             Some(format!("{pod} ({layout:?}, {style:?}): {count} lines out of order"))
         });
-        let gaps = disordered.chain(gaps).collect();
+        let each = if doubles { Vec::new() } else { oracle.each(&manifest(written)) };
+        let doubled = each.iter().filter(|log| log.doubled > 0).map(|log| {
+            let (pod, count, same) = (Writer(log.writer).pod(), log.doubled, log.doubled_same_uid);
+            format!("{pod}: {count} lines doubled, {same} of them with the same uid")
+        });
+        let gaps = disordered.chain(doubled).chain(gaps).collect();
         let (stated, at_least) = (stated(audit, sink), audit["at_least"] == true);
         Self { sink, report, lost_bytes, stated, at_least, late, doubles, gaps }
     }
