@@ -7,8 +7,8 @@ use crate::identity::{FileId, Look};
 pub(super) enum Inode {
     /// What it held at this look is settled, or held under another inode (a compressed copy).
     Done(FileId, Still),
-    /// Nothing of ours (a former file that the checkpoint does not know).
-    Ignored(Still),
+    /// Nothing of ours (a former file that the checkpoint does not know), and its source's number.
+    Ignored(Still, u64),
 }
 
 /// What must not have changed of a file that nobody holds.

@@ -82,7 +82,7 @@ impl Registry {
                 let account = self.setup.accounts.get(*id);
                 account.filter(|account| account.identity.key == *key)
             }
-            Inode::Ignored(_) => None,
+            Inode::Ignored(..) => None,
         });
         let held = self.held.values().filter(|held| held.key.inode == gone.inode.inode);
         let mut held = held.map(|held| &held.account.identity);
@@ -169,7 +169,7 @@ impl Registry {
         let held = self.held.values().map(|held| held.account.path());
         let done = self.inodes.values().filter_map(|inode| match inode {
             Inode::Done(id, _) => Some(self.setup.accounts.get(*id)?.path()),
-            Inode::Ignored(_) => None,
+            Inode::Ignored(..) => None,
         });
         held.chain(done).filter(|path| is_compressed(path)).collect()
     }

@@ -1,12 +1,13 @@
 //! Former files that no pattern names: read only where they continue what is collected.
 //!
 //! Beside a file that is collected, old ones lie that nobody asked for. But what was written after a
-//! file that is known, and rotated before anybody looked, was asked for.
+//! file that is known, and rotated before anybody looked, was asked for: also where logs are rotated so fast
+//! that nothing known is left beside it.
 
-use std::path::Path;
+use std::{hash::BuildHasher, path::Path};
 
 use super::{Inode, Registry, Still, recognised::Recognised};
-use crate::{discover::Role, identity};
+use crate::{discover::Role, identity, read::gzip};
 
 impl Registry {
     /// Leaves out files that nobody asked for, of those that a look at their source's directory showed.
@@ -18,9 +19,12 @@ impl Registry {
         for at in (0..recognised.len()).rev() {
             let file = &recognised[at];
             let later = known.as_ref().is_some_and(|known| *known < file.found.role);
-            if file.is_unasked() && !later && !self.follows_a_lost_one(file) {
+            let asked = later || self.follows_a_lost_one(file) || self.follows_a_known_one(file);
+            if file.is_unasked() && !asked {
                 let file = recognised.remove(at);
-                self.inodes.insert(file.look.key, Inode::Ignored(Still::of(&file.look)));
+                tracing::debug!(path = %file.found.path.display(), inode = file.look.key.inode, born = file.look.key.born_ns, "A file that nobody asked for is left alone.");
+                let source = self.number_of(&file.found.source.path);
+                self.inodes.insert(file.look.key, Inode::Ignored(Still::of(&file.look), source));
             }
         }
     }
@@ -46,6 +50,36 @@ impl Registry {
         let born = file.look.key.born_ns;
         let mut entries = self.unclaimed.of_source(&file.found.source.path);
         entries.any(|entry| entry.born_ns != 0 && entry.born_ns < born)
+    }
+
+    /// Whether it was made after a file of the source that this run has collected. What was there when that
+    /// one was found was looked at then, and is not looked at again.
+    fn follows_a_known_one(&self, file: &Recognised) -> bool {
+        let Some(state) = self.sources.get(&file.found.source.path) else { return false };
+        let born = |id| Some(self.setup.accounts.get(id)?.identity.key.born_ns);
+        let mut known = state.accounts.iter().filter_map(|known| born(known.id));
+        known.any(|known| known != 0 && known < file.look.key.born_ns) && !self.is_of_ignored(file)
+    }
+
+    /// Whether a compressed file is as long as a file of its source that nobody asked for: it is made of that,
+    /// long after it was written.
+    fn is_of_ignored(&self, file: &Recognised) -> bool {
+        if !file.found.gzip {
+            return false;
+        }
+        let length = file.opened().and_then(|packed| gzip::trailer(&packed, file.look.size));
+        // What cannot be told is left alone.
+        let Some(length) = length.map(|sum| sum.length) else { return true };
+        let of = self.number_of(&file.found.source.path);
+        self.inodes.values().any(|inode| match inode {
+            Inode::Ignored(still, source) => *source == of && still.size as u32 == length,
+            Inode::Done(..) => false,
+        })
+    }
+
+    /// Stands for a source among files that are left alone: they may be many, and paths are long.
+    fn number_of(&self, source: &Path) -> u64 {
+        self.problems.hasher().hash_one(source)
     }
 }
 

@@ -195,7 +195,7 @@ impl Registry {
             Some(Inode::Done(id, still)) if !found.gzip && still.may_have_grown(look) => {
                 self.know_again(look, id, found)
             }
-            Some(Inode::Ignored(still)) => still.is(look) && found.only_if_known,
+            Some(Inode::Ignored(still, _source)) => still.is(look) && found.only_if_known,
             Some(Inode::Done(..)) | None => false,
         }
     }

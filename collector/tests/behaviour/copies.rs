@@ -22,6 +22,9 @@ in_every_mode!(
     a_copy_that_is_never_finished_is_read_as_far_as_it_goes,
     a_copy_beside_a_file_of_its_name_with_another_content_is_read,
     what_was_rotated_before_anybody_looked_is_read_although_no_pattern_names_it,
+    what_was_rotated_until_nothing_known_was_left_is_read,
+    what_was_compressed_until_nothing_known_was_left_is_read,
+    what_nobody_asked_for_is_left_alone_when_it_is_compressed,
 );
 
 /// Longer than the first bytes that are compared.
@@ -294,6 +297,61 @@ fn what_was_rotated_before_anybody_looked_is_read_although_no_pattern_names_it(w
     assert_eq!(agent.stop(), Some(0));
     assert_collected(&world, &wanted);
     assert_eq!(world.audit().0, 0);
+}
+
+/// Rotates so often between two looks that nothing is left of what is known.
+fn rotated_out_of_sight(world: &World, compressed: bool) {
+    let live = world.path("plain/app.log");
+    let name = |n: usize| world.path(&format!("plain/app.log.{n}"));
+    let gz = |n: usize| world.path(&format!("plain/app.log.{n}.gz"));
+    let wanted: Vec<_> = (0..5).map(|n| lines(&format!("file {n}"), 20)).collect();
+    append(&live, text(&wanted[0]));
+    let agent = world.start();
+    world.wait_for(total(&wanted[..1]));
+    agent.signal(rustix::process::Signal::STOP);
+    for lines in &wanted[1..] {
+        for n in (1..=3).rev() {
+            for (name, next) in [(name(n), name(n + 1)), (gz(n), gz(n + 1))] {
+                let _not_yet = if n == 3 { fs::remove_file(name) } else { fs::rename(name, next) };
+            }
+        }
+        fs::rename(&live, name(1)).unwrap();
+        if compressed {
+            compress(&name(1), &gz(1));
+        }
+        append(&live, text(lines));
+    }
+    agent.signal(rustix::process::Signal::CONT);
+    world.wait_for(total(&wanted));
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(agent.stop(), Some(0));
+    assert_collected(world, &wanted);
+    assert_eq!(world.audit().0, 0, "{:?}", world.audit());
+}
+
+fn what_was_rotated_until_nothing_known_was_left_is_read(world: World) {
+    rotated_out_of_sight(&world, false);
+}
+
+fn what_was_compressed_until_nothing_known_was_left_is_read(world: World) {
+    rotated_out_of_sight(&world, true);
+}
+
+fn what_nobody_asked_for_is_left_alone_when_it_is_compressed(world: World) {
+    let name = |ending: &str| world.path(&format!("plain/app.log{ending}"));
+    append(&name(".1"), "nobody asked\n");
+    let wanted = [lines("asked", 20), lines("asked again", 20)];
+    append(&name(""), text(&wanted[0]));
+    let agent = world.start();
+    world.wait_for(total(&wanted[..1]));
+    compress(&name(".1"), &name(".2.gz"));
+    fs::rename(name(""), name(".1")).unwrap();
+    append(&name(""), text(&wanted[1]));
+    world.wait_for(total(&wanted));
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(agent.stop(), Some(0));
+    assert_collected(&world, &wanted);
+    assert_eq!(world.audit().0, 0, "{:?}", world.audit());
 }
 
 /// Names of the files that the checkpoint knows.
