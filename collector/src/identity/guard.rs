@@ -101,6 +101,13 @@ impl<'a> AtHand<'a> {
         Self { bytes, from: end - bytes.len() as u64 }
     }
 
+    /// The file's `from..to`; nothing if not all of it is at hand.
+    pub fn range(self, from: u64, to: u64) -> &'a [u8] {
+        let at = |offset: u64| usize::try_from(offset.checked_sub(self.from)?).ok();
+        let range = at(from).zip(at(to)).and_then(|(from, to)| self.bytes.get(from..to));
+        range.unwrap_or_default()
+    }
+
     /// The guard of an offset in them.
     pub fn guard(self, offset: u64) -> Guard {
         let length = offset.checked_sub(self.from).and_then(|length| usize::try_from(length).ok());

@@ -7,6 +7,7 @@
 
 pub mod beneath;
 pub mod checksum;
+mod first_lines;
 pub mod guard;
 pub mod holes;
 pub mod prefix;

@@ -2,16 +2,27 @@
 //!
 //! `copytruncate` may copy less than was read: what is written between the copy and the truncation is
 //! read from the original. The copy then ends before every sink's offset, and only what stands before an
-//! earlier offset tells whose copy it is. So a file is marked within each piece that is read of it.
+//! earlier offset tells whose copy it is. So a file is marked within each piece that is read of it, and at
+//! the end of each of its first lines.
+
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::guard::{AtHand, GUARD_BYTES, Guard};
+use super::{
+    checksum::Checksum,
+    first_lines::FirstLines,
+    guard::{AtHand, GUARD_BYTES, Guard},
+};
 
 /// How many there are at most.
 const MARKS: usize = 5;
 /// A piece is marked where these parts of eight of it have been read.
 const EIGHTHS: [u64; 4] = [4, 6, 7, 8];
+/// Of a file that a former run read, the ends of lines are looked for in so many first bytes.
+const ANEW: u64 = 8 << 10;
+/// Where a state holds guards, a number with this bit is the CRC-32 of all that stands before the offset.
+const WHOLE: u64 = 1 << 40;
 
 /// Offsets of one file and what stands before them, ascending: the older, the farther apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,12 +31,31 @@ pub struct PrefixGuards {
     /// Guards of so many bytes as there are, [`GUARD_BYTES`] at most.
     checksums: [u32; MARKS],
     count: u8,
+    lines: FirstLines,
 }
 
 impl PrefixGuards {
+    /// The marks of a plain file of which so many bytes were read, taken of the file itself.
+    ///
+    /// # Errors
+    /// As `pread(2)`; the file is shorter.
+    pub fn in_file(file: &File, read: u64) -> io::Result<Self> {
+        let mut marks = Self::default();
+        let mut beginning = vec![0; read.min(ANEW) as usize];
+        file.read_exact_at(&mut beginning, 0)?;
+        marks.lines.note(0, &beginning);
+        for at in EIGHTHS.map(|eighths| read * eighths / 8) {
+            if at > marks.last() {
+                marks.push(at, Guard::in_file(file, at)?);
+            }
+        }
+        Ok(marks)
+    }
+
     /// Takes guards within a piece that was read, the file's `from..to`. Those before it stay as they are.
     pub fn note(&mut self, (from, to): (u64, u64), bytes: AtHand<'_>) {
-        let from = from.max(self.all().last().map_or(0, |(last, _)| last));
+        self.lines.note(from, bytes.range(from, to));
+        let from = from.max(self.last());
         for eighths in EIGHTHS {
             let offset = from + to.saturating_sub(from) * eighths / 8;
             let guard = bytes.guard(offset);
@@ -64,6 +94,27 @@ impl PrefixGuards {
         })
     }
 
+    fn last(&self) -> u64 {
+        self.all().next_back().map_or(0, |(last, _)| last)
+    }
+
+    /// Whether a line that was read among the first ends at this offset.
+    pub fn ends_line(&self, at: u64) -> bool {
+        self.lines.all().any(|prefix| u64::from(prefix.length) == at)
+    }
+
+    /// Whether a content of this checksum is what the file began with, up to the end of one of its first
+    /// lines.
+    pub fn is_beginning(&self, content: Checksum) -> bool {
+        self.lines.all().any(|prefix| prefix == content)
+    }
+
+    /// Whether a content of this checksum, which ends with a line, may be what the file began with: false where
+    /// the first lines are known as far as it goes, and are others.
+    pub fn may_begin_with(&self, content: Checksum) -> bool {
+        self.lines.tell(content) != Some(false)
+    }
+
     /// Whether a content of `length` bytes, which ends before what was read, is the beginning of it:
     /// every mark within it is `held`, and they reach to its second half.
     pub fn tell(&self, length: u64, mut held: impl FnMut(u64, Guard) -> bool) -> bool {
@@ -75,7 +126,11 @@ impl PrefixGuards {
 
 impl Serialize for PrefixGuards {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.all().map(|(offset, guard)| (offset, guard.to_bits())))
+        let marks = self.all().map(|(offset, guard)| (offset, guard.to_bits()));
+        let lines = self.lines.all();
+        // Behind the marks, where a version that knows of no lines leaves them out.
+        let lines = lines.map(|it| (u64::from(it.length), WHOLE | u64::from(it.crc)));
+        serializer.collect_seq(marks.chain(lines))
     }
 }
 
@@ -84,8 +139,11 @@ impl<'de> Deserialize<'de> for PrefixGuards {
         let mut marks = Self::default();
         // What another version has more of, or in another order, is left out.
         for (offset, guard) in Vec::<(u64, u64)>::deserialize(deserializer)? {
-            let last = marks.all().last().map_or(0, |(last, _)| last);
-            if usize::from(marks.count) < MARKS && offset > last {
+            if guard & WHOLE != 0 {
+                if let Ok(length) = u32::try_from(offset) {
+                    marks.lines.push(Checksum { crc: guard as u32, length });
+                }
+            } else if usize::from(marks.count) < MARKS && offset > marks.last() {
                 marks.push(offset, Guard::from_bits(guard));
             }
         }
@@ -95,6 +153,8 @@ impl<'de> Deserialize<'de> for PrefixGuards {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn text(length: usize) -> Vec<u8> {
@@ -130,8 +190,35 @@ mod tests {
         for (offset, guard) in marks.all() {
             assert_eq!(guard, Guard::of(&text[..offset as usize]));
         }
+    }
+
+    #[test]
+    fn what_is_stored_is_what_is_read() {
+        let text = b"a first line\nand another\nthe beginning of a third".to_vec();
+        let marks = read(&text, &[text.len()]);
         let json = serde_json::to_string(&marks).unwrap();
-        assert_eq!(serde_json::from_str::<PrefixGuards>(&json).unwrap(), marks);
+        let again: PrefixGuards = serde_json::from_str(&json).unwrap();
+        assert_eq!(serde_json::to_string(&again).unwrap(), json);
+        assert!(again.all().eq(marks.all()) && again.lines.all().eq(marks.lines.all()));
+        assert_eq!(marks.lines.all().count(), 2);
+    }
+
+    #[test]
+    fn marks_taken_of_the_file_tell_its_copies() {
+        let text: Vec<u8> = (0..2_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&text).unwrap();
+        let marks = PrefixGuards::in_file(&file, 5_000).unwrap();
+        for length in [2_500, 4_999, 5_000] {
+            assert!(is_told(&marks, &text[..length]), "{length}");
+        }
+        for (length, ends) in [(2, true), (6, true), (16, true), (15, false), (18, false)] {
+            let copy = Checksum { crc: crc32fast::hash(&text[..length]), length: length as u32 };
+            assert_eq!((marks.ends_line(length as u64), marks.is_beginning(copy)), (ends, ends));
+        }
+        assert!(!marks.is_beginning(Checksum { crc: 1, length: 2 }));
+        assert!(PrefixGuards::in_file(&file, 10_000).is_err(), "it is shorter");
+        assert_eq!(PrefixGuards::in_file(&file, 0).unwrap(), PrefixGuards::default());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::File,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -30,6 +31,18 @@ impl Prefixes {
     /// A file's bytes `from..to` were read, for whichever sink.
     pub fn note(&self, file: FileId, range: (u64, u64), bytes: AtHand<'_>) {
         self.files().entry(file).or_default().guards.note(range, bytes);
+    }
+
+    /// A plain file is read on whose first `read` bytes a former run read. That run's guards are gone with
+    /// it, so they are taken of the file. One that cannot be read now has none.
+    pub fn take_up(&self, id: FileId, file: &File, read: u64) {
+        if read == 0 || self.files().contains_key(&id) {
+            return;
+        }
+        // Not while everybody waits for the lock.
+        if let Ok(guards) = PrefixGuards::in_file(file, read) {
+            self.files().entry(id).or_insert(Kept { guards, ended: false });
+        }
     }
 
     /// A truncation ended a life.

@@ -5,6 +5,7 @@
 //! is let go only when every sink has settled every byte of it.
 
 use std::{
+    fs::File,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ pub use ended::{AtEnd, Gone};
 use crate::{
     identity::guard::Guard,
     ledger::FileAccount,
-    source::Source,
+    source::{Format, Source},
     watch::{Bell, FileToken},
 };
 
@@ -48,6 +49,14 @@ pub struct LogFile {
     pub live: bool,
     /// To be set at its end, where the kernel watches it.
     pub bell: Option<Bell>,
+}
+
+impl LogFile {
+    /// The plain file, if marks of it are kept, which tell the copies that `copytruncate` leaves. Of a container's
+    /// log there are none: kubelet renames what it rotates.
+    pub fn marked(&self) -> Option<&Arc<File>> {
+        self.content.plain().filter(|_| self.account.source.format != Format::Cri)
+    }
 }
 
 /// A file in a tail, and what is known of its end.

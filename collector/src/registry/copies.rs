@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Inode, Registry, Still, evidence,
-    originals::{Candidate, Packed, begins_alike, stem},
+    originals::{Candidate, Packed, begins_no_more, stem},
     recognised::{Recognised, Unknown},
     recovery::Seen,
     unfinished::PATIENCE,
@@ -136,7 +136,9 @@ impl Registry {
     ) -> Packed {
         let Unknown { found, look, .. } = packed;
         // What is on its way moves offsets: then none may be found that is.
-        let moves = candidates.iter().any(|it| it.known.as_ref().is_some_and(|it| self.moves(it)));
+        let may_be = |it: &&Candidate| evidence::may_be(&it.entry, it.marks.as_ref(), survey);
+        let mut possible = candidates.iter().filter(may_be);
+        let moves = possible.any(|it| it.known.as_ref().is_some_and(|it| self.moves(it)));
         let stem = stem(&found.path);
         let continued = candidates
             .into_iter()
@@ -255,17 +257,16 @@ impl Registry {
         self.is_to_be_heard(found) || self.is_being_truncated(found, head)
     }
 
-    /// A live file of the source begins no more as this content does, though it did when it was read
-    /// first: it was truncated, and its reader has not said so yet.
+    /// A live file of the source begins no more as it did when it was read first, and this content may have
+    /// begun so: the file was truncated, and its reader has not said so yet.
     fn is_being_truncated(&self, found: &Found, head: &[u8]) -> bool {
         let Some(state) = self.sources.get(&found.source.path) else { return false };
         let mut live = state.held.iter().filter_map(|token| self.held.get(*token));
         live.any(|held| {
             let begins = held.account.fingerprint();
             let now = held.account.held().filter(|_| held.live);
-            begins.len > 0
-                && begins.matches(head)
-                && now.is_some_and(|file| !begins_alike(&file, head))
+            let may_be = begins.matches(head) || head.len() < begins.len as usize;
+            begins.len > 0 && may_be && now.is_some_and(|file| begins_no_more(&file, begins))
         })
     }
 

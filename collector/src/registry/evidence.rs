@@ -14,10 +14,10 @@ pub(super) fn fingerprint(entry: &FileEntry) -> Fingerprint {
 }
 
 /// Whether a content that begins with `head` is worth a closer look. One that is shorter than the first
-/// bytes that are known, only marks can tell.
-pub(super) fn may_begin_with(entry: &FileEntry, head: &[u8]) -> bool {
+/// bytes that are known, only marks can tell; no copy is shorter (`renamed`) where logs are rotated by renaming.
+pub(super) fn may_begin_with(entry: &FileEntry, head: &[u8], renamed: bool) -> bool {
     let fingerprint = fingerprint(entry);
-    let is_short = !head.is_empty() && head.len() < fingerprint.len as usize;
+    let is_short = !renamed && !head.is_empty() && head.len() < fingerprint.len as usize;
     fingerprint.len > 0 && (is_short || fingerprint.matches(head))
 }
 
@@ -46,7 +46,7 @@ pub(super) fn has_checksum(
         return (entry.crc == sum.crc).then_some(true);
     }
     let former = entry.sinks.values().all(|offset| offset.guard.is_none());
-    (former && *entry.name == *stem && may_begin_with(entry, head)).then_some(false)
+    (former && *entry.name == *stem && may_begin_with(entry, head, false)).then_some(false)
 }
 
 /// Takes back what was lost when the file was truncated: those bytes were not read.
@@ -57,6 +57,14 @@ pub(super) fn without_lost(entry: &mut FileEntry) {
         (Arc::clone(sink), Offset { settled, resume, ..*offset })
     });
     entry.sinks = sinks.collect();
+}
+
+/// Whether a content that was unpacked may be a copy of the entry's file, as far as its first lines tell.
+pub(super) fn may_be(entry: &FileEntry, marks: Option<&PrefixGuards>, survey: &Survey) -> bool {
+    let is_short = u64::from(entry.fingerprint_len) > survey.length;
+    let ends_line = survey.before(survey.length).is_some_and(|last| last.ends_with(b"\n"));
+    let content = Checksum { crc: survey.crc, length: survey.length as u32 };
+    !is_short || !ends_line || marks.is_none_or(|marks| marks.may_begin_with(content))
 }
 
 /// How many bytes of a content were read, if it holds these: the bytes before each sink's offset are
@@ -93,8 +101,12 @@ pub(super) fn is_held_by(
         is_short |= ends_before;
         ends_before || is_read(offset)
     });
-    let is_held =
-        is_held && (!is_short || marks.is_some_and(|marks| marks.tell(survey.length, holds)));
+    let is_beginning = |marks: &PrefixGuards| {
+        let content = Checksum { crc: survey.crc, length: survey.length as u32 };
+        marks.ends_line(survey.length) && marks.is_beginning(content)
+            || marks.tell(survey.length, holds)
+    };
+    let is_held = is_held && (!is_short || marks.is_some_and(is_beginning));
     let read = entry.sinks.values().map(|offset| offset.settled.min(survey.length)).max();
     read.filter(|_| is_held)
 }

@@ -20,6 +20,7 @@ use crate::{
         self, FileId, Fingerprint, InodeKey, Look, checksum::Checksum, prefix::PrefixGuards,
     },
     ledger::FileAccount,
+    source::Format,
 };
 
 /// What a compressed file is found to be.
@@ -187,7 +188,9 @@ impl Registry {
             let marks = self.setup.accounts.prefixes.of(account.id);
             Candidate { entry, marks, known: Some(account), former: false }
         });
-        let may_be = |candidate: &Candidate| evidence::may_begin_with(&candidate.entry, head);
+        // kubelet renames what it rotates.
+        let renamed = found.source.format == Format::Cri;
+        let may_be = |it: &Candidate| evidence::may_begin_with(&it.entry, head, renamed);
         entries.chain(known).filter(may_be).collect()
     }
 
@@ -245,6 +248,11 @@ impl Recognised {
 /// Whether a plain file begins with the first bytes of a content, or the content with all of it.
 pub(super) fn begins_alike(file: &File, head: &[u8]) -> bool {
     identity::head(file).is_ok_and(|own| !own.is_empty() && own.starts_with(head))
+}
+
+/// Whether a plain file that began so when it was read first begins otherwise now: it was truncated.
+pub(super) fn begins_no_more(file: &File, begins: Fingerprint) -> bool {
+    identity::head(file).is_ok_and(|own| !begins.matches(&own))
 }
 
 /// Whether an entry's file is there, under a name that this is not the compressed form of.

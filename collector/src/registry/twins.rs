@@ -15,6 +15,7 @@ use std::{
 
 use super::{
     Registry, evidence,
+    originals::begins_no_more,
     parked::PARK,
     recognised::{Recognised, Unknown},
 };
@@ -23,6 +24,7 @@ use crate::{
     discover::{Found, Role},
     identity::{
         self, FileId, Fingerprint, InodeKey, Look,
+        checksum::{self, Checksum},
         guard::{GUARD_BYTES, Guard},
         prefix::PrefixGuards,
     },
@@ -289,6 +291,8 @@ impl Original {
         let may_be = known > 0 && self.fingerprint.matches(head);
         if let Some(file) = &self.file {
             let alike = identity::head(file).is_ok_and(|own| own.starts_with(head));
+            // Of a copy that is shorter than the first bytes that are known, nothing more can be said yet.
+            let may_be = may_be || head.len() < known && begins_no_more(file, self.fingerprint);
             return match (alike, may_be) {
                 (true, _) => self.is_beginning_of(file, copy, look.size, recent),
                 // It was truncated, and its reader has not said so yet, however old the copy is: the agent
@@ -339,7 +343,14 @@ impl Original {
     fn holds_marks(&self, copy: &File, size: u64) -> bool {
         let mut within = self.sinks.iter().filter(|(_, at)| at.settled <= size);
         let held = |at, guard: Guard| guard.holds_in_file(copy, at).unwrap_or(false);
-        self.marks.as_ref().is_some_and(|marks| marks.tell(size, held))
+        let is_beginning = |marks: &PrefixGuards| {
+            // All of it is read only where it can be that.
+            let crc = marks.ends_line(size).then(|| checksum::crc_of(copy, size));
+            let content =
+                crc.and_then(|crc| Some(Checksum { crc: crc.ok()??, length: size as u32 }));
+            content.is_some_and(|content| marks.is_beginning(content))
+        };
+        self.marks.as_ref().is_some_and(|marks| is_beginning(marks) || marks.tell(size, held))
             && within.all(|(_, at)| holds(copy, *at))
     }
 

@@ -12,7 +12,6 @@ use crate::{
         pump::{self, Pumped},
         tail::TailId,
     },
-    source::Format,
 };
 
 impl Reader {
@@ -38,9 +37,7 @@ impl Reader {
         cursor.consume(read, pumped.consumed);
         let read = &self.buffer[..piece.bytes];
         self.rests.skipped += pumped.zeros;
-        // kubelet renames what it rotates.
-        let is_renamed = tail.source.format == Format::Cri;
-        if pumped.consumed > 0 && !is_renamed && !file.content.is_compressed() {
+        if pumped.consumed > 0 && file.marked().is_some() {
             let end = from + (read.len() - guard) as u64;
             let read_now = (from, from + pumped.consumed as u64);
             let bytes = AtHand::before(read, end);

@@ -196,6 +196,10 @@ impl Reader {
             // It is settled when the batches before it in the lane are.
             cursor.cover((&lanes.outlet, &mut lanes.lanes[lane]), &file.account, sent, 0);
         }
+        if same && let Some(plain) = content.and_then(|_| file.marked()) {
+            let read = tail.cursors[sink].offset;
+            self.setup.accounts.prefixes.take_up(file.account.id, plain, read);
+        }
         self.enter_set_back(id, tail, sink, file);
         Ok(same)
     }
