@@ -53,12 +53,16 @@ impl Registry {
     }
 
     /// Whether it was made after a file of the source that this run has collected. What was there when that
-    /// one was found was looked at then, and is not looked at again.
+    /// one was found was looked at then, and is not looked at again. Beside a log that is truncated it is a copy
+    /// of what was collected, whenever it was made.
     fn follows_a_known_one(&self, file: &Recognised) -> bool {
         let Some(state) = self.sources.get(&file.found.source.path) else { return false };
-        let born = |id| Some(self.setup.accounts.get(id)?.identity.key.born_ns);
-        let mut known = state.accounts.iter().filter_map(|known| born(known.id));
-        known.any(|known| known != 0 && known < file.look.key.born_ns) && !self.is_of_ignored(file)
+        let accounts = || state.accounts.iter().filter_map(|it| self.setup.accounts.get(it.id));
+        let born = file.look.key.born_ns;
+        let is_older = |known: i64| known != 0 && known < born;
+        accounts().any(|known| is_older(known.identity.key.born_ns))
+            && !accounts().any(|known| self.lives_on(&known))
+            && !self.is_of_ignored(file)
     }
 
     /// Whether a compressed file is as long as a file of its source that nobody asked for: it is made of that,
