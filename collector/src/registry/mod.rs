@@ -25,6 +25,7 @@ mod orders;
 mod originals;
 mod parked;
 mod paths;
+mod pause;
 mod place;
 mod recognise;
 mod recognised;
@@ -157,6 +158,8 @@ pub struct Registry {
     unfinished: HashMap<InodeKey, unfinished::Unfinished>,
     next_tail: u64,
     scanning: bool,
+    /// When the registry's thread looked at anything last.
+    awake: pause::Awake,
     give_up_at: Option<Instant>,
     /// Whatever the checkpoint knew has been found or given up.
     complete: bool,
@@ -199,6 +202,7 @@ impl Registry {
             unfinished: HashMap::new(),
             next_tail: 0,
             scanning: true,
+            awake: pause::Awake::now(),
             give_up_at: None,
             complete: false,
             while_down,
@@ -235,6 +239,7 @@ impl Registry {
                 events.push(Event::Overflow);
                 std::thread::sleep(Duration::from_millis(200));
             }
+            self.heed_pause(timeout);
             self.heed_orders();
             self.heed_readers();
             self.setup.discovery.list_many(true);

@@ -67,7 +67,10 @@ impl Registry {
         recognised: &mut Vec<Recognised>,
     ) {
         let Looks { last, doubt: Some(doubt), unstable } = looks else { return };
-        let Parked { mut sequence, mut since, begun, older, .. } = before;
+        let Parked { mut sequence, mut since, mut begun, older, .. } = before;
+        // It may have come while the source was looked through.
+        let pause = self.heed_pause(Duration::ZERO);
+        (since, begun) = (since + pause, begun + pause);
         if older.as_ref() != Some(&doubt) && !unstable {
             // The one they waited for was found, another one was not.
             since = Instant::now();
@@ -96,6 +99,7 @@ impl Registry {
 
     /// Hands over files that have waited long enough for an older one.
     pub(super) fn hand_over_parked(&mut self) {
+        self.heed_pause(Duration::ZERO);
         let due: Vec<Arc<Path>> = self
             .parked
             .iter()

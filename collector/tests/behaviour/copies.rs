@@ -25,6 +25,7 @@ in_every_mode!(
     what_was_rotated_until_nothing_known_was_left_is_read,
     what_was_compressed_until_nothing_known_was_left_is_read,
     what_nobody_asked_for_is_left_alone_when_it_is_compressed,
+    what_is_waited_for_is_waited_for_after_a_pause,
 );
 
 /// Longer than the first bytes that are compared.
@@ -335,6 +336,33 @@ fn what_was_rotated_until_nothing_known_was_left_is_read(world: World) {
 
 fn what_was_compressed_until_nothing_known_was_left_is_read(world: World) {
     rotated_out_of_sight(&world, true);
+}
+
+/// The agent is paused for longer than it waits for a file that is still being written.
+fn what_is_waited_for_is_waited_for_after_a_pause(mut world: World) {
+    world.files = format!("    - paths: [\"{}/*.log*\"]\n", world.path("plain").display());
+    let name = |ending: &str| world.path(&format!("plain/app.log{ending}"));
+    let wanted: Vec<_> = (0..3).map(|n| lines(&format!("file {n}"), 2_000)).collect();
+    append(&name(""), text(&wanted[0]));
+    let agent = world.start();
+    world.wait_for(total(&wanted[..1]));
+    agent.signal(rustix::process::Signal::STOP);
+    fs::rename(name(""), name(".2")).unwrap();
+    let whole = packed(&text(&wanted[1]));
+    let (first, rest) = whole.split_at(whole.len() / 2);
+    append(&name(".1.gz"), first);
+    append(&name(""), text(&wanted[2]));
+    agent.signal(rustix::process::Signal::CONT);
+    std::thread::sleep(Duration::from_millis(500));
+    agent.signal(rustix::process::Signal::STOP);
+    std::thread::sleep(Duration::from_secs(8));
+    agent.signal(rustix::process::Signal::CONT);
+    std::thread::sleep(Duration::from_millis(700));
+    append(&name(".1.gz"), rest);
+    world.wait_for(total(&wanted));
+    assert_eq!(agent.stop(), Some(0));
+    let got: Vec<String> = world.records().iter().map(|it| body(it).to_owned()).collect();
+    assert!(got == wanted.concat(), "out of order\n{}", world.log());
 }
 
 fn what_nobody_asked_for_is_left_alone_when_it_is_compressed(world: World) {
