@@ -30,8 +30,7 @@ pub(super) struct Directory {
     pub(super) listed: bool,
     /// How it is watched.
     pub(super) mode: Mode,
-    /// None: it is one that the configuration names, or that leads there.
-    pub(super) place: Option<Place>,
+    _place: Option<Place>,
 }
 
 impl Directories {
@@ -67,8 +66,8 @@ impl Directories {
     pub(super) fn insert(&mut self, path: &Arc<Path>, place: Option<Place>) -> DirToken {
         let (sources, children) = (Paths::default(), Paths::default());
         let (path, listed) = (Arc::clone(path), true);
-        let mode = Mode::Poll;
-        let token = self.all.insert(Directory { path, sources, children, listed, mode, place });
+        let (mode, _place) = (Mode::Poll, place);
+        let token = self.all.insert(Directory { path, sources, children, listed, mode, _place });
         let hash = |token: &DirToken| self.hasher.hash_one(&*self.all[*token].path);
         self.by_path.insert_unique(hash(&token), token, hash);
         token

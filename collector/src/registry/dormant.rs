@@ -12,9 +12,7 @@ use std::{
     time::Instant,
 };
 
-use super::{
-    Inode, RETRY, Registry, Still, departed::End, place::Known, recovery, strangers::Asked,
-};
+use super::{Inode, RETRY, Registry, Still, departed::End, place::Known, recovery};
 use crate::{
     checkpoint::FileEntry,
     discover::Found,
@@ -203,7 +201,7 @@ impl Registry {
     /// A file that was let go is gone, `size` bytes long at its end: what nobody read of it is lost.
     fn lose_rest(&mut self, account: &FileAccount, size: u64) {
         if size <= account.seen.load(Ordering::Acquire)
-            || self.lives_on_compressed(&account.path(), size, &mut Asked::default())
+            || self.lives_on_compressed(&account.path(), size, &mut HashSet::new())
         {
             return;
         }

@@ -39,7 +39,6 @@ mod still;
 mod strangers;
 mod surveys;
 mod told;
-mod turns;
 mod twins;
 mod unasked;
 mod unfinished;
@@ -48,7 +47,7 @@ mod ways;
 mod who;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     hash::BuildHasher,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
@@ -152,7 +151,8 @@ pub struct Registry {
     /// How logs were looked for before a reload, if what that excludes could not be told yet.
     former: Option<Box<Discovery>>,
     retries: BTreeMap<PathBuf, Instant>,
-    turns: turns::Turns,
+    /// Directories that are still to be watched and looked through.
+    ahead: VecDeque<Arc<Path>>,
     /// By source.
     parked: HashMap<Arc<Path>, parked::Parked>,
     unfinished: HashMap<InodeKey, unfinished::Unfinished>,
@@ -197,7 +197,7 @@ impl Registry {
             excluded: HashSet::new(),
             former: None,
             retries: BTreeMap::new(),
-            turns: turns::Turns::default(),
+            ahead: VecDeque::new(),
             parked: HashMap::new(),
             unfinished: HashMap::new(),
             next_tail: 0,
@@ -230,7 +230,7 @@ impl Registry {
             let next = self.retries.values().copied().chain(planned).min();
             let next = next.unwrap_or(housekeeping);
             let next = if self.parked.is_empty() { next } else { next.min(Instant::now() + RETRY) };
-            let next = if self.turns.is_empty() { next } else { Instant::now() };
+            let next = if self.ahead.is_empty() { next } else { Instant::now() };
             let timeout = next.min(housekeeping).saturating_duration_since(Instant::now());
             events.clear();
             events.shrink_to(KEPT);
@@ -245,7 +245,7 @@ impl Registry {
             self.setup.discovery.list_many(true);
             self.heed_watcher(&events);
             self.retry();
-            self.take_turns();
+            self.list_ahead();
             self.look_along_ways();
             self.setup.discovery.list_many(false);
             self.heed_names();

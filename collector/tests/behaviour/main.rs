@@ -11,7 +11,6 @@ mod copytruncate_short;
 mod copytruncate_uids;
 mod crash;
 mod descriptors;
-mod directories;
 mod doctor;
 mod encodings;
 mod floods;
