@@ -106,7 +106,7 @@ impl PrefixGuards {
     /// Whether a content of this checksum is what the file began with, up to the end of one of its first
     /// lines.
     pub fn is_beginning(&self, content: Checksum) -> bool {
-        self.lines.all().any(|prefix| prefix == content)
+        self.lines.tell(content) == Some(true)
     }
 
     /// Whether a content of this checksum, which ends with a line, may be what the file began with: false where

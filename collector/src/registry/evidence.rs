@@ -103,8 +103,7 @@ pub(super) fn is_held_by(
     });
     let is_beginning = |marks: &PrefixGuards| {
         let content = Checksum { crc: survey.crc, length: survey.length as u32 };
-        marks.ends_line(survey.length) && marks.is_beginning(content)
-            || marks.tell(survey.length, holds)
+        marks.is_beginning(content) || marks.tell(survey.length, holds)
     };
     let is_held = is_held && (!is_short || marks.is_some_and(is_beginning));
     let read = entry.sinks.values().map(|offset| offset.settled.min(survey.length)).max();

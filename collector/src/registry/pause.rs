@@ -1,4 +1,5 @@
-//! Time in which nobody could look for anything: the agent was stopped, or others had the processors.
+//! Time in which nobody could look for anything: the agent was stopped, others had the processors, or a disk
+//! did not answer.
 //!
 //! What waits for an older file waits for some seconds of looking. Where these passed while the agent was
 //! paused, the older file would be given up at the first look afterwards.
