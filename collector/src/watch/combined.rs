@@ -69,10 +69,10 @@ impl Combined {
         config: &Config,
         kernel: Option<Kernel>,
         inotify: Option<Inotify>,
+        mounts: Option<Mounts>,
         waker: Waker,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let mounts = Mounts::new();
         Self {
             kernel,
             kernel_turn: KERNEL_TURN.min(config.batch.max_age.0 / 2),

@@ -42,6 +42,7 @@ pub use kernel::{
     Bell, Counted, Departed, Heard, HookReport, LoadError, Pinned, RefusedHook, Sees, digest,
     is_bpffs, pinned, unpin,
 };
+use mounts::Mounts;
 pub use trial::Trial;
 
 slotmap::new_key_type! {
@@ -210,7 +211,8 @@ pub fn start(config: &Config, metrics: Arc<Metrics>) -> io::Result<Box<dyn Watch
             }
         },
     };
-    Ok(Box::new(Combined::new(config, kernel, inotify, Waker::new()?, metrics)))
+    let mounts = Mounts::new();
+    Ok(Box::new(Combined::new(config, kernel, inotify, mounts, Waker::new()?, metrics)))
 }
 
 /// Whether there is a kernel watch here: loads the programs, and lets them go again.

@@ -43,7 +43,7 @@ impl Trial {
         };
         let inotify = inotify.filter(|_| mode != WatchMode::Poll);
         let metrics = Arc::new(Metrics::new());
-        let watcher = Combined::new(config, kernel, inotify, Waker::new()?, metrics);
+        let watcher = Combined::new(config, kernel, inotify, None, Waker::new()?, metrics);
         let (directories, files) = (SlotMap::with_key(), SlotMap::with_key());
         Ok(Self { hooks, inotify: refused, watcher, directories, files })
     }

@@ -398,7 +398,7 @@ fn a_file_that_found_no_slot_is_not_entered_when_it_is_renamed() {
     let (kernel, metrics) = (Kernel::new(loaded), Arc::new(Metrics::new()));
     let waker = Waker::new().unwrap();
     let config = crate::config::Config::default();
-    let mut watcher = Combined::new(&config, Some(kernel), None, waker, Arc::clone(&metrics));
+    let mut watcher = Combined::new(&config, Some(kernel), None, None, waker, Arc::clone(&metrics));
     watcher.watch_directory(DirToken::numbered(0), &dir.path().into()).unwrap();
     let watched = |watcher: &mut Combined, token: u64, name: &str, file: &Arc<File>| {
         let (token, id) = (FileToken::numbered(token), FileId(token));
