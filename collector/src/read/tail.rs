@@ -211,6 +211,12 @@ impl Tail {
         }
     }
 
+    /// A rotated file was written over: nothing more is read of it, wherever it has a place.
+    pub fn mark_written_over(&mut self, token: FileToken) {
+        let slots = self.slots.iter_mut();
+        slots.filter(|slot| slot.file.token == token).for_each(|slot| slot.truncated = true);
+    }
+
     fn insert(&mut self, place: usize, slot: Slot) {
         self.slots.reserve_exact(1);
         self.slots.insert(place, slot);

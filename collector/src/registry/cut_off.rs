@@ -76,10 +76,8 @@ impl Registry {
         }
         // What the kernel counts from now on is this life's: it must be known that it began.
         self.tell(Command::Keep(Arc::clone(&next)));
-        let (account, since) = (former, Instant::now());
-        let (settled, copied, doubt) = (false, 0, None);
-        self.cut_off.lives.push(Ended { account, since, settled, copied, doubt });
-        tracing::debug!(path = %next.path().display(), former = %self.cut_off.lives.last().map_or(next.id, |l| l.account.id), id = %next.id, "A life ended.");
+        tracing::debug!(path = %next.path().display(), former = %former.id, id = %next.id, "A life ended.");
+        self.end_life(former);
         let Some(held) = self.held.get_mut(token) else { return };
         let source = Arc::clone(held.source());
         let id = next.id;
@@ -87,6 +85,12 @@ impl Registry {
         self.present(&source, id);
         // Known by its new life's name from now on.
         let _the_same = self.watch_held(token);
+    }
+
+    /// What nobody read of a life that has ended is lost, once its copies are told.
+    pub(super) fn end_life(&mut self, account: Arc<FileAccount>) {
+        let (since, settled, copied, doubt) = (Instant::now(), false, 0, None);
+        self.cut_off.lives.push(Ended { account, since, settled, copied, doubt });
     }
 
     /// All that was read of an ended life is settled.

@@ -46,6 +46,7 @@ impl Registry {
         // Whether it has its name still, or which one it has now, the directory's listing tells.
         self.held.set_dormant(token, true);
         self.look_closer(token);
+        self.look_inside(token);
     }
 
     /// Knows a file that need not be read: nothing was written to it since it was let go. `file`: for
@@ -121,6 +122,9 @@ impl Registry {
         let Some(held) = self.held.get(token) else { return };
         match opened {
             Ok((file, look)) if look.key == held.key => {
+                if self.is_written_over(account, &file) {
+                    return self.give_up_dormant(token, account);
+                }
                 self.hand_back(token, account, Arc::new(file));
             }
             // Another file has its name by now.
@@ -211,7 +215,7 @@ impl Registry {
     }
 
     /// Takes a file's token away.
-    fn forget_token(&mut self, token: FileToken) {
+    pub(super) fn forget_token(&mut self, token: FileToken) {
         self.setup.watcher.unwatch_file(token);
         let Some(held) = self.held.remove(token) else { return };
         if let Some(state) = self.sources.get_mut(held.source()) {

@@ -27,6 +27,7 @@ impl Registry {
                     let Some(held) = self.held.get(token) else { continue };
                     if held.dormant {
                         self.look_closer(token);
+                        self.look_inside(token);
                         continue;
                     }
                     let reader = held.tail.0 as usize % self.setup.readers.len();
@@ -59,6 +60,7 @@ impl Registry {
                 Feedback::Truncated(token, next, former) => {
                     self.heed_truncation(token, next, former);
                 }
+                Feedback::WrittenOver(token, former) => self.heed_written_over(token, former),
                 Feedback::CutOff(account) => self.heed_cut_off(account.id),
                 Feedback::Closed(tail) => _ = closed.insert(tail),
             }

@@ -45,6 +45,7 @@ mod unfinished;
 mod waiting;
 mod ways;
 mod who;
+mod written_over;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},

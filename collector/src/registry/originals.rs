@@ -207,6 +207,7 @@ impl Registry {
         let epoch = self.setup.accounts.free_epoch(identity, identity.first_epoch());
         let source = Arc::clone(&found.source);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, 0);
+        account.truncated.store(self.taken_before(identity, epoch), Ordering::Release);
         account.set_fingerprint(Fingerprint::of(head));
         account.see(size);
         if let Some(original) = original {

@@ -333,6 +333,8 @@ impl Registry {
         let epoch = self.setup.accounts.free_epoch(identity, epoch);
         let source = Arc::clone(&found.source);
         let account = FileAccount::new(identity.clone(), epoch, source, &found.path, sinks);
+        let before = self.taken_before(identity, epoch);
+        let truncated = if truncated == 0 { before } else { truncated };
         account.truncated.store(truncated, Ordering::Release);
         // It is no copy, if it was taken for one a moment ago.
         self.setup.accounts.forget_details(account.id);

@@ -19,7 +19,10 @@ impl Registry {
         for at in (0..recognised.len()).rev() {
             let file = &recognised[at];
             let later = known.as_ref().is_some_and(|known| *known < file.found.role);
-            let asked = later || self.follows_a_lost_one(file) || self.follows_a_known_one(file);
+            let asked = later
+                || self.was_written_over(&file.identity)
+                || self.follows_a_lost_one(file)
+                || self.follows_a_known_one(file);
             if file.is_unasked() && !asked {
                 let file = recognised.remove(at);
                 tracing::debug!(path = %file.found.path.display(), inode = file.look.key.inode, born = file.look.key.born_ns, "A file that nobody asked for is left alone.");

@@ -99,7 +99,7 @@ impl Registry {
 
 /// How long ago it was written to, by its own time; one in the future (the clock was set back) is long
 /// ago.
-fn age(look: &Look) -> Duration {
+pub(super) fn age(look: &Look) -> Duration {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
     match u64::try_from(now.saturating_sub(look.modified_ns)) {

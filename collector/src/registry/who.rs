@@ -134,11 +134,14 @@ impl Registry {
         let head = identity::head(file)?;
         let (source, size) = (&*found.source.path, Some(look.size));
         if let Some(entry) = self.unclaimed.claim(&Seen { identity, source, size, head: &head }) {
-            let past = match evidence::goes_on_in(&entry, file, &head) {
-                true => Past::Entry(Box::new(entry)),
-                false => Past::FormerLife(self.end_former_life(entry)),
-            };
-            return Ok(Who::New((past, head)));
+            if evidence::goes_on_in(&entry, file, &head) {
+                return Ok(Who::New((Past::Entry(Box::new(entry)), head)));
+            }
+            let next = self.end_former_life(entry);
+            if found.role == Role::Live {
+                return Ok(Who::New((Past::FormerLife(next), head)));
+            }
+            // It was written over, perhaps with a copy of another file.
         }
         if found.role == Role::Live {
             return Ok(Who::New((Past::Nothing, head)));

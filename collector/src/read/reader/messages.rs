@@ -80,6 +80,8 @@ pub enum Feedback {
     Released(FileToken, Arc<FileAccount>),
     /// A truncated file goes on under a new account; the former one's life is over.
     Truncated(FileToken, Arc<FileAccount>, Arc<FileAccount>),
+    /// A rotated file was written over; it goes on under no account. What was read of it.
+    WrittenOver(FileToken, Arc<FileAccount>),
     /// All that was read of a life that a truncation ended is settled.
     CutOff(Arc<FileAccount>),
     /// A closed source is finished.

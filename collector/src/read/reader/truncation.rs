@@ -52,9 +52,14 @@ impl Reader {
             return Err(Turn::Cutting);
         }
         let Some(unread) = self.end_here(id, tail, sink, file) else { return Err(Turn::Stalled) };
-        if is_first {
+        if is_first && file.live {
             let next = self.next_life(file);
             tail.replace(index, next);
+        } else if is_first {
+            self.end_life(file);
+            tail.mark_written_over(file.token);
+            // What it holds now may be a copy of what was read already: the registry tells.
+            self.tell(Feedback::WrittenOver(file.token, Arc::clone(&file.account)));
         }
         let lanes = &mut self.sinks[sink];
         let lane = lane_of(id.0, lanes.lanes.len() as u32) as usize;
@@ -116,6 +121,21 @@ impl Reader {
         !late
     }
 
+    /// Ends a life. What truncations have taken away of the inode by now, if the kernel counts.
+    fn end_life(&self, file: &LogFile) -> Option<u32> {
+        let (old, taken) = (&file.account, count(file));
+        if let Some(taken) = taken {
+            old.end_at(taken);
+        }
+        self.setup.accounts.prefixes.end(old.id);
+        fail::fail_point!("read.life_ends");
+        old.ended.store(true, Ordering::Release);
+        old.stale.store(true, Ordering::Release);
+        old.let_go();
+        fail::fail_point!("read.life_ended");
+        taken
+    }
+
     /// The next life of a truncated inode.
     fn next_life(&self, file: &LogFile) -> LogFile {
         let old = &file.account;
@@ -128,16 +148,9 @@ impl Reader {
             self.sinks.len(),
         ));
         // What is taken away after this is the next life's.
-        if let Some(taken) = count(file) {
-            old.end_at(taken);
+        if let Some(taken) = self.end_life(file) {
             account.truncated.store(taken, Ordering::Release);
         }
-        self.setup.accounts.prefixes.end(old.id);
-        fail::fail_point!("read.life_ends");
-        old.ended.store(true, Ordering::Release);
-        old.stale.store(true, Ordering::Release);
-        old.let_go();
-        fail::fail_point!("read.life_ended");
         if let Some(plain) = file.content.plain() {
             account.hold(plain);
         }

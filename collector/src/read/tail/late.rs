@@ -8,7 +8,10 @@ use std::{sync::atomic::Ordering, time::Instant};
 use slotmap::Key;
 
 use super::{LogFile, ROTATION_GRACE, Slot, Tail};
-use crate::{identity, watch::FileToken};
+use crate::{
+    identity::{self, guard::Guard},
+    watch::FileToken,
+};
 
 impl Slot {
     /// The size of its file, if that can be written to.
@@ -31,6 +34,12 @@ impl Slot {
     pub(super) fn has_grown(&self) -> bool {
         let seen = self.file.account.seen.load(Ordering::Acquire);
         !self.truncated && self.size().is_some_and(|size| size > seen)
+    }
+
+    /// Whether its file, which is as long as it was, does not hold what was read of it any more.
+    fn is_written_over(&self, read: u64, guard: Guard) -> bool {
+        let file = self.file.content.plain();
+        file.is_some_and(|file| !guard.holds_in_file(file, read).unwrap_or(true))
     }
 
     /// Whether a line without its end has waited long enough for it.
@@ -86,7 +95,8 @@ impl Tail {
         let account = &slot.file.account;
         let late = self.cursors.iter().any(|cursor| {
             let sink = account.sink(cursor.sink());
-            cursor.index > index && size != sink.read.load(Ordering::Acquire)
+            let read = sink.read.load(Ordering::Acquire);
+            cursor.index > index && (size != read || slot.is_written_over(read, sink.read_guard()))
         });
         if late {
             account.ended.store(false, Ordering::Release);
