@@ -450,8 +450,7 @@ impl Bench {
         let waker = Waker::new().unwrap();
         // Other tests mount file systems meanwhile; after a mount every directory is looked at.
         let combined = Combined::new(&config, kernel, inotify, None, waker, Arc::clone(&metrics));
-        let bells = std::collections::HashMap::new();
-        let held = Vec::new();
+        let (bells, held) = (std::collections::HashMap::new(), Vec::new());
         let mut bench = Self { root, watcher: Box::new(combined), metrics, bells, held };
         let dir = bench.dir();
         bench.watcher.watch_directory(*DIRECTORY, &dir.clone().into()).unwrap();
