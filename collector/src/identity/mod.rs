@@ -137,6 +137,16 @@ pub fn look_at(path: &std::path::Path) -> io::Result<Look> {
     Ok(from_statx(&beneath::stat(path)?))
 }
 
+/// Which inode a path leads to, following no link, and when it changed last (of a directory: also its entries), in
+/// nanoseconds since the epoch. Unlike the time of modification, nobody can set that.
+///
+/// # Errors
+/// As [`beneath::stat`].
+pub fn changed_at(path: &std::path::Path) -> io::Result<(InodeKey, i64)> {
+    let about = beneath::stat(path)?;
+    Ok((from_statx(&about).key, nanoseconds(&about.stx_ctime)))
+}
+
 /// Opens a log file for reading, following no link; who it is, is what its descriptor says.
 ///
 /// # Errors
@@ -204,10 +214,11 @@ fn fields() -> StatxFlags {
     StatxFlags::BASIC_STATS | StatxFlags::BTIME
 }
 
+fn nanoseconds(time: &rustix::fs::StatxTimestamp) -> i64 {
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
+}
+
 fn from_statx(stat: &rustix::fs::Statx) -> Look {
-    let nanoseconds = |time: &rustix::fs::StatxTimestamp| {
-        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
-    };
     let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
     Look {
         key: InodeKey {

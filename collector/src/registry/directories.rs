@@ -5,7 +5,7 @@ use std::{hash::BuildHasher, path::Path, sync::Arc};
 use hashbrown::HashTable;
 use slotmap::SlotMap;
 
-use super::paths::Paths;
+use super::{paths::Paths, since::Since};
 use crate::{
     known_files::Place,
     watch::{DirToken, Mode},
@@ -28,6 +28,8 @@ pub(super) struct Directory {
     pub(super) children: Paths,
     /// Whether it can hold logs, and is listed when it changes; else only links lead through it.
     pub(super) listed: bool,
+    /// Since when it is looked at; None: not known.
+    pub(super) since: Option<Since>,
     /// How it is watched.
     pub(super) mode: Mode,
     _place: Option<Place>,
@@ -66,8 +68,9 @@ impl Directories {
     pub(super) fn insert(&mut self, path: &Arc<Path>, place: Option<Place>) -> DirToken {
         let (sources, children) = (Paths::default(), Paths::default());
         let (path, listed) = (Arc::clone(path), true);
-        let (mode, _place) = (Mode::Poll, place);
-        let token = self.all.insert(Directory { path, sources, children, listed, mode, _place });
+        let (since, mode, _place) = (None, Mode::Poll, place);
+        let directory = Directory { path, sources, children, listed, since, mode, _place };
+        let token = self.all.insert(directory);
         let hash = |token: &DirToken| self.hasher.hash_one(&*self.all[*token].path);
         self.by_path.insert_unique(hash(&token), token, hash);
         token

@@ -45,6 +45,7 @@ impl Registry {
             }
             let Some(token) = self.watch(&path) else { continue };
             let listing = self.list_along_ways(&path);
+            self.saw_first(&path, &listing);
             self.look_on_if_large(&path, &listing);
             self.note_names(&path);
             let children: Paths = listing.directories.into_iter().map(Arc::from).collect();
@@ -104,9 +105,10 @@ impl Registry {
             return Some(token);
         }
         let path = &Arc::clone(&directory.path);
+        let since = self.looked_at_since(path);
         let watched = self.setup.watcher.watch_directory(token, path);
         if let (Ok(mode), Some(directory)) = (&watched, self.directories.get_mut(token)) {
-            directory.mode = *mode;
+            (directory.mode, directory.since) = (*mode, since);
         }
         if let Err(error) = watched {
             self.directories.remove(token);

@@ -33,6 +33,7 @@ pub mod recovery;
 mod rest;
 mod sequence;
 mod shortage;
+mod since;
 mod source_state;
 mod sources;
 mod still;

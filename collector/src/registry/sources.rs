@@ -29,6 +29,7 @@ impl Registry {
         let former = std::mem::replace(&mut self.setup.discovery, discovery);
         self.problems.clear();
         self.exclude(former);
+        self.look_anew();
         let found = self.list_roots();
         self.place(found);
         for token in self.directories.tokens() {

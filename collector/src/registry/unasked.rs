@@ -2,9 +2,9 @@
 //!
 //! Beside a file that is collected, old ones lie that nobody asked for. But what was written after a
 //! file that is known, and rotated before anybody looked, was asked for: also where logs are rotated so fast
-//! that nothing known is left beside it.
+//! that nothing known is left beside it, or before anything of the source was known.
 
-use std::{hash::BuildHasher, path::Path};
+use std::{hash::BuildHasher, io, path::Path};
 
 use super::{Inode, Registry, Still, recognised::Recognised};
 use crate::{discover::Role, identity, read::gzip};
@@ -22,7 +22,7 @@ impl Registry {
             let asked = later
                 || self.was_written_over(&file.identity)
                 || self.follows_a_lost_one(file)
-                || self.follows_a_known_one(file);
+                || self.is_made_late(file);
             if file.is_unasked() && !asked {
                 let file = recognised.remove(at);
                 tracing::debug!(path = %file.found.path.display(), inode = file.look.key.inode, born = file.look.key.born_ns, "A file that nobody asked for is left alone.");
@@ -55,15 +55,17 @@ impl Registry {
         entries.any(|entry| entry.born_ns != 0 && entry.born_ns < born)
     }
 
-    /// Whether it was made after a file of the source that this run has collected. What was there when that
-    /// one was found was looked at then, and is not looked at again. Beside a log that is truncated it is a copy
-    /// of what was collected, whenever it was made.
-    fn follows_a_known_one(&self, file: &Recognised) -> bool {
-        let Some(state) = self.sources.get(&file.found.source.path) else { return false };
-        let accounts = || state.accounts.iter().filter_map(|it| self.setup.accounts.get(it.id));
-        let born = file.look.key.born_ns;
-        let is_older = |known: i64| known != 0 && known < born;
-        accounts().any(|known| is_older(known.identity.key.born_ns))
+    /// Whether it was made after a file of the source that this run has collected, or after the first look at
+    /// its directory. What was there by then was looked at then, and is not looked at again. Beside a log that is
+    /// truncated it is a copy of what was collected, whenever it was made.
+    fn is_made_late(&self, file: &Recognised) -> bool {
+        let key = &file.look.key;
+        let state = self.sources.get(&file.found.source.path);
+        let known = || state.into_iter().flat_map(|state| &state.accounts);
+        let accounts = || known().filter_map(|it| self.setup.accounts.get(it.id));
+        let is_older = |known: i64| known != 0 && known < key.born_ns;
+        (accounts().any(|known| is_older(known.identity.key.born_ns))
+            || self.saw_it_made(&file.found.path, key) && precedes_live(file))
             && !accounts().any(|known| self.lives_on(&known))
             && !self.is_of_ignored(file)
     }
@@ -87,6 +89,15 @@ impl Registry {
     /// Stands for a source among files that are left alone: they may be many, and paths are long.
     fn number_of(&self, source: &Path) -> u64 {
         self.problems.hasher().hash_one(source)
+    }
+}
+
+/// Whether it is older than its log's live file, or that is not there. A copy that `copytruncate` makes is younger
+/// than the file that it is made of, and what was truncated before a log was found is not collected.
+fn precedes_live(file: &Recognised) -> bool {
+    match identity::look_at(&file.found.source.path) {
+        Ok(live) => file.look.key.born_ns < live.key.born_ns,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 

@@ -54,5 +54,6 @@ mod swapped;
 mod terminal;
 mod times;
 mod truncation;
+mod unasked;
 mod unfinished;
 mod wakeups;
