@@ -32,7 +32,7 @@ const NEEDED: [Needed; 2] = [("cc", "gcc libc6-dev"), ("make", "make")];
 const AT_ONCE: usize = 4;
 
 /// The crash points, and what fuzz targets call, are compiled in only here: never into what the other tests run.
-const APART: [&str; 14] = [
+const APART: [&str; 16] = [
     "--package",
     "collector",
     "--features",
@@ -47,6 +47,8 @@ const APART: [&str; 14] = [
     "cut_crash",
     "--test",
     "fuzz_corpora",
+    "--test",
+    "order_race",
 ];
 
 /// How long a test binary may say nothing: longer than its slowest test takes on a busy machine, far less

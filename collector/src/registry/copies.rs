@@ -362,7 +362,7 @@ mod tests {
             &format!("{banner}2026-11-22T01:02:03Z stdout P b line\n")
         ));
         assert!(is_original_of(&opened, &text));
-        opened.take_place_of(&copy);
+        opened.take_place_of(&copy, identity::look_at(&gz).unwrap().key);
         assert!(opened.found.role == role && opened.found.role < Role::Live && !opened.found.gzip);
         assert_eq!(opened.found.path, dir.path().join("0.log.20261122-010203"));
         assert!(!is_original_of(&opened, &text), "it is there itself, beside its copy");

@@ -84,7 +84,7 @@ impl Registry {
         }
         let original = opened.values_mut().find(|file| file.is_original_of(sum, head))?;
         // Known at the next look.
-        original.take_place_of(found);
+        original.take_place_of(found, look.key);
         Some(Packed::Copy)
     }
 
@@ -240,7 +240,8 @@ impl Recognised {
 
     /// Its copy's name tells where among its source's files it belongs: when it was opened, it may
     /// have been the live one.
-    pub(super) fn take_place_of(&mut self, copy: &Found) {
+    pub(super) fn take_place_of(&mut self, copy: &Found, key: InodeKey) {
+        self.copy = Some(key);
         self.found.role = copy.role.clone();
         self.found.path = copy.path.with_extension("");
     }

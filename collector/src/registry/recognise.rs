@@ -76,7 +76,7 @@ impl Registry {
             let mut shown = Vec::new();
             let vanished = self.open_found(found_now, directory, &mut shown, opened);
             shown.sort();
-            let shown: Vec<InodeKey> = shown.into_iter().map(|(_, _, key)| key).collect();
+            let shown = with_originals(shown.into_iter().map(|(_, _, key)| key), opened);
             looks.last = shown.iter().copied().collect();
             sequence.look(shown, |other, key| {
                 // A compressed one that is not one of theirs was made of a file that came later.
@@ -161,6 +161,7 @@ impl Registry {
         opened: &mut HashMap<InodeKey, Recognised>,
     ) -> Option<Role> {
         let role = found.role.clone();
+        fail::fail_point!("registry.open");
         match self.recognise_one((found, listed), directory, opened) {
             Ok(Who::Known) => {}
             Ok(Who::New(mut file)) => {
@@ -185,4 +186,18 @@ impl Registry {
         }
         None
     }
+}
+
+/// Files in the places of their compressed copies, where they are not there themselves any more.
+fn with_originals(
+    shown: impl Iterator<Item = InodeKey>,
+    opened: &HashMap<InodeKey, Recognised>,
+) -> Vec<InodeKey> {
+    let copies = opened.values().filter_map(|file| Some((file.copy?, file.look.key)));
+    let copies: HashMap<InodeKey, InodeKey> = copies.collect();
+    let mut shown: Vec<InodeKey> =
+        shown.map(|key| copies.get(&key).copied().unwrap_or(key)).collect();
+    // Each may have been listed before it went.
+    shown.dedup();
+    shown
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use crate::{
     checkpoint::FileEntry,
     discover::Found,
-    identity::{self, Identity, Look},
+    identity::{self, Identity, InodeKey, Look},
     known_files::{self, Place},
     read::permits::{self, Permit},
     watch::FileToken,
@@ -32,6 +32,8 @@ pub(super) struct Recognised {
     pub(super) head: Vec<u8>,
     /// A file of the same source that is held already and was written later.
     pub(super) before: Option<FileToken>,
+    /// Its compressed copy, which was found in its place.
+    pub(super) copy: Option<InodeKey>,
 }
 
 /// What is known of a file from before.
@@ -61,7 +63,7 @@ impl Unknown {
         let tenant = found.source.tenant();
         let place = Some(known_files::enter(&tenant, found.path.as_os_str().len()));
         let open = permits::permit(tenant, &file).map(|permit| (file, permit));
-        Recognised { found, open, place, look, identity, past, head, before: None }
+        Recognised { found, open, place, look, identity, past, head, before: None, copy: None }
     }
 }
 
