@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Registry, recognised::Recognised, sequence::Sequence};
+use super::{Registry, recognised::Recognised, sequence::Sequence, unfinished::PATIENCE};
 use crate::{
     discover::{AgeKey, Role},
     identity::{self, InodeKey},
@@ -16,6 +16,9 @@ use crate::{
 
 /// Files wait this long at most for an older one that vanished while it was looked for.
 pub(super) const PARK: Duration = Duration::from_secs(3);
+
+/// As long as it may take until it is told whose copy the older one is.
+const PARK_COPY: Duration = PATIENCE;
 
 /// As long as one has to wait for its turn to be unpacked.
 const PARK_UNPACKING: Duration = Duration::from_secs(30);
@@ -75,7 +78,11 @@ impl Registry {
             // The one they waited for was found, another one was not.
             since = Instant::now();
         }
-        let patience = if self.was_put_off() { PARK_UNPACKING } else { PARK };
+        let patience = match self.was_put_off() {
+            true => PARK_UNPACKING,
+            false if self.has_unfinished(&source) => PARK_COPY,
+            false => PARK,
+        };
         if since.elapsed() >= patience || begun.elapsed() >= patience * 2 {
             return;
         }

@@ -92,11 +92,11 @@ impl Registry {
     }
 }
 
-/// Whether it is older than its log's live file, or that is not there. A copy that `copytruncate` makes is younger
+/// Whether it is no younger than its log's live file (a clock has steps, and both may be made in one), or that is not there. A copy that `copytruncate` makes is younger
 /// than the file that it is made of, and what was truncated before a log was found is not collected.
 fn precedes_live(file: &Recognised) -> bool {
     match identity::look_at(&file.found.source.path) {
-        Ok(live) => file.look.key.born_ns < live.key.born_ns,
+        Ok(live) => file.look.key.born_ns <= live.key.born_ns,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
