@@ -229,11 +229,13 @@ fn a_directory_that_kubelet_did_not_make_is_no_pods() {
     }
     world.admin = Some(free_port());
     let forged = |name: &str| {
-        let pod = world.path("pods").join(name);
+        // It is another user's from the first moment that the agent can see it.
+        let pod = world.path(name);
         fs::create_dir_all(pod.join("main")).unwrap();
         let line = "2026-11-22T01:02:03Z stdout F forged\n";
         fs::write(pod.join("main/0.log"), line).unwrap();
         std::os::unix::fs::chown(&pod, Some(1000), Some(1000)).unwrap();
+        fs::rename(&pod, world.path("pods").join(name)).unwrap();
     };
     forged("shop_victim_uid-1");
     forged("kube-system_dns_uid-2");
