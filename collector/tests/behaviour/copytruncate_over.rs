@@ -46,7 +46,7 @@ fn live_and_let_live(world: &World, lines: impl Fn(usize) -> usize, rest: Durati
     log.write(lines(0));
     let agent = world.start();
     world.wait_for(log.written);
-    for life in 1..5 {
+    for life in 1..4 {
         std::thread::sleep(rest);
         copy_over(&log);
         log.write(lines(life));
@@ -72,7 +72,7 @@ fn a_copy_as_long_as_the_one_before_is_told(world: World) {
     log.write(1_000);
     let agent = world.start();
     world.wait_for(log.written);
-    for _ in 0..3 {
+    for _ in 0..2 {
         std::thread::sleep(REST);
         copy_over(&log);
         log.write(200);
@@ -87,7 +87,7 @@ fn around(world: &World, end: impl Fn(Agent)) {
     log.write(100);
     let mut agent = world.start();
     world.wait_for(log.written);
-    for life in 1..4 {
+    for life in 1..3 {
         copy_over(&log);
         log.write(50 + life);
         world.wait_for(log.written);
@@ -116,7 +116,7 @@ fn unseen(world: &World, lines: impl Fn(usize) -> usize) {
     log.write(lines(0));
     let agent = world.start();
     world.wait_for(log.written);
-    for life in 1..4 {
+    for life in 1..3 {
         std::thread::sleep(REST);
         agent.signal(Signal::STOP);
         log.write(lines(life));
@@ -169,7 +169,7 @@ fn compressed(world: &World, unseen: usize) {
     log.write(100);
     let agent = world.start();
     world.wait_for(log.written);
-    for life in 1..4 {
+    for life in 1..3 {
         std::thread::sleep(REST);
         agent.signal(Signal::STOP);
         if unseen > 0 {
