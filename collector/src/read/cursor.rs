@@ -273,12 +273,14 @@ impl Cursor {
         (outlet, lane): (&Outlet, &mut Lane),
         current: &Arc<FileAccount>,
     ) {
-        let waiting = self.decoder.resume().filter(|origin| origin.file != current.id);
+        let waiting = self.decoder.resume();
         let keep = match waiting {
             None => 0,
+            // Everything from the oldest unfinished message on is still needed. It may have begun in the current file, which was
+            // left before and has grown.
             Some(origin) => match self.carried.iter().position(|file| file.id == origin.file) {
-                // Everything from the oldest unfinished message on is still needed.
                 Some(at) => self.carried.len() - at,
+                None if origin.file == current.id => 0,
                 None => return,
             },
         };

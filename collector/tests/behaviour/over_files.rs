@@ -5,10 +5,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Write,
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::harness::{Container, World, body, in_every_mode};
+use crate::harness::{Agent, Container, World, body, in_every_mode, patience};
 
 in_every_mode!(
     messages_over_rotated_files_arrive_whole,
@@ -16,6 +16,7 @@ in_every_mode!(
     docker_messages_over_rotated_files_arrive_whole,
     messages_over_files_that_are_deleted_after_rotation_arrive_whole,
     messages_over_files_wait_for_late_lines_of_earlier_ones,
+    a_kill_after_late_lines_of_an_earlier_file_costs_no_part_of_a_message,
     parts_of_messages_that_are_truncated_away_are_a_stated_loss,
     messages_over_files_that_nobody_ends_are_delivered_in_the_end,
 );
@@ -198,7 +199,23 @@ fn messages_over_files_that_are_deleted_after_rotation_arrive_whole(mut world: W
 }
 
 /// A runtime goes on writing to the renamed file for a moment: also to one that the message has left.
-fn messages_over_files_wait_for_late_lines_of_earlier_ones(mut world: World) {
+fn messages_over_files_wait_for_late_lines_of_earlier_ones(world: World) {
+    // Longer than a file is held that nothing is unfinished in.
+    late_lines_of_earlier_files(world, |_, agent| {
+        std::thread::sleep(Duration::from_secs(12));
+        agent
+    });
+}
+
+fn a_kill_after_late_lines_of_an_earlier_file_costs_no_part_of_a_message(world: World) {
+    late_lines_of_earlier_files(world, |world, agent| {
+        std::thread::sleep(Duration::from_secs(3));
+        agent.kill();
+        world.start()
+    });
+}
+
+fn late_lines_of_earlier_files(mut world: World, meanwhile: impl Fn(&World, Agent) -> Agent) {
     world.extra = NEVER.into();
     let mut pods = containers(&world);
     let agent = world.start();
@@ -216,11 +233,17 @@ fn messages_over_files_wait_for_late_lines_of_earlier_ones(mut world: World) {
         file.write_all(b"2026-11-22T01:02:03Z stderr F late\n").unwrap();
     }
     world.wait_for(PODS * (2 * PARTS + 1));
+    let agent = meanwhile(&world, agent);
     pods.iter_mut().for_each(|pod| end(pod, "stdout"));
-    world.wait_for(PODS * (2 * PARTS + 2));
+    // With late lines between, a message need not be read in one go, so the number of records does not tell when all
+    // of it is there; nothing of it is lost or doubled.
+    let whole = PODS * ((2 * PARTS + 1) * 16_384 + 3);
+    let begun = Instant::now();
+    while long_bytes(&world) < whole && begun.elapsed() < patience() {
+        std::thread::sleep(Duration::from_millis(200));
+    }
     assert_eq!(agent.stop(), Some(0));
-    // With late lines between, a message need not be read in one go; nothing of it is lost or doubled.
-    assert_eq!(long_bytes(&world), PODS * ((2 * PARTS + 1) * 16_384 + 3));
+    assert_eq!(long_bytes(&world), whole, "{}", world.log());
     let records = world.records();
     let count = |prefix: &str| records.iter().filter(|it| body(it).starts_with(prefix)).count();
     assert_eq!((count("late"), count("small")), (PODS, PODS * 2 * PARTS));
