@@ -40,8 +40,9 @@ fn assert_done(world: &World, log: &Log) {
     assert!(dropped.values().all(|bytes| bytes == 0), "{audit}");
 }
 
-/// `lives` lives of some lines each, each copied over the copy of the one before.
-fn live_and_let_live(world: &World, lines: impl Fn(usize) -> usize, rest: Duration) {
+/// Four lives of some lines each, each copied over the copy of the one before after so long a rest.
+fn copied_over_after(world: &World, rest: Duration) {
+    let lines = |life: usize| 30 + 10 * (life % 3);
     let mut log = Log::new(world);
     log.write(lines(0));
     let agent = world.start();
@@ -59,11 +60,11 @@ fn live_and_let_live(world: &World, lines: impl Fn(usize) -> usize, rest: Durati
 }
 
 fn a_copy_over_one_that_was_told_is_told(world: World) {
-    live_and_let_live(&world, |life| 30 + 10 * (life % 3), REST);
+    copied_over_after(&world, REST);
 }
 
 fn a_copy_over_one_that_is_still_looked_at_is_told(world: World) {
-    live_and_let_live(&world, |life| 30 + 10 * (life % 3), Duration::from_millis(150));
+    copied_over_after(&world, Duration::from_millis(150));
 }
 
 fn a_copy_as_long_as_the_one_before_is_told(world: World) {
@@ -82,7 +83,8 @@ fn a_copy_as_long_as_the_one_before_is_told(world: World) {
     assert_eq!(agent.stop(), Some(0));
 }
 
-fn around(world: &World, end: impl Fn(Agent)) {
+/// A copy is made over the former one after an agent ended so, and before the next one starts.
+fn copied_over_between_agents(world: &World, end: impl Fn(Agent)) {
     let mut log = Log::new(world);
     log.write(100);
     let mut agent = world.start();
@@ -103,34 +105,30 @@ fn around(world: &World, end: impl Fn(Agent)) {
 }
 
 fn a_copy_made_while_no_agent_ran_is_told(world: World) {
-    around(&world, |agent| assert_eq!(agent.stop(), Some(0)));
+    copied_over_between_agents(&world, |agent| assert_eq!(agent.stop(), Some(0)));
 }
 
 fn a_copy_made_before_a_kill_is_told(world: World) {
-    around(&world, |agent| agent.kill());
+    copied_over_between_agents(&world, |agent| agent.kill());
 }
 
 /// What was written before a copy while the agent did not look stands in nothing but the copy.
-fn unseen(world: &World, lines: impl Fn(usize) -> usize) {
-    let mut log = Log::new(world);
-    log.write(lines(0));
+fn what_only_such_a_copy_holds_is_read(world: World) {
+    let mut log = Log::new(&world);
+    log.write(40);
     let agent = world.start();
     world.wait_for(log.written);
     for life in 1..3 {
         std::thread::sleep(REST);
         agent.signal(Signal::STOP);
-        log.write(lines(life));
+        log.write(40 + life);
         copy_over(&log);
         log.write(3);
         agent.signal(Signal::CONT);
         world.wait_for(log.written);
     }
-    assert_done(world, &log);
+    assert_done(&world, &log);
     assert_eq!(agent.stop(), Some(0));
-}
-
-fn what_only_such_a_copy_holds_is_read(world: World) {
-    unseen(&world, |life| 40 + life);
 }
 
 fn what_only_such_a_copy_of_the_same_length_holds_is_read(world: World) {

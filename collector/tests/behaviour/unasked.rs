@@ -1,5 +1,5 @@
 //! Former files that no pattern names, of logs of which nothing is known when they are seen first: read
-//! where they were made under the agent's eyes, left alone where they lay there before.
+//! where they were made after the agent looked there first, left alone where they lay there before.
 
 use std::{
     fs::{self, File},
@@ -10,7 +10,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::harness::{World, append, body, in_every_mode};
+use crate::{
+    copytruncate::compress,
+    harness::{Agent, World, append, body, in_every_mode},
+};
 
 in_every_mode!(
     what_was_rotated_before_its_first_look_is_read_while_its_writer_has_it,
@@ -23,13 +26,6 @@ in_every_mode!(
 
 /// Longer than a former file is waited for.
 const TOLD: Duration = Duration::from_secs(4);
-
-fn compress(path: &Path, to: &Path) {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(&fs::read(path).unwrap()).unwrap();
-    fs::write(to, encoder.finish().unwrap()).unwrap();
-    fs::remove_file(path).unwrap();
-}
 
 /// A program that is told late that its log was rotated.
 struct Program {
@@ -79,7 +75,13 @@ impl Program {
     }
 }
 
-fn assert_in_order(world: &World, program: &Program) {
+/// Writes some lines more; then everything that the program wrote is there, once and in order.
+fn goes_on_in_order(world: &World, agent: Agent, mut program: Program) {
+    program.write(20);
+    world.wait_for(program.written);
+    // Nothing more comes.
+    std::thread::sleep(TOLD);
+    assert_eq!(agent.stop(), Some(0));
     let wanted: Vec<String> = (0..program.written).map(|n| format!("line {n}")).collect();
     let got: Vec<String> = world.records().iter().map(|it| body(it).to_owned()).collect();
     assert!(got == wanted, "{got:?}\n{}", world.log());
@@ -109,11 +111,7 @@ fn rotated_before_its_first_look(world: &World, live: &Path, times: u32) {
     std::thread::sleep(Duration::from_millis(700));
     program.rotate();
     program.reopen();
-    program.write(20);
-    world.wait_for(program.written);
-    std::thread::sleep(TOLD);
-    assert_eq!(agent.stop(), Some(0));
-    assert_in_order(world, &program);
+    goes_on_in_order(world, agent, program);
 }
 
 fn what_was_rotated_before_its_first_look_is_read_while_its_writer_has_it(world: World) {
@@ -144,11 +142,7 @@ fn what_lay_there_before_the_live_file_is_left_alone(world: World) {
     world.wait_for(program.written);
     compress(&program.name(".1"), &program.name(".3.gz"));
     program.rotate();
-    program.write(20);
-    world.wait_for(program.written);
-    std::thread::sleep(TOLD);
-    assert_eq!(agent.stop(), Some(0));
-    assert_in_order(&world, &program);
+    goes_on_in_order(&world, agent, program);
 }
 
 /// It was made after the agent's first look, but not where the agent looked.
@@ -169,11 +163,7 @@ fn what_comes_with_an_older_directory_is_left_alone(mut world: World) {
     world.wait_for(program.written);
     program.rotate();
     program.reopen();
-    program.write(20);
-    world.wait_for(program.written);
-    std::thread::sleep(TOLD);
-    assert_eq!(agent.stop(), Some(0));
-    assert_in_order(&world, &program);
+    goes_on_in_order(&world, agent, program);
 }
 
 /// Its directory was looked at for others all the time.
