@@ -77,6 +77,8 @@ pub struct Slot {
     again: bool,
     /// It may have been written to since the last look at it.
     hinted: bool,
+    /// A write to it was announced that its size does not show yet.
+    announced: bool,
     /// It was passed by although a line without its end stands in it.
     passed: bool,
     /// It was seen to grow: how long ago that was is known, whatever time the file bears.
@@ -105,8 +107,21 @@ pub struct Tail {
 impl Slot {
     fn new(file: LogFile) -> Self {
         let (gone, quiet, truncated, finished) = (None, (0, None), false, false);
-        let (permit, again, hinted, passed, grown) = (None, false, false, false, false);
-        Self { file, gone, quiet, truncated, finished, permit, again, hinted, passed, grown }
+        let (permit, again, passed, grown) = (None, false, false, false);
+        let (hinted, announced) = (false, false);
+        Self {
+            file,
+            gone,
+            quiet,
+            truncated,
+            finished,
+            permit,
+            again,
+            hinted,
+            announced,
+            passed,
+            grown,
+        }
     }
 }
 

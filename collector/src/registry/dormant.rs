@@ -110,6 +110,10 @@ impl Registry {
                 Heard::More | Heard::Soon => std::thread::yield_now(),
             }
         }
+        // Its writer waits for a core.
+        let path = account.path();
+        let directory = path.parent().unwrap_or(&path).to_owned();
+        self.retries.entry(directory).or_insert_with(|| Instant::now() + RETRY);
     }
 
     /// Hands a dormant file that was written to back to its reader.

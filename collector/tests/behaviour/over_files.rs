@@ -4,9 +4,12 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
+    os::unix::fs::FileExt,
     path::PathBuf,
     time::{Duration, Instant},
 };
+
+use serde_json::Value;
 
 use crate::harness::{Agent, Container, World, body, in_every_mode, patience};
 
@@ -17,6 +20,7 @@ in_every_mode!(
     messages_over_files_that_are_deleted_after_rotation_arrive_whole,
     messages_over_files_wait_for_late_lines_of_earlier_ones,
     a_kill_after_late_lines_of_an_earlier_file_costs_no_part_of_a_message,
+    a_wait_in_an_earlier_file_costs_no_part_of_a_message,
     parts_of_messages_that_are_truncated_away_are_a_stated_loss,
     messages_over_files_that_nobody_ends_are_delivered_in_the_end,
 );
@@ -200,18 +204,58 @@ fn messages_over_files_that_are_deleted_after_rotation_arrive_whole(mut world: W
 
 /// A runtime goes on writing to the renamed file for a moment: also to one that the message has left.
 fn messages_over_files_wait_for_late_lines_of_earlier_ones(world: World) {
-    late_lines_of_earlier_files(world, |_, agent| agent);
+    let _world = late_lines_of_earlier_files(world, write_late, |_, agent| {
+        // Longer than an earlier file is held that nothing waits for.
+        std::thread::sleep(Duration::from_secs(12));
+        agent
+    });
 }
 
 fn a_kill_after_late_lines_of_an_earlier_file_costs_no_part_of_a_message(world: World) {
-    late_lines_of_earlier_files(world, |world, agent| {
+    let _world = late_lines_of_earlier_files(world, write_late, |world, agent| {
         std::thread::sleep(Duration::from_secs(3));
         agent.kill();
         world.start()
     });
 }
 
-fn late_lines_of_earlier_files(mut world: World, meanwhile: impl Fn(&World, Agent) -> Agent) {
+/// The reader waits in the earlier file for what comes before what it sees there.
+fn a_wait_in_an_earlier_file_costs_no_part_of_a_message(world: World) {
+    let (line, late) =
+        (b"2026-11-22T01:02:03Z stderr F overtaken\n", b"2026-11-22T01:02:03Z stderr F late\n");
+    let overtake = |rotated: &[PathBuf]| {
+        let write = |path: &PathBuf| {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            let end = file.metadata().unwrap().len();
+            let part = format!("2026-11-22T01:02:03Z stdout P {}\n", text());
+            file.write_all_at(part.as_bytes(), end).unwrap();
+            let gap = end + part.len() as u64;
+            file.write_all_at(late, gap + line.len() as u64).unwrap();
+            (file, gap)
+        };
+        let gaps: Vec<(File, u64)> = rotated.iter().map(write).collect();
+        std::thread::sleep(Duration::from_millis(500));
+        gaps.iter().for_each(|(file, gap)| file.write_all_at(line, *gap).unwrap());
+    };
+    let world = late_lines_of_earlier_files(world, overtake, |_, agent| agent);
+    let records = world.records();
+    assert_eq!(records.iter().filter(|it| body(it) == "overtaken").count(), PODS);
+}
+
+fn write_late(rotated: &[PathBuf]) {
+    for path in rotated {
+        let mut file = OpenOptions::new().append(true).open(path).unwrap();
+        let part = format!("2026-11-22T01:02:03Z stdout P {}\n", text());
+        file.write_all(part.as_bytes()).unwrap();
+        file.write_all(b"2026-11-22T01:02:03Z stderr F late\n").unwrap();
+    }
+}
+
+fn late_lines_of_earlier_files(
+    mut world: World,
+    write: impl Fn(&[PathBuf]),
+    meanwhile: impl Fn(&World, Agent) -> Agent,
+) -> World {
     world.extra = NEVER.into();
     let mut pods = containers(&world);
     let agent = world.start();
@@ -222,13 +266,12 @@ fn late_lines_of_earlier_files(mut world: World, meanwhile: impl Fn(&World, Agen
         parts(pod, "stdout");
     }
     world.wait_for(PODS * 2 * PARTS);
-    for path in &rotated {
-        let mut file = OpenOptions::new().append(true).open(path).unwrap();
-        let part = format!("2026-11-22T01:02:03Z stdout P {}\n", text());
-        file.write_all(part.as_bytes()).unwrap();
-        file.write_all(b"2026-11-22T01:02:03Z stderr F late\n").unwrap();
+    write(&rotated);
+    let deadline = Instant::now() + patience();
+    while count(&world.records(), "late") < PODS {
+        assert!(Instant::now() < deadline, "the late lines are not read\n{}", world.log());
+        std::thread::sleep(Duration::from_millis(50));
     }
-    world.wait_for(PODS * (2 * PARTS + 1));
     let agent = meanwhile(&world, agent);
     pods.iter_mut().for_each(|pod| end(pod, "stdout"));
     // With late lines between, a message need not be read in one go, so the number of records does not tell when all
@@ -239,11 +282,15 @@ fn late_lines_of_earlier_files(mut world: World, meanwhile: impl Fn(&World, Agen
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(agent.stop(), Some(0));
-    assert_eq!(long_bytes(&world), whole, "{}", world.log());
     let records = world.records();
-    let count = |prefix: &str| records.iter().filter(|it| body(it).starts_with(prefix)).count();
-    assert_eq!((count("late"), count("small")), (PODS, PODS * 2 * PARTS));
+    assert_eq!(long_bytes(&world), whole, "{}", world.log());
+    assert_eq!((count(&records, "late"), count(&records, "small")), (PODS, PODS * 2 * PARTS));
     assert_eq!(world.audit().0, 0, "{:?}", world.audit().1);
+    world
+}
+
+fn count(records: &[Value], prefix: &str) -> usize {
+    records.iter().filter(|record| body(record).starts_with(prefix)).count()
 }
 
 /// Bytes of long messages that arrived, in whatever records.

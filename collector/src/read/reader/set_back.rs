@@ -122,7 +122,10 @@ impl Reader {
         let again = before.filter(|it| it.origin == origin);
         let times = again.map_or(0, |it| it.times) + u32::from(due.is_some());
         let is_inside_line = cursor.decoder.is_inside_line();
-        let distance = match origin.file == file.account.id {
+        // A file that was left and is returned to is not all that the message stands in.
+        let is_within =
+            origin.file == file.account.id && cursor.carried_since(origin.file).is_none();
+        let distance = match is_within {
             true => Some(offset - origin.offset.min(offset)),
             false if is_inside_line => None,
             false => self.distance(tail, sink, origin, &file),

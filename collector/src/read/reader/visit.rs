@@ -18,6 +18,9 @@ use crate::{
     watch::Heard,
 };
 
+/// A file's size shows a write that was announced in about this time.
+const ANNOUNCED: Duration = Duration::from_millis(1);
+
 /// What one cursor's turn came to.
 pub(super) enum Turn {
     /// Nothing to read now.
@@ -70,7 +73,10 @@ impl Reader {
         let Some(mut tail) = self.tails.remove(&id) else { return };
         tail.queued = false;
         if !tail.excluded {
-            tail.return_to_late_writes(Instant::now());
+            let now = Instant::now();
+            if tail.return_to_late_writes(now) {
+                self.look_again(id, &mut tail, now + ANNOUNCED);
+            }
         }
         let mut again = false;
         for sink in 0..self.sinks.len() {
@@ -286,7 +292,7 @@ impl Reader {
                 return Ok(());
             }
             Heard::Soon => {
-                return Err(Turn::Later(Instant::now() + Duration::from_millis(1)).into());
+                return Err(Turn::Later(Instant::now() + ANNOUNCED).into());
             }
         }
         match self.at_end(id, tail, sink, file, line) {

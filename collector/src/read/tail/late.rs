@@ -10,7 +10,7 @@ use slotmap::Key;
 use super::{LogFile, ROTATION_GRACE, Slot, Tail};
 use crate::{
     identity::{self, guard::Guard},
-    watch::FileToken,
+    watch::{FileToken, Heard},
 };
 
 impl Slot {
@@ -42,6 +42,13 @@ impl Slot {
         file.is_some_and(|file| !guard.holds_in_file(file, read).unwrap_or(true))
     }
 
+    /// A write rings the bell once, before the size shows it: whoever looked in between and saw `size` asks for the
+    /// next ring, and is told what was announced.
+    fn ring_again(&mut self, size: u64) {
+        let heard = self.file.bell.as_ref().map(|bell| bell.set(size));
+        self.announced = heard.is_some_and(|heard| heard != Heard::Nothing);
+    }
+
     /// Whether a line without its end has waited long enough for it.
     fn has_waited(&self, now: Instant) -> bool {
         let since = self.quiet.1.unwrap_or(now);
@@ -63,24 +70,26 @@ impl Tail {
     }
 
     /// Has the cursors come back to files that they left behind and that were written to since. Only
-    /// files that were hinted at are looked at: there may be many behind a sink that stands still.
-    pub fn return_to_late_writes(&mut self, now: Instant) {
+    /// files that were hinted at are looked at: there may be many behind a sink that stands still. True:
+    /// a write was announced that no size shows yet, so look again in about a millisecond.
+    pub fn return_to_late_writes(&mut self, now: Instant) -> bool {
         let mut at = self.slots.len();
         while let Some(below) = at.checked_sub(1) {
             at = below;
             let slot = &mut self.slots[at];
             let waited = slot.has_waited(now);
-            let hinted = std::mem::take(&mut slot.hinted);
+            let hinted = std::mem::take(&mut slot.hinted) | std::mem::take(&mut slot.announced);
             if (hinted || waited) && self.is_late(at, waited) {
                 self.return_to(at);
             } else if waited {
                 self.slots[at].passed = false;
             }
         }
+        self.slots.iter().any(|slot| slot.announced)
     }
 
     /// Whether some cursor has left the file at this place, for good, before bytes that are there.
-    fn is_late(&self, at: usize, waited: bool) -> bool {
+    fn is_late(&mut self, at: usize, waited: bool) -> bool {
         let (index, slot) = (self.first + at as u64, &self.slots[at]);
         let token = slot.file.token;
         let has_later_place = self.slots[at + 1..].iter().any(|later| later.file.token == token);
@@ -89,6 +98,7 @@ impl Tail {
         }
         let Some(size) = slot.size() else { return false };
         if slot.passed && !waited && size == slot.quiet.0 {
+            self.slots[at].ring_again(size);
             return false;
         }
         // Not the size seen: others look at it too, and a slower sink may have read further.
@@ -101,6 +111,8 @@ impl Tail {
         if late {
             account.ended.store(false, Ordering::Release);
             account.see(size);
+        } else {
+            self.slots[at].ring_again(size);
         }
         late
     }
@@ -155,6 +167,7 @@ mod tests {
         ledger::FileAccount,
         read::{content::Content, cursor::Cursor, tail::AtEnd},
         source::{Format, Source},
+        watch::Bell,
     };
 
     /// A tail of two sinks and files with one line each, all of it read by both.
@@ -320,6 +333,20 @@ mod tests {
             (index, FileToken::numbered(1))
         );
         assert_eq!(bench.tail.at_end(index, 14, 9, now + ROTATION_GRACE), AtEnd::Next);
+    }
+
+    #[test]
+    fn a_write_that_is_told_before_the_size_shows_it_is_waited_for() {
+        let mut bench = Bench::new(2);
+        bench.go(&[0, 1], 1);
+        let bell = Bell::announcing(10);
+        bench.tail.slot(0).unwrap().file.bell = Some(bell.clone());
+        bench.tail.hint(FileToken::numbered(1));
+        assert!(bench.tail.return_to_late_writes(Instant::now()), "it is looked at again soon");
+        assert!(bell.is_armed(), "and told of the next write");
+        bench.write(1, "late\n");
+        assert!(!bench.tail.return_to_late_writes(Instant::now()));
+        assert_eq!((bench.read(0), bench.read(1)), (1, 1));
     }
 
     #[test]

@@ -118,3 +118,26 @@ impl std::fmt::Debug for Bell {
         f.debug_tuple("Bell").field(&self.0.number).finish()
     }
 }
+
+#[cfg(test)]
+impl Bell {
+    /// The bell of a file that a write is announced for which ends at `end`. Not the kernel's memory: it never rings.
+    pub fn announcing(end: u64) -> Self {
+        use std::{mem::offset_of, os::unix::fs::FileExt};
+
+        let memory = tempfile::tempfile().unwrap();
+        memory.set_len(size_of::<Slot>() as u64).unwrap();
+        for (at, value) in [(offset_of!(Slot, end), end), (offset_of!(Slot, writes), 1)] {
+            memory.write_all_at(&value.to_ne_bytes(), at as u64).unwrap();
+        }
+        let slots = Arc::new(Mapped::new(&memory, 1).unwrap());
+        let bell = Self::new(&slots);
+        bell.bind(Some(0), false);
+        bell
+    }
+
+    /// Whether the next write rings it.
+    pub fn is_armed(&self) -> bool {
+        self.0.slots.slot(0).armed == 1
+    }
+}
