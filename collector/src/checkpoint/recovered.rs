@@ -1,6 +1,6 @@
 //! What was found of a checkpoint, and what of it could not be used.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
 use super::{CopyOf, FileEntry, State, journal};
 use crate::identity::{FileId, KernelInode, prefix::PrefixGuards};
@@ -28,6 +28,9 @@ pub struct Recovered {
     /// No agent has run with this directory before. Only then may `read.start: end` skip what is
     /// there: after damage an unknown file can be one that was half read.
     pub fresh: bool,
+    /// When it was written last, by its file system's clock, as it was found by whom it is opened for writing. None:
+    /// there was none, or it was only read.
+    pub written: Option<SystemTime>,
 }
 
 /// Something that could not be used.
@@ -52,6 +55,7 @@ impl Recovered {
             counted: state.counted.clone(),
             damage,
             fresh: false,
+            written: None,
         }
     }
 }

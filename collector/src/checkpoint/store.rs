@@ -68,14 +68,17 @@ impl Store {
             }
             Err(error) => return Err(failed("open the checkpoint", &path)(error)),
         };
+        // Mending it changes that.
+        let written = file.metadata().and_then(|about| about.modified()).ok();
         let (recovery, unreadable) = read(&file).map_err(failed("read the checkpoint", &path))?;
-        if recovery.is_damaged() {
-            Self::open_damaged(dir, file, recovery, unreadable)
+        let (store, recovered) = if recovery.is_damaged() {
+            Self::open_damaged(dir, file, recovery, unreadable)?
         } else {
             let store = Self::open_sound(dir, file, recovery)?;
             let recovered = store.recovered(Vec::new());
-            Ok((store, recovered))
-        }
+            (store, recovered)
+        };
+        Ok((store, Recovered { written, ..recovered }))
     }
 
     /// Looks without changing anything, while another process may be writing.

@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
-    fs,
     path::Path,
     sync::Arc,
     time::SystemTime,
@@ -71,7 +70,7 @@ pub(super) struct WhileDown {
     /// What the agent before this one had counted, and the kernel may not have forgotten.
     counted: HashSet<KernelInode>,
     /// When the agent before this one wrote its checkpoint last.
-    since: Option<SystemTime>,
+    pub(super) since: Option<SystemTime>,
     /// Sources' live files as the checkpoint knows them, the latest of each.
     live: HashMap<Arc<Path>, InodeKey>,
     /// Something is gone whose end nobody saw, or may be.
@@ -79,14 +78,12 @@ pub(super) struct WhileDown {
 }
 
 impl WhileDown {
-    /// Since the checkpoint in this directory was written.
-    pub(super) fn since_checkpoint_in(
-        state_dir: &Path,
+    /// Since the checkpoint was written.
+    pub(super) fn since(
+        since: Option<SystemTime>,
         entries: &[FileEntry],
         counted: &[KernelInode],
     ) -> Self {
-        let written = fs::metadata(state_dir.join("checkpoint"));
-        let since = written.and_then(|about| about.modified()).ok();
         let mut live: HashMap<_, InodeKey> = HashMap::new();
         let is_live =
             |entry: &&FileEntry| entry.source.file_name() == Some(OsStr::new(&*entry.name));
@@ -235,7 +232,7 @@ impl Registry {
     /// Notes, after the first look, whether files may have come and gone that nobody counted: their
     /// directory has changed since the checkpoint.
     pub(super) fn note_unseen_changes(&mut self) {
-        let Some(since) = self.while_down.since.filter(|_| !self.setup.fresh) else { return };
+        let Some(since) = self.while_down.since else { return };
         let since = since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |it| it.as_nanos());
         let modified = |path: &Path| u128::try_from(identity::look_at(path).ok()?.modified_ns).ok();
         let changed = |path: &Path| modified(path).is_some_and(|at| at > since);

@@ -53,7 +53,7 @@ use std::{
     hash::BuildHasher,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, Sender};
@@ -130,6 +130,8 @@ pub struct Setup {
     pub start: Start,
     /// Whether the agent never ran before.
     pub fresh: bool,
+    /// When the agent before this one wrote the checkpoint last.
+    pub written: Option<SystemTime>,
     /// What the checkpoint knows.
     pub entries: Vec<FileEntry>,
     /// Files that are gone and that the agent before this one had counted.
@@ -184,8 +186,7 @@ impl Registry {
     /// A registry that has not looked yet.
     pub fn new(mut setup: Setup) -> Self {
         let entries = std::mem::take(&mut setup.entries);
-        let while_down =
-            departed::WhileDown::since_checkpoint_in(&setup.state_dir, &entries, &setup.counted);
+        let while_down = departed::WhileDown::since(setup.written, &entries, &setup.counted);
         setup.accounts.reserve(entries.iter().map(|entry| entry.id));
         let unclaimed = Unclaimed::new(entries);
         Self {

@@ -4,8 +4,11 @@
 //! A former file that no pattern names may be one that a log left long ago, or one whose log was rotated before
 //! the first look at it. Its birth tells them apart. Where the agent's clock is behind the file system's, the
 //! directory's last change says what was there; where it is ahead, the moment is taken too late, and a file is left alone.
+//! After a restart it is the moment when the former agent wrote its checkpoint last.
 
 use std::{io, path::Path, sync::Arc, time::SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Registry;
 use crate::{
@@ -25,8 +28,9 @@ impl Since {
     /// it later may have been made elsewhere since then: so the agent's clock is asked too.
     fn now(directory: &Path) -> io::Result<(InodeKey, Self)> {
         let (key, changed) = identity::changed_at(directory)?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(now.as_nanos()).unwrap_or(changed);
+        // The clock that file systems take births from: its steps are milliseconds long.
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        let now = now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec);
         Ok((key, Self { device: key.device, ns: changed.max(now) }))
     }
 
@@ -48,17 +52,28 @@ impl Registry {
     /// has nothing older in it.
     pub(super) fn looked_at_since(&self, path: &Path) -> Option<Since> {
         let (key, now) = Since::now(path).ok()?;
+        if let Some(ns) = self.looked_before() {
+            return Some(Since { device: key.device, ns });
+        }
         let above = path.parent().and_then(|above| self.since_at(above));
+        // What is born in this step of the clock may be born after the look, which shows what was there.
+        let now = Since { ns: now.ns - 1, ..now };
         Some(above.filter(|above| above.precedes(&key)).unwrap_or(now))
+    }
+
+    /// When an agent before this one was at work last, while this one takes up where it stopped: what was made since
+    /// then would have been made under its eyes.
+    fn looked_before(&self) -> Option<i64> {
+        let at = self.while_down.since.filter(|_| self.scanning)?;
+        i64::try_from(at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()
     }
 
     /// Takes in what the first look at a directory shows. Where the clock was set back, files seem to be made
     /// later.
     pub(super) fn saw_first(&mut self, path: &Arc<Path>, listing: &Listing) {
         let above = path.parent().and_then(|above| self.since_at(above));
-        let Some(mut since) = self.since_at(path).filter(|since| above != Some(*since)) else {
-            return;
-        };
+        let own = self.since_at(path).filter(|since| above != Some(*since));
+        let Some(mut since) = own.filter(|_| self.looked_before().is_none()) else { return };
         for found in listing.files.iter().filter(|found| found.only_if_known) {
             if let Ok(look) = identity::look_at(&found.path) {
                 since.shows(&look.key);

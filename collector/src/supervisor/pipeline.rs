@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -200,6 +200,7 @@ struct TakenUp {
 /// What is known of files from former runs, for the registry.
 struct Found {
     fresh: bool,
+    written: Option<SystemTime>,
     entries: Vec<FileEntry>,
     counted: Box<[KernelInode]>,
 }
@@ -210,7 +211,8 @@ fn take_up(config: &Config, metrics: &Metrics) -> Result<TakenUp, RunError> {
     for damage in &recovered.damage {
         tracing::error!("{damage}");
     }
-    let (fresh, sound) = (recovered.fresh, recovered.damage.is_empty());
+    let (fresh, written) = (recovered.fresh, recovered.written);
+    let sound = recovered.damage.is_empty();
     let Recovered { entries, cuts, prefixes, copies, mut positions, totals, counted, .. } =
         recovered;
     if sound {
@@ -219,7 +221,7 @@ fn take_up(config: &Config, metrics: &Metrics) -> Result<TakenUp, RunError> {
     let totals = Totals::from_named(&totals);
     metrics.resume(|reason| totals.of(reason));
     let accounts = Arc::new(Accounts::new(totals).with_cuts(cuts, prefixes, copies));
-    let found = Found { fresh, entries, counted };
+    let found = Found { fresh, written, entries, counted };
     Ok(TakenUp { store, accounts, positions, sound, found })
 }
 
@@ -256,6 +258,7 @@ fn start_registry(
         max_unpacked: config.read.max_unpacked_bytes.0,
         start: config.read.start,
         fresh: found.fresh,
+        written: found.written,
         entries: found.entries,
         counted: found.counted,
         ready: Box::new(move || ready.store(true, Ordering::Release)),

@@ -19,7 +19,10 @@ in_every_mode!(
     what_was_rotated_before_its_first_look_is_read_while_its_writer_has_it,
     what_was_rotated_before_the_first_look_at_its_directory_is_read,
     what_was_rotated_again_before_its_first_look_is_read,
+    what_was_rotated_while_no_agent_ran_is_read,
+    what_was_rotated_in_a_new_directory_while_no_agent_ran_is_read,
     what_lay_there_before_the_live_file_is_left_alone,
+    what_was_left_alone_is_left_alone_after_a_restart,
     what_comes_with_an_older_directory_is_left_alone,
     what_was_made_before_its_log_was_configured_is_left_alone,
 );
@@ -125,6 +128,61 @@ fn what_was_rotated_before_the_first_look_at_its_directory_is_read(mut world: Wo
 
 fn what_was_rotated_again_before_its_first_look_is_read(world: World) {
     rotated_before_its_first_look(&world, &world.path("plain/app.log"), 3);
+}
+
+/// The log appeared, and was rotated twice, after a kill.
+fn rotated_while_down(world: &World, live: &Path) {
+    fs::create_dir(world.path("plain/other")).unwrap();
+    append(&world.path("plain/other/app.log"), "other\n");
+    let agent = world.start();
+    world.wait_for(1);
+    std::thread::sleep(Duration::from_millis(300));
+    agent.kill();
+    std::thread::sleep(Duration::from_millis(20));
+    let mut program = Program::start(live);
+    for _ in 0..3 {
+        program.write(20);
+        program.rotate();
+        program.reopen();
+    }
+    program.write(20);
+    let agent = world.start();
+    program.write(20);
+    world.wait_for(1 + program.written);
+    std::thread::sleep(TOLD);
+    assert_eq!(agent.stop(), Some(0));
+    let wanted: Vec<String> = (0..program.written).map(|n| format!("line {n}")).collect();
+    let records = world.records();
+    let got: Vec<&str> = records.iter().map(body).filter(|it| it.starts_with("line")).collect();
+    assert_eq!(records.len(), 1 + program.written);
+    assert!(got == wanted, "{got:?}\n{}", world.log());
+    assert_eq!(world.audit().0, 0, "{:?}", world.audit());
+}
+
+fn what_was_rotated_while_no_agent_ran_is_read(mut world: World) {
+    world.files = format!("    - paths: [\"{}/plain/other/*.log\"]\n", world.dir.path().display());
+    rotated_while_down(&world, &world.path("plain/other/new.log"));
+}
+
+fn what_was_rotated_in_a_new_directory_while_no_agent_ran_is_read(mut world: World) {
+    world.files = format!("    - paths: [\"{}/plain/*/app.log\"]\n", world.dir.path().display());
+    rotated_while_down(&world, &world.path("plain/new/app.log"));
+}
+
+/// It was there before the first agent looked.
+fn what_was_left_alone_is_left_alone_after_a_restart(world: World) {
+    let mut program = Program::start(&world.path("plain/app.log"));
+    program.write(20);
+    std::thread::sleep(Duration::from_millis(20));
+    append(&program.name(".1"), "nobody asked\n");
+    compress(&program.name(".1"), &program.name(".2.gz"));
+    append(&program.name(".1"), "nobody asked\n");
+    std::thread::sleep(Duration::from_millis(20));
+    let agent = world.start();
+    world.wait_for(program.written);
+    agent.kill();
+    let agent = world.start();
+    goes_on_in_order(&world, agent, program);
 }
 
 /// Also where its log begins, and is rotated, later.
