@@ -150,8 +150,9 @@ impl Registry {
         let accounts = state.accounts.iter().filter_map(|known| self.setup.accounts.get(known.id));
         let lives = accounts.filter_map(|account| {
             let held = self.held.get(self.held.find(&account.identity.key)?)?;
-            let file = (held.account.id == account.id).then(|| account.held()).flatten();
             let is_former = held.account.id != account.id;
+            let file =
+                (!is_former).then(|| account.held().or_else(|| reopened(&account))).flatten();
             if !is_former && (file.is_none() || !held.live) {
                 return None;
             }
@@ -182,6 +183,12 @@ impl Recognised {
             marks: None,
         })
     }
+}
+
+/// A live file that is closed for want of descriptors, or that its reader gives up because it was truncated.
+fn reopened(account: &FileAccount) -> Option<Arc<File>> {
+    let (file, look) = identity::open(&account.path()).ok()?;
+    (look.key == account.identity.key).then(|| Arc::new(file))
 }
 
 /// Whose copy a rotated file is, and where it is taken up; and whether that is not to be told yet.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::Write,
     net::TcpListener,
     process::Command,
@@ -20,6 +20,7 @@ use crate::{
 in_every_mode!(
     more_files_than_descriptors_take_turns,
     files_are_followed_through_rotation_and_deletion_without_a_descriptor,
+    copies_of_files_without_a_descriptor_are_known_as_copies,
     an_unfinished_message_of_a_closed_file_that_is_deleted_before_a_reload_is_delivered_or_lost,
 );
 
@@ -155,6 +156,28 @@ fn files_are_followed_through_rotation_and_deletion_without_a_descriptor(mut wor
     assert_eq!(agent.stop(), Some(0));
     let (code, audit) = world.audit();
     assert_eq!(code, 0, "{audit}");
+}
+
+/// As `copytruncate` makes them: of a log that is closed for want of descriptors as of any other.
+fn copies_of_files_without_a_descriptor_are_known_as_copies(mut world: World) {
+    world.files = format!("    - paths: [\"{}/*.log\"]\n", world.path("plain").display());
+    let agent = start_with(&world, 160, 160);
+    write_all(&world, 0);
+    world.wait_for(FILES);
+    let at = |name: String| world.path("plain").join(name);
+    for n in 0..FILES {
+        fs::copy(at(format!("{n}.log")), at(format!("{n}.log.1"))).unwrap();
+    }
+    // A copy may wait for its log to be truncated; it is not to be taken for another log meanwhile.
+    std::thread::sleep(Duration::from_secs(6));
+    (0..FILES).for_each(|n| drop(File::create(at(format!("{n}.log"))).unwrap()));
+    std::thread::sleep(Duration::from_secs(1));
+    write_all(&world, 10);
+    world.wait_for(2 * FILES);
+    std::thread::sleep(Duration::from_secs(6));
+    assert_each_once(&world, 2 * FILES);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0, "{}", world.audit().1);
 }
 
 /// A lowered limit is noticed, and so is a raised one (where a test may raise it).
