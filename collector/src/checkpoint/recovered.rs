@@ -28,8 +28,8 @@ pub struct Recovered {
     /// No agent has run with this directory before. Only then may `read.start: end` skip what is
     /// there: after damage an unknown file can be one that was half read.
     pub fresh: bool,
-    /// When it was written last, by its file system's clock, as it was found by whom it is opened for writing. None:
-    /// there was none, or it was only read.
+    /// When it was written last before it was opened, by its file system's clock. None: there was none, or
+    /// it was opened only to be read.
     pub written: Option<SystemTime>,
 }
 

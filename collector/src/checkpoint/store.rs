@@ -68,7 +68,7 @@ impl Store {
             }
             Err(error) => return Err(failed("open the checkpoint", &path)(error)),
         };
-        // Mending it changes that.
+        // Asked first: whatever is written from here on changes it.
         let written = file.metadata().and_then(|about| about.modified()).ok();
         let (recovery, unreadable) = read(&file).map_err(failed("read the checkpoint", &path))?;
         let (store, recovered) = if recovery.is_damaged() {

@@ -110,7 +110,7 @@ impl Registry {
                 Heard::More | Heard::Soon => std::thread::yield_now(),
             }
         }
-        // Its writer waits for a core.
+        // The writer was interrupted before the size was there. Nobody is told when it goes on.
         let path = account.path();
         let directory = path.parent().unwrap_or(&path).to_owned();
         self.retries.entry(directory).or_insert_with(|| Instant::now() + RETRY);

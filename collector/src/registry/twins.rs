@@ -151,11 +151,13 @@ impl Registry {
         let lives = accounts.filter_map(|account| {
             let held = self.held.get(self.held.find(&account.identity.key)?)?;
             let is_former = held.account.id != account.id;
-            let file =
-                (!is_former).then(|| account.held().or_else(|| reopened(&account))).flatten();
-            if !is_former && (file.is_none() || !held.live) {
+            if !is_former && !held.live {
                 return None;
             }
+            let file = match is_former {
+                true => None,
+                false => Some(account.held().or_else(|| reopened(&account))?),
+            };
             let marks = self.setup.accounts.prefixes.of(account.id);
             Some(Original { marks, ..Original::of(&account, file, &self.setup.sinks) })
         });

@@ -130,7 +130,7 @@ fn what_was_rotated_again_before_its_first_look_is_read(world: World) {
     rotated_before_its_first_look(&world, &world.path("plain/app.log"), 3);
 }
 
-/// The log appeared, and was rotated twice, after a kill.
+/// The log appeared, and was rotated three times, after a kill.
 fn rotated_while_down(world: &World, live: &Path) {
     fs::create_dir(world.path("plain/other")).unwrap();
     append(&world.path("plain/other/app.log"), "other\n");

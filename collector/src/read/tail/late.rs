@@ -44,7 +44,7 @@ impl Slot {
 
     /// A write rings the bell once, before the size shows it: whoever looked in between and saw `size` asks for the
     /// next ring, and is told what was announced.
-    fn ring_again(&mut self, size: u64) {
+    fn listen_again(&mut self, size: u64) {
         let heard = self.file.bell.as_ref().map(|bell| bell.set(size));
         self.announced = heard.is_some_and(|heard| heard != Heard::Nothing);
     }
@@ -98,7 +98,7 @@ impl Tail {
         }
         let Some(size) = slot.size() else { return false };
         if slot.passed && !waited && size == slot.quiet.0 {
-            self.slots[at].ring_again(size);
+            self.slots[at].listen_again(size);
             return false;
         }
         // Not the size seen: others look at it too, and a slower sink may have read further.
@@ -112,7 +112,7 @@ impl Tail {
             account.ended.store(false, Ordering::Release);
             account.see(size);
         } else {
-            self.slots[at].ring_again(size);
+            self.slots[at].listen_again(size);
         }
         late
     }
