@@ -264,9 +264,10 @@ impl Registry {
         let mut live = state.held.iter().filter_map(|token| self.held.get(*token));
         live.any(|held| {
             let begins = held.account.fingerprint();
-            let now = held.account.held().filter(|_| held.live);
             let may_be = begins.matches(head) || head.len() < begins.len as usize;
-            begins.len > 0 && may_be && now.is_some_and(|file| begins_no_more(&file, begins))
+            let is_asked = held.live && begins.len > 0 && may_be;
+            let now = || self.bytes_of(&held.account);
+            is_asked && now().is_some_and(|file| begins_no_more(&file, begins))
         })
     }
 

@@ -163,8 +163,9 @@ impl Registry {
     /// What is there is nothing to this sink.
     fn start_at_end(&self, account: &FileAccount, sink: u16) {
         let seen = account.seen.load(Ordering::Acquire);
-        let offset = account.held().map_or(seen, |file| LastLine::of(&file, seen).end);
-        let guard = account.held().and_then(|file| Guard::in_file(&file, offset).ok());
+        let file = self.bytes_of(account);
+        let offset = file.as_ref().map_or(seen, |file| LastLine::of(file, seen).end);
+        let guard = file.and_then(|file| Guard::in_file(&file, offset).ok());
         account.sink(sink).start_at(offset, guard.unwrap_or_default());
     }
 

@@ -14,8 +14,8 @@ use super::{
     unfinished::PATIENCE,
 };
 use crate::{
-    checkpoint::{FileEntry, Offsets},
-    discover::Found,
+    checkpoint::{FileEntry, Offset, Offsets},
+    discover::{Found, Role},
     identity::{
         self, FileId, Fingerprint, InodeKey, Look, checksum::Checksum, prefix::PrefixGuards,
     },
@@ -31,6 +31,8 @@ pub(super) enum Packed {
     Read(Option<Box<FileEntry>>, Vec<u8>),
     /// To be read from where its original was left when that was truncated; the entry is new.
     Twin(Box<FileEntry>, Vec<u8>),
+    /// The beginning of the live file, if that is read as far before it is truncated.
+    OfLive,
     /// Not to be told yet.
     Later,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for Packed {
             Self::Twin(entry, _) => {
                 write!(f, "{}, the rest of a file that was truncated", entry.id)
             }
+            Self::OfLive => f.write_str("the beginning of the live file, which is not read as far"),
             Self::Later => f.write_str("not to be told yet"),
         }
     }
@@ -82,10 +85,63 @@ impl Registry {
             let entry = self.unclaimed.take(id).map(Box::new);
             return Some(Packed::Read(entry, head.to_vec()));
         }
-        let original = opened.values_mut().find(|file| file.is_original_of(sum, head))?;
-        // Known at the next look.
-        original.take_place_of(found, look.key);
-        Some(Packed::Copy)
+        if let Some(original) = opened.values_mut().find(|file| file.is_original_of(sum, head)) {
+            // Known at the next look.
+            original.take_place_of(found, look.key);
+            return Some(Packed::Copy);
+        }
+        let (id, is_read) = self.live_original(sum, found, head, opened)?;
+        if is_read {
+            self.is_copy(id, found, look);
+            return Some(Packed::Copy);
+        }
+        // It may be truncated before it is read as far: then the copy has the rest.
+        self.wait_for(found, look, false, self.age(look) < PATIENCE);
+        Some(Packed::OfLive)
+    }
+
+    /// The live file that begins with the content of this checksum, and whether it is read as far:
+    /// `gzip -c app.log > app.log.1.gz` was run, and the truncation is to come.
+    fn live_original(
+        &self,
+        sum: Checksum,
+        found: &Found,
+        head: &[u8],
+        opened: &HashMap<InodeKey, Recognised>,
+    ) -> Option<(FileId, bool)> {
+        let Found { source, .. } = found;
+        if source.format == Format::Cri {
+            // kubelet renames what it rotates.
+            return None;
+        }
+        let begins = |file: &File| begins_alike(file, head) && sum.begins(file).unwrap_or(false);
+        let state = self.sources.get(&source.path);
+        let held = state.into_iter().flat_map(|state| &state.held);
+        let mut live = held.filter_map(|token| self.held.get(*token)).filter(|held| held.live);
+        let known =
+            live.find(|held| self.bytes_of(&held.account).is_some_and(|file| begins(&file)));
+        if let Some(held) = known {
+            return Some((held.account.id, !self.is_to_be_read(&held.account, sum)));
+        }
+        // Of one that was found in this look, and which the checkpoint knows.
+        opened.values().find_map(|other| {
+            let entry = other.past.entry().filter(|_| other.found.role == Role::Live)?;
+            let is_it = other.found.source.path == source.path && begins(&other.opened()?);
+            let is_read = |at: &Offset| at.settled.min(at.resume) >= sum.length.into();
+            is_it.then(|| (entry.id, entry.sinks.values().all(is_read)))
+        })
+    }
+
+    /// The bytes of a file that a reader has: through its descriptor or, where it is closed for want of
+    /// descriptors, by its name. None where they are gone.
+    pub(super) fn bytes_of(&self, account: &FileAccount) -> Option<Arc<File>> {
+        account.held().or_else(|| {
+            let held = self.held.get(self.held.find(&account.identity.key)?)?;
+            let is_read = held.account.id == account.id && !held.dormant;
+            // A reader that ends its life has it no more.
+            let is_read = is_read && !account.ended.load(Ordering::Acquire);
+            is_read.then(|| reopened(account))?
+        })
     }
 
     /// The file, held or done with, that has this checksum and is not there itself.
@@ -98,7 +154,7 @@ impl Registry {
         let state = self.sources.get(&found.source.path)?;
         let stem = stem(&found.path);
         let known = state.accounts.iter().filter_map(|known| self.setup.accounts.get(known.id));
-        let has_it = |account: &FileAccount| match account.held() {
+        let has_it = |account: &FileAccount| match self.bytes_of(account) {
             Some(file) => begins_alike(&file, head) && sum.begins(&file).unwrap_or(false),
             None => account.checksum() == Some(sum),
         };
@@ -139,8 +195,9 @@ impl Registry {
         let lives_there = || {
             let held = self.held.find(key).and_then(|token| self.held.get(token));
             // A reader that let it go may just have seen it truncated, and not be heard yet.
+            let is_given_up = || account.ended.load(Ordering::Acquire) && account.held().is_none();
             held.is_none_or(|held| {
-                held.account.id == account.id && (held.dormant || account.held().is_some())
+                held.account.id == account.id && (held.dormant || !is_given_up())
             })
         };
         *key == account.identity.key && lives_there() || self.is_done(key, account.id)
@@ -170,17 +227,11 @@ impl Registry {
             Candidate { entry, marks, known: None, former }
         });
         let state = self.sources.get(&found.source.path);
-        let held = |id: &FileId| {
-            state.is_some_and(|state| {
-                let mut held = state.held.iter().filter_map(|token| self.held.get(*token));
-                // One that a reader let go a moment ago is held no more.
-                held.any(|held| held.account.id == *id && held.account.held().is_some())
-            })
-        };
         let known =
             state.into_iter().flat_map(|state| state.accounts.iter().map(|known| &known.id));
-        let known = known.filter(|id| !held(id)).filter_map(|id| self.setup.accounts.get(*id));
-        let known = known.filter(|account| !self.is_there(account, found));
+        let known = known.filter_map(|id| self.setup.accounts.get(*id));
+        let known = known
+            .filter(|account| !self.is_there(account, found) && self.bytes_of(account).is_none());
         let known = known.map(|account| {
             let mut entry = account.entry(&self.setup.sinks);
             // What was lost when it was truncated was not read, and may be in the copy.
@@ -245,6 +296,12 @@ impl Recognised {
         self.found.role = copy.role.clone();
         self.found.path = copy.path.with_extension("");
     }
+}
+
+/// A file that is closed for want of descriptors, or that its reader gives up because it was truncated.
+pub(super) fn reopened(account: &FileAccount) -> Option<Arc<File>> {
+    let (file, look) = identity::open(&account.path()).ok()?;
+    (look.key == account.identity.key).then(|| Arc::new(file))
 }
 
 /// Whether a plain file begins with the first bytes of a content, or the content with all of it.

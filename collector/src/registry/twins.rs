@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     Registry, evidence,
-    originals::begins_no_more,
+    originals::{begins_no_more, reopened},
     parked::PARK,
     recognised::{Recognised, Unknown},
 };
@@ -185,12 +185,6 @@ impl Recognised {
             marks: None,
         })
     }
-}
-
-/// A live file that is closed for want of descriptors, or that its reader gives up because it was truncated.
-fn reopened(account: &FileAccount) -> Option<Arc<File>> {
-    let (file, look) = identity::open(&account.path()).ok()?;
-    (look.key == account.identity.key).then(|| Arc::new(file))
 }
 
 /// Whose copy a rotated file is, and where it is taken up; and whether that is not to be told yet.

@@ -112,6 +112,11 @@ impl Registry {
         tracing::debug!(path = %found.path.display(), inode = look.key.inode, is = %packed, "A compressed file was looked at.");
         let told = match packed {
             Packed::Copy => return Who::Known,
+            // The live file does not wait for it.
+            Packed::OfLive => {
+                self.note_doubtful_copy(&found.source.path);
+                return Who::Known;
+            }
             Packed::Later => {
                 self.note_doubtful_copy(&found.source.path);
                 let read = self.is_read_beside(found, opened);

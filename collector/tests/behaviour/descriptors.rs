@@ -5,6 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Write,
     net::TcpListener,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
+    copytruncate::compress,
     harness::{Agent, World, body, in_every_mode, patience},
     receiver::{Fault, Receiver},
 };
@@ -21,6 +23,7 @@ in_every_mode!(
     more_files_than_descriptors_take_turns,
     files_are_followed_through_rotation_and_deletion_without_a_descriptor,
     copies_of_files_without_a_descriptor_are_known_as_copies,
+    packed_copies_of_files_without_a_descriptor_are_known_as_copies,
     an_unfinished_message_of_a_closed_file_that_is_deleted_before_a_reload_is_delivered_or_lost,
 );
 
@@ -159,14 +162,27 @@ fn files_are_followed_through_rotation_and_deletion_without_a_descriptor(mut wor
 }
 
 /// As `copytruncate` makes them: of a log that is closed for want of descriptors as of any other.
-fn copies_of_files_without_a_descriptor_are_known_as_copies(mut world: World) {
+fn copies_of_files_without_a_descriptor_are_known_as_copies(world: World) {
+    copied_without_a_descriptor(world, |log, copy| {
+        fs::copy(log, copy).unwrap();
+    });
+}
+
+fn packed_copies_of_files_without_a_descriptor_are_known_as_copies(world: World) {
+    copied_without_a_descriptor(world, |log, copy| {
+        fs::copy(log, copy).unwrap();
+        compress(copy, &copy.with_extension("1.gz"));
+    });
+}
+
+fn copied_without_a_descriptor(mut world: World, copy: impl Fn(&Path, &Path)) {
     world.files = format!("    - paths: [\"{}/*.log\"]\n", world.path("plain").display());
     let agent = start_with(&world, 160, 160);
     write_all(&world, 0);
     world.wait_for(FILES);
     let at = |name: String| world.path("plain").join(name);
     for n in 0..FILES {
-        fs::copy(at(format!("{n}.log")), at(format!("{n}.log.1"))).unwrap();
+        copy(&at(format!("{n}.log")), &at(format!("{n}.log.1")));
     }
     // A copy may wait for its log to be truncated; it is not to be taken for another log meanwhile.
     std::thread::sleep(Duration::from_secs(6));

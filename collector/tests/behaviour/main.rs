@@ -7,6 +7,7 @@ mod budget;
 mod claims;
 mod copies;
 mod copytruncate;
+mod copytruncate_early;
 mod copytruncate_over;
 mod copytruncate_short;
 mod copytruncate_uids;

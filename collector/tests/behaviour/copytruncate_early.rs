@@ -1,0 +1,201 @@
+//! Copies that are made long before the log is truncated, or without a truncation
+//! (`gzip -c app.log > app.log.1.gz`, and `: > app.log` seconds later).
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::Write,
+    time::Duration,
+};
+
+use flate2::{Compression, write::GzEncoder};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    copytruncate::{Log, number},
+    harness::{Agent, World, in_every_mode, settled_audit},
+    receiver::{Fault, Receiver},
+};
+
+in_every_mode!(
+    early_copies_are_told,
+    early_packed_copies_are_told,
+    early_copies_are_told_after_a_restart,
+    early_packed_copies_are_told_after_a_restart,
+    early_packed_copies_are_told_after_a_kill,
+    what_an_early_copy_has_beyond_what_was_read_comes_once,
+    what_an_early_packed_copy_has_beyond_what_was_read_comes_once,
+    a_sink_that_is_down_gets_the_lines_of_an_early_copy_once,
+    a_sink_that_is_down_gets_the_lines_of_an_early_packed_copy_once,
+    a_rotated_file_like_the_live_one_is_read,
+);
+
+/// Longer than a copy is looked at after it was told.
+const REST: Duration = Duration::from_secs(3);
+
+fn copy(log: &Log, packed: bool) {
+    log.move_up();
+    if packed {
+        let mut encoder =
+            GzEncoder::new(File::create(log.former(1, ".gz")).unwrap(), Compression::fast());
+        encoder.write_all(&fs::read(&log.live).unwrap()).unwrap();
+        encoder.finish().unwrap();
+    } else {
+        fs::copy(&log.live, log.former(1, "")).unwrap();
+    }
+}
+
+fn assert_done(world: &World, log: &Log) {
+    // A line that comes twice comes within this.
+    std::thread::sleep(REST);
+    log.assert_collected(world);
+    let audit = settled_audit(world);
+    let dropped = audit["dropped"].as_object().unwrap();
+    assert!(dropped.values().all(|bytes| bytes == 0), "{audit}");
+}
+
+/// Two lives, each copied twice before it is truncated. `again`: ends an agent and starts the next, or not.
+fn copied_early(world: &World, packed: bool, again: impl Fn(Agent) -> Agent) {
+    let mut log = Log::new(world);
+    let mut agent = world.start();
+    for life in 1..3 {
+        for _ in 0..2 {
+            log.write(50 + life);
+            world.wait_for(log.written);
+            copy(&log, packed);
+            std::thread::sleep(REST);
+            agent = again(agent);
+        }
+        log.write(20);
+        world.wait_for(log.written);
+        std::thread::sleep(REST);
+        log.truncate();
+        log.write(10);
+        world.wait_for(log.written);
+    }
+    assert_done(world, &log);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+fn early_copies_are_told(world: World) {
+    copied_early(&world, false, |agent| agent);
+}
+
+fn early_packed_copies_are_told(world: World) {
+    copied_early(&world, true, |agent| agent);
+}
+
+fn restarted(world: &World, packed: bool) {
+    copied_early(world, packed, |agent| {
+        assert_eq!(agent.stop(), Some(0));
+        world.start()
+    });
+}
+
+fn early_copies_are_told_after_a_restart(world: World) {
+    restarted(&world, false);
+}
+
+fn early_packed_copies_are_told_after_a_restart(world: World) {
+    restarted(&world, true);
+}
+
+fn early_packed_copies_are_told_after_a_kill(world: World) {
+    copied_early(&world, true, |agent| {
+        agent.kill();
+        world.start()
+    });
+}
+
+/// Neither the copy nor the log was read as far when the copy was made.
+fn beyond_what_was_read(world: &World, packed: bool) {
+    let mut log = Log::new(world);
+    log.write(100);
+    let agent = world.start();
+    world.wait_for(log.written);
+    for life in 1..3 {
+        std::thread::sleep(REST);
+        agent.signal(Signal::STOP);
+        log.write(40 + life);
+        copy(&log, packed);
+        agent.signal(Signal::CONT);
+        world.wait_for(log.written);
+        std::thread::sleep(REST);
+        log.truncate();
+        log.write(10);
+        world.wait_for(log.written);
+    }
+    assert_done(world, &log);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+fn what_an_early_copy_has_beyond_what_was_read_comes_once(world: World) {
+    beyond_what_was_read(&world, false);
+}
+
+fn what_an_early_packed_copy_has_beyond_what_was_read_comes_once(world: World) {
+    beyond_what_was_read(&world, true);
+}
+
+/// The copy waits longer than one whose original was truncated does.
+fn into_a_sink_that_is_down(mut world: World, packed: bool) {
+    let receiver = Receiver::start(&[]);
+    receiver.always(Some(Fault::Unavailable));
+    world.sinks += &receiver.sink().replace("  out:", "  web:");
+    let mut log = Log::new(&world);
+    log.write(100);
+    let agent = world.start();
+    world.wait_for(log.written);
+    receiver.wait_for_requests(1);
+    copy(&log, packed);
+    std::thread::sleep(Duration::from_secs(13));
+    log.write(30);
+    world.wait_for(log.written);
+    log.truncate();
+    log.write(10);
+    world.wait_for(log.written);
+    std::thread::sleep(REST);
+    receiver.always(None);
+    let all = |records: &[Value]| records.iter().map(number).collect::<BTreeSet<_>>().len();
+    let sent = receiver.wait_until("all lines", |records| all(records) == log.written);
+    assert_eq!(sent.len(), log.written, "{}", world.log());
+    log.assert_collected(&world);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+fn a_sink_that_is_down_gets_the_lines_of_an_early_copy_once(world: World) {
+    into_a_sink_that_is_down(world, false);
+}
+
+fn a_sink_that_is_down_gets_the_lines_of_an_early_packed_copy_once(world: World) {
+    into_a_sink_that_is_down(world, true);
+}
+
+/// A program that is restarted writes the same lines, and its logs are renamed and compressed.
+fn a_rotated_file_like_the_live_one_is_read(mut world: World) {
+    world.files = format!("    - paths: [\"{}/*.log*\"]\n", world.path("plain").display());
+    let log = Log::new(&world);
+    let write = || fs::write(&log.live, "started\nstopped\n").unwrap();
+    let rotate = || {
+        log.move_up();
+        fs::rename(&log.live, log.former(1, "")).unwrap();
+        write();
+        log.compress();
+    };
+    write();
+    rotate();
+    let agent = world.start();
+    world.wait_for(4);
+    std::thread::sleep(REST);
+    rotate();
+    world.wait_for(6);
+    std::thread::sleep(REST);
+    assert_eq!(agent.stop(), Some(0));
+    rotate();
+    let agent = world.start();
+    world.wait_for(8);
+    std::thread::sleep(REST);
+    assert_eq!(world.records().len(), 8, "{}", world.log());
+    assert_eq!(agent.stop(), Some(0));
+}
