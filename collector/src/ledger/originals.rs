@@ -34,6 +34,11 @@ impl Originals {
         Some(read.max(settled).saturating_sub(sink.lost.load(Ordering::Acquire)))
     }
 
+    /// Whether a file is known as a copy.
+    pub fn has(&self, copy: FileId) -> bool {
+        self.known().contains_key(&copy)
+    }
+
     /// A file is nobody's any more.
     pub fn forget(&self, copy: FileId) {
         self.known().remove(&copy);

@@ -14,7 +14,7 @@ use std::{
 use super::{
     Inode, Registry, Still, evidence,
     originals::{Candidate, Packed, begins_no_more, stem},
-    recognised::{Recognised, Unknown},
+    recognised::{Past, Recognised, Unknown},
     recovery::Seen,
     unfinished::PATIENCE,
 };
@@ -92,6 +92,14 @@ impl Registry {
         // Asked once more, after what is known of the source was looked at: what a reader ended meanwhile
         // was not among it.
         if recent && self.is_changing(found, &head) {
+            self.wait_for(found, look, false, true);
+            return Packed::Later;
+        }
+        let is_twin = |other: &Recognised| {
+            matches!(other.past, Past::Twin(_)) && other.found.source.path == found.source.path
+        };
+        if recent && opened.values().any(is_twin) {
+            // What that one has of the same life, this one has too: it is known at the next look.
             self.wait_for(found, look, false, true);
             return Packed::Later;
         }
@@ -212,7 +220,7 @@ impl Registry {
             self.is_copy(account.id, found, look);
             return Packed::Copy;
         }
-        if truncated {
+        if truncated || self.is_still_there(account, found) {
             // What it loses by a truncation is booked on it: the copy's end has an account of its own.
             let of = (original_of(&entry), places(&entry, survey));
             self.note_copy(account.id, length);
@@ -320,7 +328,7 @@ fn places(original: &FileEntry, copy: &Survey) -> Offsets {
 mod tests {
     use std::{fs, io::Write};
 
-    use super::{super::recognised::Past, *};
+    use super::*;
     use crate::{
         discover::{AgeKey, Role},
         read::content::gzip_bytes,

@@ -7,6 +7,7 @@
 mod away;
 mod changed;
 mod close;
+mod copied_again;
 mod copies;
 mod cut_off;
 mod departed;

@@ -14,8 +14,8 @@ use super::{
     unfinished::PATIENCE,
 };
 use crate::{
-    checkpoint::{FileEntry, Offset, Offsets},
-    discover::{Found, Role},
+    checkpoint::{FileEntry, Offsets},
+    discover::Found,
     identity::{
         self, FileId, Fingerprint, InodeKey, Look, checksum::Checksum, prefix::PrefixGuards,
     },
@@ -31,8 +31,8 @@ pub(super) enum Packed {
     Read(Option<Box<FileEntry>>, Vec<u8>),
     /// To be read from where its original was left when that was truncated; the entry is new.
     Twin(Box<FileEntry>, Vec<u8>),
-    /// The beginning of the live file, if that is read as far before it is truncated.
-    OfLive,
+    /// A copy of a file that is there, if that is read as far before it is truncated or gone.
+    Unread,
     /// Not to be told yet.
     Later,
 }
@@ -46,7 +46,7 @@ impl fmt::Display for Packed {
             Self::Twin(entry, _) => {
                 write!(f, "{}, the rest of a file that was truncated", entry.id)
             }
-            Self::OfLive => f.write_str("the beginning of the live file, which is not read as far"),
+            Self::Unread => f.write_str("a copy of a file that is there and not read as far"),
             Self::Later => f.write_str("not to be told yet"),
         }
     }
@@ -90,46 +90,14 @@ impl Registry {
             original.take_place_of(found, look.key);
             return Some(Packed::Copy);
         }
-        let (id, is_read) = self.live_original(sum, found, head, opened)?;
+        let (id, is_read) = self.original_that_is_there(sum, (found, look), head, opened)?;
         if is_read {
             self.is_copy(id, found, look);
             return Some(Packed::Copy);
         }
         // It may be truncated before it is read as far: then the copy has the rest.
         self.wait_for(found, look, false, self.age(look) < PATIENCE);
-        Some(Packed::OfLive)
-    }
-
-    /// The live file that begins with the content of this checksum, and whether it is read as far:
-    /// `gzip -c app.log > app.log.1.gz` was run, and the truncation is to come.
-    fn live_original(
-        &self,
-        sum: Checksum,
-        found: &Found,
-        head: &[u8],
-        opened: &HashMap<InodeKey, Recognised>,
-    ) -> Option<(FileId, bool)> {
-        let Found { source, .. } = found;
-        if source.format == Format::Cri {
-            // kubelet renames what it rotates.
-            return None;
-        }
-        let begins = |file: &File| begins_alike(file, head) && sum.begins(file).unwrap_or(false);
-        let state = self.sources.get(&source.path);
-        let held = state.into_iter().flat_map(|state| &state.held);
-        let mut live = held.filter_map(|token| self.held.get(*token)).filter(|held| held.live);
-        let known =
-            live.find(|held| self.bytes_of(&held.account).is_some_and(|file| begins(&file)));
-        if let Some(held) = known {
-            return Some((held.account.id, !self.is_to_be_read(&held.account, sum)));
-        }
-        // Of one that was found in this look, and which the checkpoint knows.
-        opened.values().find_map(|other| {
-            let entry = other.past.entry().filter(|_| other.found.role == Role::Live)?;
-            let is_it = other.found.source.path == source.path && begins(&other.opened()?);
-            let is_read = |at: &Offset| at.settled.min(at.resume) >= sum.length.into();
-            is_it.then(|| (entry.id, entry.sinks.values().all(is_read)))
-        })
+        Some(Packed::Unread)
     }
 
     /// The bytes of a file that a reader has: through its descriptor or, where it is closed for want of
@@ -189,6 +157,11 @@ impl Registry {
         identity::look_at(&path).is_ok_and(|there| self.is_life_of(&there.key, account))
     }
 
+    /// Whether its bytes are there, under another name or without one.
+    pub(super) fn is_still_there(&self, account: &FileAccount, found: &Found) -> bool {
+        self.is_there(account, found) || self.bytes_of(account).is_some()
+    }
+
     /// Whether an inode holds this file, or a copy of it. An inode that was truncated holds another
     /// life.
     pub(super) fn is_life_of(&self, key: &InodeKey, account: &FileAccount) -> bool {
@@ -230,8 +203,10 @@ impl Registry {
         let known =
             state.into_iter().flat_map(|state| state.accounts.iter().map(|known| &known.id));
         let known = known.filter_map(|id| self.setup.accounts.get(*id));
-        let known = known
-            .filter(|account| !self.is_there(account, found) && self.bytes_of(account).is_none());
+        // What a copy has beyond another copy is still to be read.
+        let known = known.filter(|account| {
+            self.is_known_copy(account.id) || !self.is_still_there(account, found)
+        });
         let known = known.map(|account| {
             let mut entry = account.entry(&self.setup.sinks);
             // What was lost when it was truncated was not read, and may be in the copy.
@@ -302,6 +277,10 @@ impl Recognised {
 pub(super) fn reopened(account: &FileAccount) -> Option<Arc<File>> {
     let (file, look) = identity::open(&account.path()).ok()?;
     (look.key == account.identity.key).then(|| Arc::new(file))
+}
+
+pub(super) fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "gz")
 }
 
 /// Whether a plain file begins with the first bytes of a content, or the content with all of it.

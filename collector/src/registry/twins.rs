@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     checkpoint::{FileEntry, Offset, Offsets},
-    discover::{Found, Role},
+    discover::Found,
     identity::{
         self, FileId, Fingerprint, InodeKey, Look,
         checksum::{self, Checksum},
@@ -57,23 +57,25 @@ impl fmt::Display for Twin {
 }
 
 /// A live file that the unknown one may be a copy of, as far as it was read.
-struct Original {
+pub(super) struct Original {
     /// Its life, where this run knows it.
-    life: Option<FileId>,
+    pub(super) life: Option<FileId>,
     /// Its id, whoever knows it.
-    id: FileId,
-    fingerprint: Fingerprint,
-    sinks: Vec<(Arc<str>, Offset)>,
+    pub(super) id: FileId,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) sinks: Vec<(Arc<str>, Offset)>,
     /// Sinks that are not to have it.
-    excluded: Vec<Arc<str>>,
+    pub(super) excluded: Vec<Arc<str>>,
     /// Its bytes, where they are still there: it was not truncated.
-    file: Option<Arc<File>>,
+    pub(super) file: Option<Arc<File>>,
     /// Whether batches of it are on the way.
-    in_flight: bool,
+    pub(super) in_flight: bool,
     /// The life that a truncation ended while no agent ran.
-    former: Option<FileId>,
+    pub(super) former: Option<FileId>,
     /// What tells copies that end before what was read of it.
-    marks: Option<PrefixGuards>,
+    pub(super) marks: Option<PrefixGuards>,
+    /// It is a copy itself, which was copied once more.
+    pub(super) is_copy: bool,
 }
 
 impl Registry {
@@ -85,7 +87,7 @@ impl Registry {
         opened: &HashMap<InodeKey, Recognised>,
     ) -> Twin {
         let Unknown { found, look, .. } = file;
-        let originals = self.originals_of(found, opened);
+        let originals = self.originals_of((found, look), opened);
         let age = self.age(look);
         let (copied, mut later) = whose_copy(originals, file, head, age);
         // A reader that is ending a life has given that life's file away already, so the life was not
@@ -109,9 +111,16 @@ impl Registry {
     }
 
     /// The files and lives of its source that a rotated file may be a copy of.
-    fn originals_of(&self, found: &Found, opened: &HashMap<InodeKey, Recognised>) -> Vec<Original> {
-        let mut originals: Vec<Original> = self.lives_of(found);
-        originals.extend(opened.values().filter_map(|other| other.as_original(found)));
+    fn originals_of(
+        &self,
+        (found, look): (&Found, &Look),
+        opened: &HashMap<InodeKey, Recognised>,
+    ) -> Vec<Original> {
+        let of_this_look = opened.values().filter(|other| self.may_be_copied(other));
+        let of_this_look = of_this_look.filter_map(|other| other.as_original(found));
+        let mut originals = self.lives_of(found);
+        originals.extend(of_this_look);
+        originals.extend(self.copies_of(found, look));
         originals.extend(self.unclaimed.former_of(&found.source.path).map(|entry| {
             let marks = self.setup.accounts.prefixes.of(entry.id);
             Original { marks, ..Original::former(entry) }
@@ -165,28 +174,6 @@ impl Registry {
     }
 }
 
-impl Recognised {
-    /// This live file, which the checkpoint knows, as what a rotated one may be a copy of.
-    fn as_original(&self, copy: &Found) -> Option<Original> {
-        let entry = self.past.entry()?;
-        if self.found.role != Role::Live || self.found.source.path != copy.source.path {
-            return None;
-        }
-        let file = self.opened()?;
-        Some(Original {
-            life: None,
-            id: entry.id,
-            fingerprint: Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() },
-            sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
-            excluded: Vec::new(),
-            file: Some(Arc::new(file)),
-            in_flight: false,
-            former: None,
-            marks: None,
-        })
-    }
-}
-
 /// Whose copy a rotated file is, and where it is taken up; and whether that is not to be told yet.
 fn whose_copy(
     originals: Vec<Original>,
@@ -196,14 +183,22 @@ fn whose_copy(
 ) -> (Option<(Original, Offsets)>, bool) {
     let Unknown { found, file, look, .. } = unknown;
     let mut copied: Option<(Original, Offsets)> = None;
+    // The one that was read furthest: what it has beyond the others is not to come again.
+    let mut begun: Option<(u64, (Original, Offsets))> = None;
     let mut later = false;
     for original in originals {
         match original.copied_to(file, look, head, age) {
             Copied::No => {
                 tracing::debug!(path = %found.path.display(), id = %original.id, held = original.file.is_some(), first_bytes = original.fingerprint.len, alike = original.fingerprint.matches(head), "A rotated file is no copy of this life.");
             }
+            Copied::Perhaps if original.is_copy => return (None, true),
             Copied::Perhaps => later = true,
-            Copied::Yes(sinks) if original.is_begun() => return (Some((original, sinks)), false),
+            Copied::Yes(sinks) if original.is_begun() => {
+                let read = sinks.values().map(|at| at.settled).sum();
+                if begun.as_ref().is_none_or(|(other, _)| read > *other) {
+                    begun = Some((read, (original, sinks)));
+                }
+            }
             // Only its first bytes tell, and another life may begin alike: one that was found after its
             // truncation, and whose next life is what was found.
             Copied::Yes(sinks) => {
@@ -214,7 +209,12 @@ fn whose_copy(
             }
         }
     }
-    (copied, later)
+    match begun {
+        // The live file may turn out to be read further than the copy.
+        Some((_, (original, _))) if original.is_copy && later => (None, true),
+        Some((_, begun)) => (Some(begun), false),
+        None => (copied, later),
+    }
 }
 
 /// Whether a file is a copy of another.
@@ -237,10 +237,11 @@ impl Original {
             id: entry.id,
             former: Some(entry.id),
             marks: None,
+            is_copy: false,
         }
     }
 
-    fn of(account: &FileAccount, file: Option<Arc<File>>, slots: &[SinkSlot]) -> Self {
+    pub(super) fn of(account: &FileAccount, file: Option<Arc<File>>, slots: &[SinkSlot]) -> Self {
         let ended = account.ended.load(Ordering::Acquire);
         let mut original = Self {
             life: Some(account.id),
@@ -252,6 +253,7 @@ impl Original {
             in_flight: false,
             former: None,
             marks: None,
+            is_copy: false,
         };
         for slot in slots {
             let (name, sink) = (Arc::clone(&slot.name), account.sink(slot.number));

@@ -112,8 +112,8 @@ impl Registry {
         tracing::debug!(path = %found.path.display(), inode = look.key.inode, is = %packed, "A compressed file was looked at.");
         let told = match packed {
             Packed::Copy => return Who::Known,
-            // The live file does not wait for it.
-            Packed::OfLive => {
+            // Nothing waits for it.
+            Packed::Unread => {
                 self.note_doubtful_copy(&found.source.path);
                 return Who::Known;
             }

@@ -10,6 +10,7 @@ mod copytruncate;
 mod copytruncate_early;
 mod copytruncate_over;
 mod copytruncate_short;
+mod copytruncate_twice;
 mod copytruncate_uids;
 mod crash;
 mod descriptors;

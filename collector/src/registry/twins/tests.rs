@@ -20,6 +20,7 @@ fn told(was: &[u8], read: usize, now: Option<&[u8]>, copy: &[u8], age: Duration)
         id: FileId(1),
         former: None,
         marks: None,
+        is_copy: false,
         fingerprint: Fingerprint::of(&was[..read]),
         sinks: vec![("out".into(), at)],
         excluded: Vec::new(),

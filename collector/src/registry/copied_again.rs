@@ -1,0 +1,146 @@
+//! Copies of files that are there themselves: of the live log before its truncation, and of copies that were
+//! copied once more. Once such a file is read as far, there is nothing to read in its copy.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{
+    Registry,
+    originals::{begins_alike, is_packed, reopened},
+    recognised::{Past, Recognised},
+    twins::Original,
+};
+use crate::{
+    checkpoint::{FileEntry, Offset},
+    discover::{Found, Role},
+    identity::{self, FINGERPRINT_BYTES, FileId, Fingerprint, InodeKey, Look, checksum::Checksum},
+    ledger::FileAccount,
+    read::gzip,
+    source::Format,
+};
+
+impl Registry {
+    /// The file that is there and begins with the content of this checksum, and whether it is read as far:
+    /// the live one, where `gzip -c app.log > app.log.1.gz` was run and the truncation is to come, or a
+    /// copy that is known as one and was copied once more.
+    pub(super) fn original_that_is_there(
+        &self,
+        sum: Checksum,
+        (found, look): (&Found, &Look),
+        head: &[u8],
+        opened: &HashMap<InodeKey, Recognised>,
+    ) -> Option<(FileId, bool)> {
+        let source = &found.source;
+        if source.format == Format::Cri {
+            // kubelet renames what it rotates.
+            return None;
+        }
+        let begins = |file: &File, is_packed| match is_packed {
+            true => holds_packed(file, sum, head),
+            false => begins_alike(file, head) && sum.begins(file).unwrap_or(false),
+        };
+        let is_it = |account: &Arc<FileAccount>| {
+            if account.identity.key == look.key {
+                // It was written over.
+                return false;
+            }
+            let is_copy = self.is_known_copy(account.id);
+            let file = match self.is_live(account) || is_copy {
+                true => self.bytes_of(account).or_else(|| reopened(account).filter(|_| is_copy)),
+                false => None,
+            };
+            file.is_some_and(|file| begins(&file, is_packed(&account.path())))
+        };
+        let state = self.sources.get(&source.path);
+        let known = state.into_iter().flat_map(|state| &state.accounts);
+        let mut known = known.filter_map(|known| self.setup.accounts.get(known.id));
+        let as_far = |settled: u64, resume: u64| settled.min(resume) >= sum.length.into();
+        if let Some(account) = known.find(is_it) {
+            let is_read = self.wanted_of(&account).all(|sink| {
+                let resume = sink.resume.load(Ordering::Acquire);
+                as_far(sink.settled.load(Ordering::Acquire), resume)
+            });
+            return Some((account.id, is_read));
+        }
+        // Of one that was found in this look, and which the checkpoint knows.
+        opened.values().find_map(|other| {
+            let entry = other.past.entry().filter(|_| self.may_be_copied(other))?;
+            let is_it = other.found.source.path == source.path
+                && begins(&other.opened()?, other.found.gzip);
+            let is_read = |at: &Offset| as_far(at.settled, at.resume);
+            is_it.then(|| (entry.id, entry.sinks.values().all(is_read)))
+        })
+    }
+
+    /// Whether a file is known as a copy of another.
+    pub(super) fn is_known_copy(&self, id: FileId) -> bool {
+        self.setup.accounts.originals.has(id) || self.setup.accounts.copies.of(id).is_some()
+    }
+
+    /// Whether a file that was opened in the same look may have copies beside it: the live one, or a copy.
+    pub(super) fn may_be_copied(&self, file: &Recognised) -> bool {
+        let is_copy = |entry: &FileEntry| self.is_known_copy(entry.id);
+        file.found.role == Role::Live
+            || matches!(file.past, Past::Twin(_))
+            || file.past.entry().is_some_and(is_copy)
+    }
+
+    /// Whether it is the present life of its source's live file.
+    fn is_live(&self, account: &FileAccount) -> bool {
+        let held = self.held.find(&account.identity.key).and_then(|token| self.held.get(token));
+        held.is_some_and(|held| held.live && held.account.id == account.id)
+    }
+
+    /// The source's plain files that are known as copies and are there. One that is shorter tells by what was read
+    /// of it whose copy this is.
+    pub(super) fn copies_of(&self, found: &Found, look: &Look) -> Vec<Original> {
+        let Some(state) = self.sources.get(&found.source.path) else { return Vec::new() };
+        let accounts = state.accounts.iter().filter_map(|known| self.setup.accounts.get(known.id));
+        // One whose inode this is was written over.
+        let copies = accounts.filter(|account| {
+            account.identity.key != look.key
+                && self.is_known_copy(account.id)
+                && !is_packed(&account.path())
+        });
+        let copies = copies.filter_map(|account| {
+            let file = self.bytes_of(&account).or_else(|| reopened(&account))?;
+            let is_longer = identity::look(&file).is_ok_and(|it| it.size >= look.size);
+            let file = Some(file).filter(|_| is_longer);
+            let original = Original::of(&account, file, &self.setup.sinks);
+            Some(Original { is_copy: true, ..original })
+        });
+        copies.collect()
+    }
+}
+
+impl Recognised {
+    /// This live file or copy, which the checkpoint knows, as what a rotated one may be a copy of.
+    pub(super) fn as_original(&self, copy: &Found) -> Option<Original> {
+        let entry = self.past.entry()?;
+        if self.found.gzip || self.found.source.path != copy.source.path {
+            return None;
+        }
+        let file = self.opened()?;
+        Some(Original {
+            life: None,
+            id: entry.id,
+            fingerprint: Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() },
+            sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
+            excluded: Vec::new(),
+            file: Some(Arc::new(file)),
+            in_flight: false,
+            former: None,
+            marks: None,
+            is_copy: self.found.role != Role::Live,
+        })
+    }
+}
+
+/// Whether a compressed file holds a content of this checksum which begins so.
+fn holds_packed(file: &File, sum: Checksum, head: &[u8]) -> bool {
+    let trailer = file.metadata().ok().and_then(|about| gzip::trailer(file, about.len()));
+    trailer == Some(sum) && gzip::head(file, FINGERPRINT_BYTES) == head
+}
