@@ -259,6 +259,9 @@ impl Registry {
         let looking = self.scanning || self.give_up_at.is_some();
         let (mut copies, mut went) = (HashSet::new(), Went::default());
         for gone in self.setup.watcher.departed() {
+            if gone.id.is_none() {
+                self.waiting.heed_departed(&gone);
+            }
             match gone.id {
                 Some(id) => {
                     if looking {

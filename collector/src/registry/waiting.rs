@@ -4,11 +4,11 @@
 //! forgotten, because it is finished and gone, the directory is looked at again. What is known stays known, so that nothing is
 //! left half read; of what waits, each log's oldest file comes first, and logs in the order of their names. Newest
 //! first would leave those waiting that are deleted first.
-//!
-//! What is deleted while it waits is lost, and stated: where the kernel counts, by what it tells, else by what was seen.
+
+mod gone;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,14 +16,11 @@ use std::{
 
 use super::{Map, Registry, recognised::Recognised};
 use crate::{
-    discover::{Found, Listing, Role},
+    discover::{Found, Role},
     held_back::{self, Resource},
     identity::{self, InodeKey},
     known_files::{self, Place, Waits, Wanted},
     messages::{self, Kind},
-    reason::Reason,
-    settle::{Command, Went},
-    watch::Mode,
 };
 
 /// How often it is asked whether there is room.
@@ -32,8 +29,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 500;
 /// Waiting files that are remembered by their inodes, all directories together.
 const MOST: usize = 1 << 17;
-/// Why a loss may be more than is said: files were deleted while they waited, and what they held nobody saw.
-const DELETED_WAITING: &str = "deleted_waiting";
 
 /// See the module.
 #[derive(Default)]
@@ -63,6 +58,8 @@ struct One {
     size: u64,
     /// When it was seen last.
     round: u32,
+    /// The kernel told its end, and so much is lost with it.
+    told: bool,
 }
 
 impl Here {
@@ -110,7 +107,7 @@ impl Waiting {
         }
         // What a compressed one holds is not known.
         let size = if found.gzip { 0 } else { size };
-        let one = One { size, round: here.round };
+        let one = One { size, round: here.round, told: false };
         here.files.insert(found.inode, one).is_none()
     }
 
@@ -271,63 +268,6 @@ impl Registry {
                  Raise read.known_files, or have old logs removed.{unsaid}"
             );
         }
-    }
-
-    /// A directory was listed: what waited in it and is not there any more was deleted.
-    pub(super) fn notice_waiting(&mut self, directory: &Arc<Path>, listing: &Listing) {
-        let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
-        for found in &listing.files {
-            if let Some(one) = here.files.get_mut(&found.inode) {
-                one.round = here.round;
-            }
-        }
-        if listing.more {
-            return;
-        }
-        // A round is over.
-        let now = here.round;
-        let gone: Vec<(u64, One)> = here.files.extract_if(|_, one| one.round != now).collect();
-        let fewer = here.more.1 < here.more.0 || here.directories.1 < here.directories.0;
-        here.round = now.wrapping_add(1);
-        (here.more, here.directories) = ((here.more.1, 0), (here.directories.1, 0));
-        let over = here.is_empty();
-        if over {
-            self.waiting.by_directory.remove(directory);
-        }
-        self.waiting.changed = true;
-        self.lose_waiting(directory, gone, fewer);
-    }
-
-    /// A directory is gone, with all that waited in it.
-    pub(super) fn lose_all_waiting(&mut self, directory: &Arc<Path>) {
-        let Some(here) = self.waiting.by_directory.remove(directory) else { return };
-        self.waiting.changed = true;
-        let more = here.more() + here.directories() > 0;
-        self.lose_waiting(directory, here.files.into_iter().collect(), more);
-    }
-
-    fn lose_waiting(&mut self, directory: &Arc<Path>, mut gone: Vec<(u64, One)>, more: bool) {
-        if !gone.is_empty() {
-            // What the kernel saw of their ends is counted by what it tells.
-            self.heed_departed();
-            let elsewhere: HashSet<u64> = self.held.values().map(|held| held.key.inode).collect();
-            gone.retain(|(inode, _)| {
-                !elsewhere.contains(inode)
-                    && !self.waiting.by_directory.keys().any(|it| self.waiting.knows(it, *inode))
-            });
-        }
-        if gone.is_empty() && !more {
-            return;
-        }
-        let token = self.directories.find(directory);
-        let mode = token.and_then(|token| Some(self.directories.get(token)?.mode));
-        let mut went = Went::default();
-        let bytes = gone.iter().map(|(_, one)| one.size).sum();
-        if bytes > 0 && mode != Some(Mode::Kernel) {
-            went.lost.push((directory.to_path_buf(), bytes, Reason::DeletedUnseen));
-        }
-        went.unknown.push(DELETED_WAITING);
-        self.tell(Command::Went(went));
     }
 
     /// Looks again at directories in which something waits that may find a place by now.
