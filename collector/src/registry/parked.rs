@@ -17,8 +17,9 @@ use crate::{
 /// Files wait this long at most for an older one that vanished while it was looked for.
 pub(super) const PARK: Duration = Duration::from_secs(3);
 
-/// As long as it may take until it is told whose copy the older one is.
-const PARK_COPY: Duration = PATIENCE;
+/// Longer than it may take until it is told whose copy the older one is: else both are over at once, and the later
+/// one may go first.
+const PARK_COPY: Duration = PATIENCE.saturating_add(PARK);
 
 /// As long as one has to wait for its turn to be unpacked.
 const PARK_UNPACKING: Duration = Duration::from_secs(30);
