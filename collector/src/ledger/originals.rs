@@ -34,9 +34,9 @@ impl Originals {
         Some(read.max(settled).saturating_sub(sink.lost.load(Ordering::Acquire)))
     }
 
-    /// Whether a file is known as a copy.
-    pub fn has(&self, copy: FileId) -> bool {
-        self.known().contains_key(&copy)
+    /// What a file is a copy of, if it is known as one.
+    pub fn of(&self, copy: FileId) -> Option<FileId> {
+        self.known().get(&copy).map(|original| original.id)
     }
 
     /// A file is nobody's any more.

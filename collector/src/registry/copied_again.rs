@@ -77,7 +77,8 @@ impl Registry {
 
     /// Whether a file is known as a copy of another.
     pub(super) fn is_known_copy(&self, id: FileId) -> bool {
-        self.setup.accounts.originals.has(id) || self.setup.accounts.copies.of(id).is_some()
+        self.setup.accounts.originals.of(id).is_some()
+            || self.setup.accounts.copies.of(id).is_some()
     }
 
     /// Whether a file that was opened in the same look may have copies beside it: the live one, or a copy.
@@ -86,6 +87,21 @@ impl Registry {
         file.found.role == Role::Live
             || matches!(file.past, Past::Twin(_))
             || file.past.entry().is_some_and(is_copy)
+    }
+
+    /// Whether a file that was opened in the same look was found to be a copy of this life.
+    pub(super) fn is_copied_by_one_of(
+        &self,
+        opened: &HashMap<InodeKey, Recognised>,
+        life: FileId,
+    ) -> bool {
+        let accounts = &self.setup.accounts;
+        let is_its_copy = |entry: &FileEntry| {
+            accounts.originals.of(entry.id) == Some(life)
+                || accounts.copies.of(entry.id).is_some_and(|copy| copy.life == life)
+        };
+        let mut twins = opened.values().filter(|other| matches!(other.past, Past::Twin(_)));
+        twins.any(|other| other.past.entry().is_some_and(is_its_copy))
     }
 
     /// Whether it is the present life of its source's live file.

@@ -14,7 +14,7 @@ use std::{
 use super::{
     Inode, Registry, Still, evidence,
     originals::{Candidate, Packed, begins_no_more, stem},
-    recognised::{Past, Recognised, Unknown},
+    recognised::{Recognised, Unknown},
     recovery::Seen,
     unfinished::PATIENCE,
 };
@@ -95,15 +95,7 @@ impl Registry {
             self.wait_for(found, look, false, true);
             return Packed::Later;
         }
-        let is_twin = |other: &Recognised| {
-            matches!(other.past, Past::Twin(_)) && other.found.source.path == found.source.path
-        };
-        if recent && opened.values().any(is_twin) {
-            // What that one has of the same life, this one has too: it is known at the next look.
-            self.wait_for(found, look, false, true);
-            return Packed::Later;
-        }
-        self.told_by_content(packed, &head, &survey, candidates)
+        self.told_by_content(packed, (&head, &survey), candidates, opened)
     }
 
     /// Whether it may still be written to. None: it is a copy of the file beside it. Whoever that is, this is
@@ -138,9 +130,9 @@ impl Registry {
     fn told_by_content(
         &mut self,
         packed: &Unknown,
-        head: &[u8],
-        survey: &Survey,
+        (head, survey): (&[u8], &Survey),
         candidates: Vec<Candidate>,
+        opened: &HashMap<InodeKey, Recognised>,
     ) -> Packed {
         let Unknown { found, look, .. } = packed;
         // What is on its way moves offsets: then none may be found that is.
@@ -157,6 +149,14 @@ impl Registry {
                 Some(((read, moves), it))
             })
             .max_by_key(|(read, it)| (*read, *it.entry.name == *stem));
+        if let Some((_, it)) = &continued
+            && self.is_copied_by_one_of(opened, it.entry.id)
+            && self.age(look) < PATIENCE
+        {
+            // What that copy has of the same life, this one has too: it is known at the next look.
+            self.wait_for(found, look, false, true);
+            return Packed::Later;
+        }
         match continued {
             Some((_, Candidate { entry, known: Some(account), .. })) => {
                 self.go_on_in(packed, head, survey, (entry, &account))
@@ -328,7 +328,7 @@ fn places(original: &FileEntry, copy: &Survey) -> Offsets {
 mod tests {
     use std::{fs, io::Write};
 
-    use super::*;
+    use super::{super::recognised::Past, *};
     use crate::{
         discover::{AgeKey, Role},
         read::content::gzip_bytes,
