@@ -100,6 +100,13 @@ pub fn enter(tenant: &Arc<str>, length: usize) -> Place {
     ALL.enter(tenant, length)
 }
 
+impl Place {
+    /// Whose it is.
+    pub fn tenant(&self) -> &Arc<str> {
+        self.tenant.name()
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.tenant.give_back(u64::from(self.places));

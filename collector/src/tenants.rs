@@ -20,11 +20,17 @@ pub struct Tenants(Mutex<Table>);
 
 /// One tenant's number. It is kept by whoever has something, and the tenant is known as long as anybody keeps it.
 #[derive(Debug)]
-pub struct Tenant(Arc<AtomicU64>);
+pub struct Tenant(Arc<Has>);
+
+#[derive(Debug)]
+struct Has {
+    name: Arc<str>,
+    number: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Table {
-    of: HashMap<Arc<str>, Arc<AtomicU64>, foldhash::fast::RandomState>,
+    of: HashMap<Arc<str>, Arc<Has>, foldhash::fast::RandomState>,
     /// Those that have nothing are forgotten when there are so many.
     most: usize,
 }
@@ -32,13 +38,13 @@ struct Table {
 impl Tenants {
     /// How much a tenant has.
     pub fn has(&self, name: &str) -> u64 {
-        self.lock().of.get(name).map_or(0, |has| has.load(Ordering::Relaxed))
+        self.lock().of.get(name).map_or(0, |has| has.number.load(Ordering::Relaxed))
     }
 
     /// Gives a tenant so much more.
     pub fn give(&self, name: &Arc<str>, more: u64) -> Tenant {
         let given = self.lock().tenant(name);
-        given.0.fetch_add(more, Ordering::Relaxed);
+        given.0.number.fetch_add(more, Ordering::Relaxed);
         given
     }
 
@@ -54,8 +60,8 @@ impl Tenants {
     ) -> Result<Tenant, E> {
         let mut table = self.lock();
         let given = table.tenant(name);
-        allow(given.0.load(Ordering::Relaxed))?;
-        given.0.fetch_add(more, Ordering::Relaxed);
+        allow(given.0.number.load(Ordering::Relaxed))?;
+        given.0.number.fetch_add(more, Ordering::Relaxed);
         Ok(given)
     }
 
@@ -65,9 +71,14 @@ impl Tenants {
 }
 
 impl Tenant {
+    /// Who it is.
+    pub fn name(&self) -> &Arc<str> {
+        &self.0.name
+    }
+
     /// The tenant has so much less.
     pub fn give_back(&self, less: u64) {
-        self.0.fetch_sub(less, Ordering::Relaxed);
+        self.0.number.fetch_sub(less, Ordering::Relaxed);
     }
 }
 
@@ -81,7 +92,8 @@ impl Table {
             self.of.retain(|_, tenant| Arc::strong_count(tenant) > 1);
             self.most = self.of.len() * 2 + FEW;
         }
-        Tenant(Arc::clone(self.of.entry(Arc::clone(name)).or_default()))
+        let new = || Arc::new(Has { name: Arc::clone(name), number: AtomicU64::new(0) });
+        Tenant(Arc::clone(self.of.entry(Arc::clone(name)).or_insert_with(new)))
     }
 }
 

@@ -5,8 +5,8 @@
 //! lead (`follow_links`) and the file is not excluded under its own name.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    ffi::{OsStr, OsString},
+    collections::{BTreeMap, HashSet},
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,13 +16,15 @@ use globset::GlobSet;
 mod owner;
 mod pattern;
 mod problems;
+mod targets;
 
 pub(crate) use pattern::Pattern;
-use problems::{say_outside, say_unreadable};
+use problems::say_unreadable;
+pub(super) use targets::{OfDirectory, Targets};
 
 use super::{
     AgeKey, DiscoverError, Found, Listing, Look, Role,
-    entries::{self, Entry, Kind, is_regular},
+    entries::{self, Entry, Kind},
     filter, former,
 };
 use crate::{
@@ -148,7 +150,8 @@ impl Groups {
                         }
                     }
                     Kind::Link => {
-                        self.list_link(look, &place, entry, others.taken, (listing, &mut targets));
+                        let target = self.follow_link(look, &place, entry, others.taken, listing);
+                        target.into_iter().for_each(|target| targets.add(target));
                     }
                     Kind::Other => {}
                 }
@@ -156,147 +159,6 @@ impl Groups {
             targets.list(look, &before, listing);
         }
         known
-    }
-
-    /// All files that only matching links lead to, and their former files: walks for those links.
-    pub(super) fn linked(&self, look: &Look<'_>, others: &Others<'_>) -> Vec<Found> {
-        let bases = self.bases().filter_map(|(base, links)| look.real_base(base, links));
-        let mut ahead: VecDeque<PathBuf> = bases.collect();
-        let (mut linked, mut listed) = (Vec::new(), HashSet::new());
-        while let Some(here) = ahead.pop_front() {
-            if listed.contains(&here) {
-                continue;
-            }
-            let directory = look.host.inside(&here);
-            let mut entries = entries::read(&directory).unwrap_or_default();
-            entries.retain(|entry| matches!(entry.kind, Kind::Directory | Kind::Link));
-            let there = Look { directory: &directory, here: &here, entries: &entries, ..*look };
-            let mut found = Listing::default();
-            self.list(&there, others, &mut found);
-            let below = found.directories.iter().filter_map(|path| look.host.outside(path));
-            ahead.extend(below.filter(|path| path.starts_with(&here)));
-            linked.append(&mut found.files);
-            listed.insert(here);
-        }
-        linked
-    }
-
-    /// A matching link to a file: the file, unless it is found without the link.
-    fn list_link(
-        &self,
-        look: &Look<'_>,
-        place: &Place<'_>,
-        entry: &Entry,
-        taken: &dyn Fn(&Path) -> bool,
-        (listing, targets): (&mut Listing, &mut Targets),
-    ) {
-        let Some((by, called)) = place.matched(&entry.name) else { return };
-        let (links, bound) = (place.group.links, by.bound());
-        let allowed = |path: &Path| match links {
-            FollowLinks::Never => false,
-            FollowLinks::Beneath => path.starts_with(&bound),
-            FollowLinks::Anywhere => true,
-        };
-        if links == FollowLinks::Never {
-            return;
-        }
-        let link = look.here.join(&entry.name);
-        let Ok(target) = look.follow(&link, taken, allowed).end else { return };
-        let path = look.host.inside(&target);
-        let regular = is_regular(&path);
-        let excluded = |called: &Path| place.group.exclude.is_match(called);
-        if excluded(&target) || by.words(&target).is_some_and(|called| excluded(&called)) {
-            return;
-        }
-        if !allowed(&target) {
-            if regular && !taken(&target) {
-                say_outside(look, &bound, &link, listing);
-            }
-            return;
-        }
-        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
-        let found_anyway = taken(&target)
-            || self.0.iter().any(|group| group.place(look, parent).matched(name).is_some());
-        if regular && !found_anyway {
-            let target = Target {
-                source: place.group.source(path, &called, &look.host.inside(&bound)),
-                max_links: place.group.max_links,
-            };
-            targets.add(parent, name, target);
-        }
-    }
-}
-
-/// What links of one directory lead to, by directory and name, so that each of these directories is read once
-/// however many links lead into it.
-#[derive(Default)]
-struct Targets(BTreeMap<PathBuf, BTreeMap<OsString, Target>>);
-
-struct Target {
-    source: Arc<Source>,
-    max_links: u32,
-}
-
-impl Targets {
-    /// The first link to a file counts.
-    fn add(&mut self, directory: &Path, name: &OsStr, target: Target) {
-        let known = self.0.get_mut(directory);
-        let of_directory = match known {
-            Some(known) => known,
-            None => self.0.entry(directory.to_owned()).or_default(),
-        };
-        of_directory.entry(name.to_owned()).or_insert(target);
-    }
-
-    /// Adds them, and their former files; but for those that another lister answers for.
-    fn list(self, look: &Look<'_>, before: &HashSet<PathBuf>, listing: &mut Listing) {
-        for (directory, targets) in self.0 {
-            let directory = look.host.inside(&directory);
-            let mut live = HashMap::new();
-            for (name, Target { source, max_links }) in &targets {
-                let path = directory.join(name);
-                if before.contains(&path) {
-                    continue;
-                }
-                let (role, gzip, only_if_known) = (Role::Live, false, false);
-                let (source, max_links) = (source.clone(), *max_links);
-                let inode = 0;
-                let found = Found { path, source, role, gzip, only_if_known, inode, max_links };
-                listing.files.push(found);
-                if let Some(name) = name.to_str() {
-                    live.insert(name, &targets[OsStr::new(name)]);
-                }
-            }
-            if live.is_empty() {
-                continue;
-            }
-            for entry in entries::read(&directory).unwrap_or_default() {
-                let Some(text) = entry.name.to_str().filter(|_| entry.kind == Kind::File) else {
-                    continue;
-                };
-                let (stem, gzip) = former::gunzipped(text);
-                let mut of: HashMap<&str, AgeKey> = HashMap::new();
-                let readings = former::readings(stem);
-                for reading in &readings {
-                    if live.contains_key(&*reading.live) {
-                        of.entry(&reading.live).or_insert_with(|| reading.key.clone());
-                    }
-                }
-                for (name, key) in of {
-                    let Target { source, max_links } = live[name];
-                    listing.files.push(Found {
-                        path: directory.join(text),
-                        source: source.clone(),
-                        role: Role::Rotated(key),
-                        gzip,
-                        only_if_known: true,
-                        inode: 0,
-                        max_links: *max_links,
-                    });
-                }
-            }
-            listing.directories.push(directory);
-        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Walk {
     pub(super) links: Vec<PathBuf>,
     /// The real path of what was looked for, or why there is none.
     pub(super) end: io::Result<PathBuf>,
+    /// Where it would be, if all but that is there.
+    pub(super) missing: Option<PathBuf>,
     /// The link that it ended at because that may not be followed.
     pub(super) refused: Option<PathBuf>,
 }
@@ -45,6 +47,7 @@ impl Walk {
             passed: vec![PathBuf::from("/")],
             links: Vec::new(),
             end: Err(io::Error::from(io::ErrorKind::NotFound)),
+            missing: None,
             refused: None,
         }
     }
@@ -88,7 +91,7 @@ impl HostRoot {
     /// Follows a path of the host to its end.
     pub(super) fn walk(&self, path: &Path) -> Walk {
         let mut walk = Walk::begin();
-        walk.end = self.follow(path, &mut walk.passed, &mut walk.links);
+        walk.end = self.follow(path, &mut walk);
         walk
     }
 
@@ -120,7 +123,7 @@ impl HostRoot {
         let mut refused = Walk { refused: Some(link.clone()), ..Walk::begin() };
         let before = link.parent().unwrap_or(link);
         // As far as the link, which lies in a real directory.
-        let _as_before = self.follow(before, &mut refused.passed, &mut refused.links);
+        let _as_before = self.follow(before, &mut refused);
         refused.end =
             Err(io::Error::other("there is a link on the way, which may not be followed"));
         refused
@@ -136,12 +139,8 @@ impl HostRoot {
         self.walk_to_base(base, links).end.ok()
     }
 
-    fn follow(
-        &self,
-        path: &Path,
-        passed: &mut Vec<PathBuf>,
-        links: &mut Vec<PathBuf>,
-    ) -> io::Result<PathBuf> {
+    fn follow(&self, path: &Path, walk: &mut Walk) -> io::Result<PathBuf> {
+        let Walk { passed, links, missing, .. } = walk;
         let mut at = PathBuf::from("/");
         let mut ahead: VecDeque<Step> = steps(path);
         while let Some(step) = ahead.pop_front() {
@@ -159,7 +158,14 @@ impl HostRoot {
                 Step::Into(name) => name,
             };
             let next = at.join(name);
-            let about = fs::symlink_metadata(self.inside(&next))?;
+            let about = match fs::symlink_metadata(self.inside(&next)) {
+                Ok(about) => about,
+                Err(error) => {
+                    let is_last = ahead.is_empty() && error.kind() == io::ErrorKind::NotFound;
+                    *missing = is_last.then_some(next);
+                    return Err(error);
+                }
+            };
             if about.is_symlink() {
                 if links.len() == MOST_LINKS {
                     return Err(io::Error::from(rustix::io::Errno::LOOP));

@@ -103,6 +103,11 @@ impl Kubernetes {
         Some(PodDirectory::parse(pod.to_str()?)?.namespace)
     }
 
+    /// Whether this is the directory of the pods.
+    pub(super) fn is_pods(&self, host: &super::host::HostRoot, here: &Path) -> bool {
+        host.real_base(&self.pods, super::TO_RUNTIMES).is_some_and(|pods| *pods == *here)
+    }
+
     /// The directory of the older links.
     pub(super) fn containers(&self) -> &Path {
         &self.containers

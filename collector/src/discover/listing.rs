@@ -140,8 +140,10 @@ impl Discovery {
                 kubernetes.list_linked(&look, self.docker.as_ref(), &mut listing);
                 kubernetes.bound_links(&mut listing);
             }
-            let find = || self.files.linked(&look, &others);
-            listing.files.append(&mut self.linked.in_directory(directory, find));
+            let find = |below: &Path| self.files.linked(&look, &others, below);
+            let from = self.files.linked_from(&look);
+            let targets = self.linked.in_directory(here, from, find);
+            targets.list(directory, entries, &mut listing.files);
         }
         self.leave_out_own(&mut listing);
         let configured: Vec<&Path> = self.bases().map(|(base, _)| base).collect();

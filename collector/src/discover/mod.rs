@@ -103,10 +103,9 @@ impl Discovery {
         self.linked.row(begins);
     }
 
-    /// A directory is listed again because something may have changed in it: what links lead to is looked up anew.
-    pub fn list_anew(&self, directory: &Path) -> Listing {
+    /// No directories are listed for a while: what links lead to need not be remembered.
+    pub fn forget_linked(&self) {
         self.linked.forget();
-        self.list(directory)
     }
 
     /// Directories to watch and list first. In place of one that does not exist: its nearest

@@ -15,4 +15,9 @@ impl Discovery {
         let owner = self.files.owner(&self.host, &here)?;
         Some(Arc::from(&*self.host.inside(&owner).to_string_lossy()))
     }
+    /// Whether each directory in this one may be another tenant's. Elsewhere all in one directory are of one tenant.
+    pub fn sets_apart(&self, directory: &Path) -> bool {
+        let here = self.host.outside(directory);
+        here.zip(self.kubernetes.as_ref()).is_some_and(|(here, it)| it.is_pods(&self.host, &here))
+    }
 }

@@ -720,6 +720,35 @@ fn linked_files_are_collected_once_and_linked_directories_not_walked() {
     assert_eq!(listing.files.len(), 2);
 }
 
+/// What links lead to is remembered while many directories are listed, and what is there is not.
+#[test]
+fn a_file_that_comes_where_a_link_leads_is_found_while_many_directories_are_listed() {
+    let mut host = Host::new();
+    host.files(&["/app/*.log", "/srv/*/logs/*.log"]);
+    host.write("app/deep/other.txt", "");
+    host.link("/app/deep/y.txt", "app/y.log");
+    host.write("srv/a/logs/own.log", "");
+    host.write("srv/a/data/x.txt", "");
+    host.link("../data/x.txt", "srv/a/logs/x.log");
+    let discovery = host.discovery();
+    let files = |directory: &str| {
+        let listing = discovery.list(&host.path(directory));
+        listing.files.into_iter().map(|found| found.path).collect::<Vec<_>>()
+    };
+    discovery.list_many(true);
+    assert_eq!(files("srv/a/data"), [host.path("srv/a/data/x.txt")]);
+    assert_eq!(files("app/deep"), [""; 0].map(PathBuf::from));
+    host.write("app/deep/y.txt", "");
+    assert_eq!(files("app/deep"), [host.path("app/deep/y.txt")]);
+    fs::rename(host.path("app/deep/y.txt"), host.path("app/deep/y.txt.1")).unwrap();
+    host.write("app/deep/y.txt", "");
+    assert_eq!(files("app/deep"), ["app/deep/y.txt", "app/deep/y.txt.1"].map(|it| host.path(it)));
+    discovery.list_many(false);
+    host.link("../data/z.txt", "srv/a/logs/z.log");
+    host.write("srv/a/data/z.txt", "");
+    assert_eq!(files("srv/a/data").len(), 2, "asked for itself");
+}
+
 #[test]
 fn a_link_leads_neither_to_what_is_excluded_nor_to_another_tenants_files() {
     let mut host = Host::new();

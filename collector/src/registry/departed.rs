@@ -188,17 +188,18 @@ impl Registry {
     /// Counts what was born, written and deleted while no agent ran.
     pub(super) fn count_strangers(&mut self) {
         let mut while_down = std::mem::take(&mut self.while_down);
-        let mut copies = HashSet::new();
         let (mut went, mut unsure) = (Went::default(), 0);
-        let strangers = std::mem::take(&mut while_down.strangers).into_iter();
-        for gone in strangers.filter(|gone| !while_down.counted.contains(&gone.inode)) {
+        let mut strangers = std::mem::take(&mut while_down.strangers);
+        strangers.retain(|gone| !while_down.counted.contains(&gone.inode));
+        let mut asked = self.ask_about(strangers.iter());
+        for gone in strangers {
             // What has its inode number now was found since: it is another file.
             let renamed = |source: &Path| while_down.was_renamed(source);
             let reason = match self.complete {
                 true => Reason::DeletedUnseen,
                 false => Reason::DeletedWhileDown,
             };
-            match self.stranger(&gone, renamed, &mut copies) {
+            match self.stranger(&gone, renamed, &mut asked) {
                 Stranger::Lost(bytes, path) => went.lost.push((path, bytes, reason)),
                 Stranger::Nothing => {}
                 Stranger::Unsure => unsure += 1,
@@ -257,7 +258,7 @@ impl Registry {
         // While files are looked for that were known, nothing is counted: all at once afterwards, so that
         // what the kernel may forget is all that it told.
         let looking = self.scanning || self.give_up_at.is_some();
-        let (mut copies, mut went) = (HashSet::new(), Went::default());
+        let (mut strangers, mut went) = (Vec::new(), Went::default());
         for gone in self.setup.watcher.departed() {
             match gone.id {
                 Some(id) => {
@@ -272,22 +273,24 @@ impl Registry {
                         self.heed_end(id, End::of(&gone));
                     }
                 }
-                None if !gone.ended || self.is_known_inode(&gone) => {}
-                None if looking => self.while_down.strangers.push(gone),
-                None => {
-                    let not_known = |_: &Path| false;
-                    match self.stranger(&gone, not_known, &mut copies) {
-                        Stranger::Lost(bytes, path) => {
-                            went.lost.push((path, bytes, Reason::DeletedUnseen));
-                        }
-                        Stranger::Nothing => {}
-                        Stranger::Unsure => went.unknown = vec![UNSURE],
-                    }
-                }
+                None => strangers.extend(gone.ended.then_some(gone)),
             }
         }
-        if !looking {
-            self.note_gone(went);
+        let strangers = self.unknown_ones(strangers);
+        if looking {
+            self.while_down.strangers.extend(strangers);
+            return;
         }
+        let mut asked = self.ask_about(strangers.iter());
+        for gone in strangers {
+            match self.stranger(&gone, |_: &Path| false, &mut asked) {
+                Stranger::Lost(bytes, path) => {
+                    went.lost.push((path, bytes, Reason::DeletedUnseen));
+                }
+                Stranger::Nothing => {}
+                Stranger::Unsure => went.unknown = vec![UNSURE],
+            }
+        }
+        self.note_gone(went);
     }
 }

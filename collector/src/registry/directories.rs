@@ -32,7 +32,8 @@ pub(super) struct Directory {
     pub(super) since: Option<Since>,
     /// How it is watched.
     pub(super) mode: Mode,
-    _place: Option<Place>,
+    /// None: it is one that the configuration names, or that leads there.
+    pub(super) place: Option<Place>,
 }
 
 impl Directories {
@@ -68,8 +69,8 @@ impl Directories {
     pub(super) fn insert(&mut self, path: &Arc<Path>, place: Option<Place>) -> DirToken {
         let (sources, children) = (Paths::default(), Paths::default());
         let (path, listed) = (Arc::clone(path), true);
-        let (since, mode, _place) = (None, Mode::Poll, place);
-        let directory = Directory { path, sources, children, listed, since, mode, _place };
+        let (since, mode) = (None, Mode::Poll);
+        let directory = Directory { path, sources, children, listed, since, mode, place };
         let token = self.all.insert(directory);
         let hash = |token: &DirToken| self.hasher.hash_one(&*self.all[*token].path);
         self.by_path.insert_unique(hash(&token), token, hash);

@@ -12,7 +12,9 @@ use std::{
     time::Instant,
 };
 
-use super::{Inode, RETRY, Registry, Still, departed::End, place::Known, recovery};
+use super::{
+    Inode, RETRY, Registry, Still, departed::End, place::Known, recovery, strangers::Asked,
+};
 use crate::{
     checkpoint::FileEntry,
     discover::Found,
@@ -209,7 +211,7 @@ impl Registry {
     /// A file that was let go is gone, `size` bytes long at its end: what nobody read of it is lost.
     fn lose_rest(&mut self, account: &FileAccount, size: u64) {
         if size <= account.seen.load(Ordering::Acquire)
-            || self.lives_on_compressed(&account.path(), size, &mut HashSet::new())
+            || self.lives_on_compressed(&account.path(), size, &mut Asked::default())
         {
             return;
         }

@@ -18,21 +18,18 @@ use crate::{
     watch::{Event, FileToken},
 };
 
+/// Files that may have new bytes, by reader.
+type Wakes = HashMap<usize, Vec<(TailId, FileToken)>>;
+
 impl Registry {
     pub(super) fn heed_watcher(&mut self, events: &[Event]) {
-        let mut wakes: HashMap<usize, Vec<(TailId, FileToken)>> = HashMap::new();
+        self.turns.begin();
+        // Directories take longer.
+        self.heed_written(events);
+        let mut wakes: Wakes = HashMap::new();
         for event in events {
             match *event {
-                Event::Written(token) => {
-                    let Some(held) = self.held.get(token) else { continue };
-                    if held.dormant {
-                        self.look_closer(token);
-                        self.look_inside(token);
-                        continue;
-                    }
-                    let reader = held.tail.0 as usize % self.setup.readers.len();
-                    wakes.entry(reader).or_default().push((held.tail, token));
-                }
+                Event::Written(_) => {}
                 Event::Directory(token) => self.heed_directory(token),
                 Event::Departed => self.heed_departed(),
                 Event::Overflow => {
@@ -47,6 +44,26 @@ impl Registry {
                 }
             }
         }
+        self.wake(wakes);
+    }
+
+    fn heed_written(&mut self, events: &[Event]) {
+        let mut wakes: Wakes = HashMap::new();
+        for event in events {
+            let Event::Written(token) = *event else { continue };
+            let Some(held) = self.held.get(token) else { continue };
+            if held.dormant {
+                self.look_closer(token);
+                self.look_inside(token);
+                continue;
+            }
+            let reader = held.tail.0 as usize % self.setup.readers.len();
+            wakes.entry(reader).or_default().push((held.tail, token));
+        }
+        self.wake(wakes);
+    }
+
+    fn wake(&self, wakes: Wakes) {
         for (reader, tails) in wakes {
             let _going_down = self.setup.readers[reader].send(Message::Wake(tails));
         }

@@ -1,8 +1,15 @@
 //! Where reading begins in a file that is to be read from its end on.
 
-use std::{fs::File, os::unix::fs::FileExt};
+use std::{collections::HashSet, fs::File, os::unix::fs::FileExt};
 
-use crate::identity::holes::{self, RUN};
+use super::{Map, Registry};
+use crate::{
+    config::Start,
+    identity::{
+        InodeKey, Look,
+        holes::{self, RUN},
+    },
+};
 
 /// Bytes looked at at once, and so many times at most.
 const WINDOW: usize = 64 << 10;
@@ -40,6 +47,41 @@ impl LastLine {
             end = start;
         }
         Self { end: size, text: size }
+    }
+}
+
+/// Where files ended, in bytes, that had to wait at the first look: they are read from there.
+#[derive(Default)]
+pub(super) struct Ends(Map<InodeKey, u64>);
+
+impl Ends {
+    /// Files with these inodes are gone.
+    pub(super) fn forget(&mut self, inodes: impl Iterator<Item = u64>) {
+        if !self.0.is_empty() {
+            let gone: HashSet<u64> = inodes.collect();
+            self.0.retain(|key, _| !gone.contains(&key.inode));
+        }
+    }
+}
+
+impl Registry {
+    /// Whether what is found now is read from its end on.
+    pub(super) fn begins_at_end(&self) -> bool {
+        self.scanning && self.setup.fresh && self.setup.start == Start::End
+    }
+
+    /// A file has to wait, for a place or for others of its source. Without a time of birth another one might be taken for it.
+    pub(super) fn note_end(&mut self, look: &Look) {
+        if self.begins_at_end() && look.key.born_ns != 0 {
+            self.waiting.ends.0.insert(look.key, look.size);
+        }
+    }
+
+    /// Where a file ended at the first look, if it is to be read from there.
+    pub(super) fn take_end(&mut self, look: &Look) -> Option<u64> {
+        let waited = self.waiting.ends.0.remove(&look.key);
+        // A shorter one was written anew since.
+        waited.filter(|end| *end <= look.size).or_else(|| self.begins_at_end().then_some(look.size))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Registry, paths::Paths, rest};
+use super::{Registry, paths::Paths, rest, turns};
 use crate::{
     discover::{Found, Listing},
     identity::{self, beneath},
@@ -18,9 +18,6 @@ use crate::{
     read::reader::Message,
     watch::{DirToken, FileToken},
 };
-
-/// Directories that are looked through in one go at most, when there are very many.
-const AHEAD: usize = 256;
 
 impl Registry {
     /// Watches and lists directories, and those below them.
@@ -30,10 +27,9 @@ impl Registry {
         self.setup.discovery.list_many(true);
         let began = rest::used();
         while let Some(path) = queue.pop_front() {
-            if !self.scanning && rest::is_enough(began) {
-                // Others have their turn.
-                self.ahead.push_back(path);
-                self.ahead.extend(queue);
+            if !self.scanning && turns::is_over(began) {
+                queue.push_front(path);
+                self.look_through_later(queue);
                 break;
             }
             let known = self.directories.find(&path).and_then(|token| self.directories.get(token));
@@ -59,28 +55,8 @@ impl Registry {
         found
     }
 
-    /// Goes on with directories that others had to come before.
-    pub(super) fn list_ahead(&mut self) {
-        let next = self.ahead.len().min(AHEAD);
-        if next > 0 {
-            let first = self.ahead.drain(..next).collect();
-            let found = self.list_from(first);
-            self.place(found);
-        }
-    }
-
     pub(super) fn list(&mut self, path: &Path) -> Listing {
-        let listing = self.setup.discovery.list(path);
-        self.tell_of(path, listing)
-    }
-
-    /// The same, of a directory in which something may have changed since it was listed.
-    pub(super) fn list_anew(&mut self, path: &Path) -> Listing {
-        let listing = self.setup.discovery.list_anew(path);
-        self.tell_of(path, listing)
-    }
-
-    fn tell_of(&mut self, path: &Path, mut listing: Listing) -> Listing {
+        let mut listing = self.setup.discovery.list(path);
         for problem in std::mem::take(&mut listing.problems) {
             // It is about something in it.
             self.complain(&path.join("."), problem);
@@ -253,11 +229,9 @@ impl Registry {
             .collect();
         for path in due {
             self.retries.remove(&path);
-            if let Some(token) = self.directories.find(&path) {
-                self.heed_directory(token);
-            } else {
-                let found = self.list_from(vec![path.into()]);
-                self.place(found);
+            match self.directories.find(&path) {
+                Some(token) => self.heed_directory(token),
+                None => self.look_in_turn(&path.into()),
             }
         }
     }

@@ -40,6 +40,7 @@ mod still;
 mod strangers;
 mod surveys;
 mod told;
+mod turns;
 mod twins;
 mod unasked;
 mod unfinished;
@@ -49,7 +50,7 @@ mod who;
 mod written_over;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::BuildHasher,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
@@ -155,8 +156,7 @@ pub struct Registry {
     /// How logs were looked for before a reload, if what that excludes could not be told yet.
     former: Option<Box<Discovery>>,
     retries: BTreeMap<PathBuf, Instant>,
-    /// Directories that are still to be watched and looked through.
-    ahead: VecDeque<Arc<Path>>,
+    turns: turns::Turns,
     /// By source.
     parked: HashMap<Arc<Path>, parked::Parked>,
     unfinished: HashMap<InodeKey, unfinished::Unfinished>,
@@ -200,7 +200,7 @@ impl Registry {
             excluded: HashSet::new(),
             former: None,
             retries: BTreeMap::new(),
-            ahead: VecDeque::new(),
+            turns: turns::Turns::default(),
             parked: HashMap::new(),
             unfinished: HashMap::new(),
             next_tail: 0,
@@ -233,7 +233,7 @@ impl Registry {
             let next = self.retries.values().copied().chain(planned).min();
             let next = next.unwrap_or(housekeeping);
             let next = if self.parked.is_empty() { next } else { next.min(Instant::now() + RETRY) };
-            let next = if self.ahead.is_empty() { next } else { Instant::now() };
+            let next = if self.turns.is_empty() { next } else { Instant::now() };
             let timeout = next.min(housekeeping).saturating_duration_since(Instant::now());
             events.clear();
             events.shrink_to(KEPT);
@@ -248,7 +248,7 @@ impl Registry {
             self.setup.discovery.list_many(true);
             self.heed_watcher(&events);
             self.retry();
-            self.list_ahead();
+            self.take_turns();
             self.look_along_ways();
             self.setup.discovery.list_many(false);
             self.heed_names();

@@ -88,6 +88,7 @@ impl Registry {
         }
         let later = recognised.partition_point(|file| file.found.role < doubt);
         let parked = recognised.split_off(later);
+        parked.iter().for_each(|file| self.note_end(&file.look));
         let files: HashMap<_, _> = parked.into_iter().map(|file| (file.look.key, file)).collect();
         sequence.retain(|key| files.contains_key(key) || last.contains(key));
         let patience = patience * 2;

@@ -19,7 +19,6 @@ use super::{
 };
 use crate::{
     checkpoint::FileEntry,
-    config::Start,
     discover::{Found, Role},
     identity::{Fingerprint, InodeKey, checksum::Checksum, guard::Guard},
     ledger::FileAccount,
@@ -311,14 +310,15 @@ impl Registry {
     ) -> Arc<FileAccount> {
         let Recognised { found, look, .. } = recognised;
         let account = self.new_account(recognised, beginning);
-        if self.scanning && self.setup.fresh && self.setup.start == Start::End && !found.gzip {
-            let LastLine { end: offset, text } = LastLine::of(file, look.size);
+        let end = self.take_end(look);
+        if let Some(end) = end.filter(|_| !found.gzip) {
+            let LastLine { end: offset, text } = LastLine::of(file, end);
             account.see(text);
             let guard = Guard::in_file(file, offset).unwrap_or_default();
             for slot in self.slots() {
                 account.sink(slot).start_at(offset, guard);
             }
-        } else if self.scanning && self.setup.fresh && self.setup.start == Start::End {
+        } else if end.is_some() {
             account.registered.store(true, Ordering::Release);
         }
         Arc::new(account)

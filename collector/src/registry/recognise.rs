@@ -96,7 +96,7 @@ impl Registry {
                 break;
             }
             let repeated = rest::used();
-            found = self.list_anew(directory).files;
+            found = self.list(directory).files;
             found.retain(|file| file.source.path == *source);
             self.rests.repeated(directory, rest::used().saturating_sub(repeated));
         }

@@ -1,12 +1,14 @@
 //! Files that are gone and that nobody had claimed: whether they were logs, and what is lost of them.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{Inode, Registry};
 use crate::{
+    discover::Found,
     identity::{self, Identity, beneath},
     read::gzip,
     watch::Departed,
@@ -22,10 +24,58 @@ pub(super) enum Stranger {
     Unsure,
 }
 
+/// What is asked of directories about files that are gone, once for all of these: there may be thousands.
+#[derive(Default)]
+pub(super) struct Asked {
+    /// What they would be, by path; nothing of those that are not collected.
+    found: HashMap<PathBuf, Found>,
+    /// The compressed files of a directory that are nobody's copy yet, and the lengths that they unpack to.
+    packed: HashMap<PathBuf, HashMap<PathBuf, u32>>,
+    /// Compressed files that are known.
+    known: Option<HashSet<PathBuf>>,
+}
+
 impl Registry {
+    /// Those of the files that are gone that nobody had claimed, and that no known file is.
+    pub(super) fn unknown_ones(&self, mut gone: Vec<Departed>) -> Vec<Departed> {
+        if gone.is_empty() {
+            return gone;
+        }
+        let asked: HashSet<u64> = gone.iter().map(|it| it.inode.inode).collect();
+        let held = self.held.values().map(|held| held.key.inode);
+        let known = self.inodes.keys().map(|key| key.inode).chain(held);
+        let known: HashSet<u64> = known.filter(|inode| asked.contains(inode)).collect();
+        gone.retain(|it| !known.contains(&it.inode.inode) || !self.is_known_inode(it));
+        gone
+    }
+
+    /// What these would be if they were there.
+    pub(super) fn ask_about<'a>(&self, gone: impl Iterator<Item = &'a Departed>) -> Asked {
+        let mut paths: HashMap<&Path, HashSet<&Path>> = HashMap::new();
+        for path in gone.filter_map(|gone| gone.path.as_deref()) {
+            let Some(directory) = path.parent() else { continue };
+            paths.entry(directory).or_default().insert(path);
+        }
+        let mut asked = Asked::default();
+        for (directory, paths) in paths {
+            let all: Vec<&Path> = paths.iter().copied().collect();
+            let found = match self.setup.discovery.would_find_all(directory, &all) {
+                Ok(found) => found,
+                Err(_no_descriptor) => {
+                    let one = |path: &&Path| self.setup.discovery.would_find(path);
+                    all.iter().filter_map(one).collect()
+                }
+            };
+            for found in found.into_iter().filter(|found| paths.contains(&*found.path)) {
+                asked.found.entry(found.path.clone()).or_insert(found);
+            }
+        }
+        asked
+    }
+
     /// One that was recognised and needed no watch: a compressed copy, a hard link. An inode number
     /// is used again at once, so where the generation is known it decides.
-    pub(super) fn is_known_inode(&self, gone: &Departed) -> bool {
+    fn is_known_inode(&self, gone: &Departed) -> bool {
         let done = self.inodes.iter().filter(|(key, _)| key.inode == gone.inode.inode);
         let mut done = done.map(|(key, inode)| match inode {
             Inode::Done(id, _) => {
@@ -44,12 +94,13 @@ impl Registry {
     }
 
     /// What is lost of a file that nobody had claimed, if it was a log and nothing of it is left.
-    /// `renamed`: whether a source's former files, which no pattern names, were its live one before.
+    /// `renamed`: whether a source's former files, which no pattern names, were its live one before. `asked`: what was
+    /// asked about it and others.
     pub(super) fn stranger(
         &self,
         gone: &Departed,
         renamed: impl Fn(&Path) -> bool,
-        copies: &mut HashSet<PathBuf>,
+        asked: &mut Asked,
     ) -> Stranger {
         // Of one that had been claimed it is not known how much of that was counted.
         let unsure = gone.id.is_some() && gone.truncated > 0;
@@ -65,14 +116,15 @@ impl Registry {
             let is_around = gone.directory.as_ref().is_some_and(around);
             return if is_around { Stranger::Nothing } else { Stranger::Unsure };
         };
-        let Some(found) = self.setup.discovery.would_find(path) else { return Stranger::Nothing };
+        let Some(found) = asked.found.get(path) else { return Stranger::Nothing };
         if found.gzip {
             return Stranger::Nothing;
         }
-        let copied = gone.size > 0 && self.lives_on_compressed(path, gone.size, copies);
+        let source = Arc::clone(&found.source);
+        let is_log = !found.only_if_known || gone.id.is_some() || renamed(&source.path);
+        let copied = gone.size > 0 && self.lives_on_compressed(path, gone.size, asked);
         let lost = if copied { taken } else { gone.size + taken };
-        let is_log = !found.only_if_known || gone.id.is_some() || renamed(&found.source.path);
-        if !is_log && !unsure && self.is_all_counted(&found.source.path) {
+        if !is_log && !unsure && self.is_all_counted(&source.path) {
             // No more than a copy of it (`copytruncate`).
             return Stranger::Nothing;
         }
@@ -93,31 +145,47 @@ impl Registry {
     /// Whether a compressed copy of the file is there, or was a moment ago. Logs are compressed under
     /// their own name or the next number's; the length tells whose copy it is, and a copy is one
     /// file's alone.
-    pub(super) fn lives_on_compressed(
-        &self,
-        path: &Path,
-        size: u64,
-        copies: &mut HashSet<PathBuf>,
-    ) -> bool {
+    pub(super) fn lives_on_compressed(&self, path: &Path, size: u64, asked: &mut Asked) -> bool {
         let mut copy = path.as_os_str().to_owned();
         copy.push(".gz");
         let copy = PathBuf::from(copy);
-        let beside = beneath::names(path.parent().unwrap_or(path)).into_iter().flatten();
-        let beside = beside.map(|(path, _)| path);
-        let packed = beside.filter(|path| path.extension().is_some_and(|ending| ending == "gz"));
-        for there in std::iter::once(copy.clone()).chain(packed) {
-            if unpacked_length(&there) == Some(size as u32) && copies.insert(there) {
-                return true;
-            }
+        let directory = path.parent().unwrap_or(path);
+        if !asked.packed.contains_key(directory) {
+            asked.packed.insert(directory.to_owned(), packed_in(directory));
         }
-        let held = self.held.values().any(|held| held.account.path() == copy);
-        identity::look_at(&copy).is_err()
-            && (held
-                || self.inodes.values().any(|inode| {
-                    matches!(inode, Inode::Done(id, _)
-                    if self.setup.accounts.get(*id).is_some_and(|account| account.path() == copy))
-                }))
+        let packed = asked.packed.get_mut(directory);
+        let taken = packed.and_then(|packed| {
+            let is_it = |path: &&PathBuf| packed.get(*path) == Some(&(size as u32));
+            let its_own = Some(&copy).filter(is_it);
+            let found = its_own.or_else(|| packed.keys().find(is_it)).cloned()?;
+            packed.remove(&found)
+        });
+        taken.is_some()
+            || identity::look_at(&copy).is_err()
+                && asked.known.get_or_insert_with(|| self.known_compressed()).contains(&copy)
     }
+
+    fn known_compressed(&self) -> HashSet<PathBuf> {
+        let held = self.held.values().map(|held| held.account.path());
+        let done = self.inodes.values().filter_map(|inode| match inode {
+            Inode::Done(id, _) => Some(self.setup.accounts.get(*id)?.path()),
+            Inode::Ignored(..) => None,
+        });
+        held.chain(done).filter(|path| is_compressed(path)).collect()
+    }
+}
+
+fn is_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "gz")
+}
+
+/// The compressed files of a directory, and the lengths that they unpack to.
+fn packed_in(directory: &Path) -> HashMap<PathBuf, u32> {
+    let all = beneath::names(directory).into_iter().flatten().map(|(path, _)| path);
+    all.filter(|path| is_compressed(path))
+        .filter_map(|path| Some((unpacked_length(&path)?, path)))
+        .map(|(length, path)| (path, length))
+        .collect()
 }
 
 /// The length, modulo 2³², that a gzip file says it unpacks to.

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Map, Registry, recognised::Recognised};
+use super::{Map, Registry, last_line::Ends, recognised::Recognised, turns::Turns};
 use crate::{
     discover::{Found, Listing, Role},
     held_back::{self, Resource},
@@ -32,6 +32,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 500;
 /// Waiting files that are remembered by their inodes, all directories together.
 const MOST: usize = 1 << 17;
+/// What was listed in one round and counted in the next makes two rounds uneven.
+const UNEVEN: u8 = 2;
 /// Why a loss may be more than is said: files were deleted while they waited, and what they held nobody saw.
 const DELETED_WAITING: &str = "deleted_waiting";
 
@@ -39,13 +41,19 @@ const DELETED_WAITING: &str = "deleted_waiting";
 #[derive(Default)]
 pub(super) struct Waiting {
     by_directory: Map<Arc<Path>, Here>,
+    /// Files in all of them.
+    remembered: usize,
     asked: Option<Instant>,
     changed: bool,
+    /// Whether directories waited for their turns when that was told last.
+    queued: bool,
     /// At the first look: of files that the checkpoint knows, by inode, until each has one of its own.
     kept: Map<u64, Place>,
+    pub(super) ends: Ends,
 }
 
 /// What waits in one directory.
+#[derive(Default)]
 struct Here {
     tenant: Arc<str>,
     /// By inode.
@@ -56,6 +64,8 @@ struct Here {
     directories: (u64, u64),
     /// Rounds of looks that showed all of the directory.
     round: u32,
+    /// In so many rounds the number of directories may be another than that of the round before, though none went.
+    uneven: u8,
 }
 
 #[derive(Clone, Copy)]
@@ -67,7 +77,7 @@ struct One {
 
 impl Here {
     fn new(tenant: Arc<str>) -> Self {
-        Self { tenant, files: Map::default(), more: (0, 0), directories: (0, 0), round: 0 }
+        Self { tenant, ..Self::default() }
     }
 
     fn more(&self) -> u64 {
@@ -102,7 +112,7 @@ impl Waiting {
         size: u64,
         tenant: &Arc<str>,
     ) -> bool {
-        let full = self.by_directory.values().map(|here| here.files.len()).sum::<usize>() >= MOST;
+        let full = self.remembered >= MOST;
         let here = self.here(directory, tenant);
         if found.inode == 0 || full {
             here.more.1 += 1;
@@ -111,18 +121,40 @@ impl Waiting {
         // What a compressed one holds is not known.
         let size = if found.gzip { 0 } else { size };
         let one = One { size, round: here.round };
-        here.files.insert(found.inode, one).is_none()
+        let is_new = here.files.insert(found.inode, one).is_none();
+        self.remembered += usize::from(is_new);
+        is_new
+    }
+
+    /// So many directories in this one wait. `late`: they were listed a while ago.
+    pub(super) fn note_directories(
+        &mut self,
+        directory: &Arc<Path>,
+        tenant: &Arc<str>,
+        count: u64,
+        late: bool,
+    ) {
+        let here = self.here(directory, tenant);
+        here.directories.1 += count;
+        if late {
+            here.uneven = UNEVEN;
+        }
     }
 
     /// A file waits no more.
     fn leave(&mut self, directory: &Path, inode: u64) {
         if let Some(here) = self.by_directory.get_mut(directory) {
-            self.changed |= here.files.remove(&inode).is_some();
+            let left = here.files.remove(&inode).is_some();
+            self.remembered -= usize::from(left);
+            self.changed |= left;
         }
     }
 
-    fn tell(&mut self) {
-        if !std::mem::take(&mut self.changed) {
+    /// With the directories that wait for their turns: nobody knows yet what is in them.
+    fn tell(&mut self, turns: &Turns) {
+        let queued = !turns.is_empty();
+        let was_queued = std::mem::replace(&mut self.queued, queued);
+        if !std::mem::take(&mut self.changed) && !queued && !was_queued {
             return;
         }
         let mut all: HashMap<&Arc<str>, Waits> = HashMap::new();
@@ -132,6 +164,11 @@ impl Waiting {
             waits.files += here.files.len() as u64 + here.more();
             waits.bytes += here.files.values().map(|one| one.size).sum::<u64>();
             waits.directories += here.directories();
+        }
+        for (whose, directories) in turns.waiting() {
+            let tenant = Arc::clone(whose);
+            let waits = all.entry(whose).or_insert(Waits { tenant, ..Waits::default() });
+            waits.directories += directories;
         }
         known_files::note_waiting(all.into_values().collect());
     }
@@ -182,15 +219,13 @@ impl Registry {
             let waited = self.waiting.knows(directory, found.inode);
             // It was live when it began to wait: it is asked for, whatever it is called now.
             found.only_if_known &= !waited;
-            let size = match waited {
+            let look = match waited {
                 true => None,
-                false => match identity::look_at(&found.path) {
-                    Ok(look) if self.has_place(&look.key, opened) => None,
-                    Ok(look) => Some(look.size),
-                    Err(_gone) => None,
-                },
+                false => identity::look_at(&found.path)
+                    .ok()
+                    .filter(|look| !self.has_place(&look.key, opened)),
             };
-            if !waited && (size.is_none() || found.only_if_known) {
+            if !waited && (look.is_none() || found.only_if_known) {
                 all.push(found);
                 continue;
             }
@@ -201,10 +236,11 @@ impl Registry {
                 admitted += 1;
                 self.waiting.leave(directory, found.inode);
                 all.push(found);
-            } else if let Some(size) = size
-                && self.waiting.note((directory, &found), size, &tenant)
+            } else if let Some(look) = look
+                && self.waiting.note((directory, &found), look.size, &tenant)
             {
                 self.say_that_it_waits(&found.path, &tenant);
+                self.note_end(&look);
             }
         }
         all
@@ -246,19 +282,7 @@ impl Registry {
             || self.unclaimed.knows_inode(key.inode)
     }
 
-    /// Whether a directory may be watched and looked through, which was listed in `parent`.
-    pub(super) fn may_look_through(&mut self, path: &Path) -> bool {
-        let Some(tenant) = self.setup.discovery.tenant_of(path) else { return true };
-        if known_files::has_room(&tenant, Wanted::New, 1) {
-            return true;
-        }
-        let Some(parent) = path.parent().map(Arc::<Path>::from) else { return true };
-        self.waiting.here(&parent, &tenant).directories.1 += 1;
-        self.say_that_it_waits(path, &tenant);
-        false
-    }
-
-    fn say_that_it_waits(&self, path: &Path, tenant: &Arc<str>) {
+    pub(super) fn say_that_it_waits(&self, path: &Path, tenant: &Arc<str>) {
         held_back::note(Resource::KnownFiles, tenant);
         if let Some(unsaid) = messages::admit(Kind::Waiting, path) {
             tracing::warn!(
@@ -276,9 +300,11 @@ impl Registry {
     /// A directory was listed: what waited in it and is not there any more was deleted.
     pub(super) fn notice_waiting(&mut self, directory: &Arc<Path>, listing: &Listing) {
         let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
+        let mut seen = 0;
         for found in &listing.files {
             if let Some(one) = here.files.get_mut(&found.inode) {
                 one.round = here.round;
+                seen += 1;
             }
         }
         if listing.more {
@@ -287,10 +313,17 @@ impl Registry {
         // A round is over.
         let now = here.round;
         let gone: Vec<(u64, One)> = here.files.extract_if(|_, one| one.round != now).collect();
-        let fewer = here.more.1 < here.more.0 || here.directories.1 < here.directories.0;
+        let fewer = here.more.1 < here.more.0
+            || (here.uneven == 0 && here.directories.1 < here.directories.0);
+        here.uneven = here.uneven.saturating_sub(1);
         here.round = now.wrapping_add(1);
         (here.more, here.directories) = ((here.more.1, 0), (here.directories.1, 0));
         let over = here.is_empty();
+        self.waiting.remembered -= gone.len();
+        if here.files.len() > seen && !self.setup.discovery.is_large(directory) {
+            // They were noted in this round, after the look before: whether they are gone, the next one tells.
+            self.retries.entry(directory.to_path_buf()).or_insert_with(|| Instant::now() + AGAIN);
+        }
         if over {
             self.waiting.by_directory.remove(directory);
         }
@@ -301,6 +334,7 @@ impl Registry {
     /// A directory is gone, with all that waited in it.
     pub(super) fn lose_all_waiting(&mut self, directory: &Arc<Path>) {
         let Some(here) = self.waiting.by_directory.remove(directory) else { return };
+        self.waiting.remembered -= here.files.len();
         self.waiting.changed = true;
         let more = here.more() + here.directories() > 0;
         self.lose_waiting(directory, here.files.into_iter().collect(), more);
@@ -311,10 +345,10 @@ impl Registry {
             // What the kernel saw of their ends is counted by what it tells.
             self.heed_departed();
             let elsewhere: HashSet<u64> = self.held.values().map(|held| held.key.inode).collect();
-            gone.retain(|(inode, _)| {
-                !elsewhere.contains(inode)
-                    && !self.waiting.by_directory.keys().any(|it| self.waiting.knows(it, *inode))
-            });
+            let all = self.waiting.by_directory.values();
+            let waiting: HashSet<u64> = all.flat_map(|here| here.files.keys().copied()).collect();
+            gone.retain(|(inode, _)| !elsewhere.contains(inode) && !waiting.contains(inode));
+            self.waiting.ends.forget(gone.iter().map(|(inode, _)| *inode));
         }
         if gone.is_empty() && !more {
             return;
@@ -344,9 +378,16 @@ impl Registry {
         }
     }
 
+    /// Directories wait for their turns from now on: that is said before what was found with them is read.
+    pub(super) fn tell_queued(&mut self) {
+        if !self.waiting.queued && !self.turns.is_empty() {
+            self.tell_waiting();
+        }
+    }
+
     /// Says what waits, for status and metrics.
     pub(super) fn tell_waiting(&mut self) {
-        self.waiting.tell();
+        self.waiting.tell(&self.turns);
         let metrics = &self.setup.metrics;
         metrics.known_files.set(known_files::taken() as i64);
         metrics

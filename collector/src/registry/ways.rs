@@ -61,6 +61,11 @@ impl Ways {
         self.due.insert(Traveller::Roots);
     }
 
+    /// Whether a directory is one that a configured path led to at the last look.
+    pub(super) fn is_root(&self, directory: &Path) -> bool {
+        self.roots.binary_search_by(|root| (**root).cmp(directory)).is_ok()
+    }
+
     /// When to look along those that changed, if any did.
     pub(super) fn due(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -183,8 +188,7 @@ impl Registry {
         let (path, listed) = (Arc::clone(&directory.path), directory.listed);
         self.ways.change(&path);
         if listed {
-            self.relist_in_turn(token, &path);
-            self.note_names(&path);
+            self.look_in_turn(&path);
         } else if !beneath::is_directory(&path) {
             self.directories.remove(token);
             self.setup.watcher.unwatch_directory(token);

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
+    directories::slowest_beside,
     harness::{Agent, World, assert_exactly_once, body, free_port, in_every_mode, patience},
     quotas::{of_pod, status, wait_for_pod},
 };
@@ -18,6 +19,8 @@ use crate::{
 in_every_mode!(
     logs_beyond_a_tenants_share_wait_until_others_are_gone,
     logs_that_are_deleted_while_they_wait_are_a_stated_loss,
+    thousands_of_logs_that_are_deleted_while_they_wait_hold_up_no_other,
+    logs_that_wait_at_a_first_look_are_read_from_where_they_ended_then,
     logs_that_wait_are_collected_after_a_restart_and_when_there_are_more_places,
     a_log_that_is_rotated_while_it_waits_is_collected,
     many_former_files_of_one_log_wait_in_their_order,
@@ -42,9 +45,13 @@ fn line(text: &str) -> String {
 
 /// The logs of one namespace, in one directory.
 fn loud(world: &World) -> Vec<PathBuf> {
+    loud_with(world, LOGS)
+}
+
+fn loud_with(world: &World, logs: usize) -> Vec<PathBuf> {
     let directory = world.path("pods/loud_p_0d7e/c");
     fs::create_dir_all(&directory).unwrap();
-    let paths: Vec<_> = (0..LOGS).map(|n| directory.join(format!("{n}.log"))).collect();
+    let paths: Vec<_> = (0..logs).map(|n| directory.join(format!("{n}.log"))).collect();
     paths
         .iter()
         .enumerate()
@@ -179,6 +186,72 @@ fn logs_that_are_deleted_while_they_wait_are_a_stated_loss(mut world: World) {
     assert_each_once(&world, "log ", known);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().1["lost_bytes"], lost);
+}
+
+/// What became of each is asked once for all of their directory.
+fn thousands_of_logs_that_are_deleted_while_they_wait_hold_up_no_other(mut world: World) {
+    const MANY: usize = 3_000;
+    // A quarter, so that the others have room for many new pods.
+    world_with(&mut world, "read: {known_files: 2000}\n");
+    world.slots = 8_192;
+    let agent = world.start();
+    world.wait_for_first_look();
+    let paths = loud_with(&world, MANY);
+    let known = 500 - 2;
+    wait_until(&world, "as many as may be are read", || bodies(&world, "log ").len() == known);
+    wait_until(&world, "all that waits is seen", || {
+        waiting(&world).get("loud") == Some(&((MANY - known) as u64, 0))
+    });
+    let read = bodies(&world, "log ");
+    let waits = |n: usize| !read.contains_key(&format!("log {n}"));
+    let paths: Vec<_> = (0..MANY).filter(|n| waits(*n)).map(|n| &paths[n]).collect();
+    let lost: u64 = paths.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    // Without the kernel's help a log that was seen before its line was written counts for less.
+    let least = if world.watch == "kernel" { lost } else { lost / 2 };
+    let stated = |world: &World| {
+        let bytes = world.audit().1["lost_bytes"].as_u64().unwrap();
+        (least..=lost).contains(&bytes)
+    };
+    let delete = || {
+        paths.iter().for_each(|path| fs::remove_file(path).unwrap());
+        wait_until(&world, "none of them waits", || !waiting(&world).contains_key("loud"));
+        wait_until(&world, "the loss is stated", || stated(&world));
+    };
+    let slowest = slowest_beside(&world, delete, patience());
+    assert!(slowest < Duration::from_millis(2_500), "{slowest:?}");
+    assert_eq!(agent.stop(), Some(0));
+    assert!(stated(&world), "{}", world.audit().1);
+}
+
+/// With `start: end`: what was in them then is nobody's wish, and what came since is.
+fn logs_that_wait_at_a_first_look_are_read_from_where_they_ended_then(mut world: World) {
+    world_with(&mut world, "read: {known_files: 400, start: end}\n");
+    let paths = loud(&world);
+    let agent = world.start();
+    world.wait_for_first_look();
+    wait_until_full(&world, "loud");
+    let mut waits = Vec::new();
+    for (n, path) in paths.iter().enumerate() {
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, line(&format!("later {n}")).as_bytes()).unwrap();
+    }
+    wait_until(&world, "as many as may be are read", || bodies(&world, "later ").len() >= 98);
+    // One that is written anew meanwhile has nothing of what was there then.
+    let read = bodies(&world, "later ");
+    for (n, path) in paths.iter().enumerate() {
+        match read.contains_key(&format!("later {n}")) {
+            true => fs::remove_file(path).unwrap(),
+            false => waits.push(path),
+        }
+    }
+    fs::write(waits[0], "").unwrap();
+    fs::write(waits[0], line("anew")).unwrap();
+    wait_until(&world, "all are read", || {
+        bodies(&world, "later ").len() == LOGS - 1 && bodies(&world, "anew").len() == 1
+    });
+    assert_each_once(&world, "later ", LOGS - 1);
+    assert_each_once(&world, "log ", 0);
+    stop_balanced(&world, agent);
 }
 
 fn logs_that_wait_are_collected_after_a_restart_and_when_there_are_more_places(mut world: World) {

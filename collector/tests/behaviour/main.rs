@@ -12,6 +12,7 @@ mod copytruncate_short;
 mod copytruncate_uids;
 mod crash;
 mod descriptors;
+mod directories;
 mod doctor;
 mod encodings;
 mod floods;

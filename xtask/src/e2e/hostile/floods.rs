@@ -11,7 +11,10 @@ use anyhow::{Result, ensure};
 
 use super::{Attack, Setting};
 use crate::process::Scratch;
-use attacks::{Place, bombs, clients, descriptors, holes, listing, many_former, many_names, names};
+use attacks::{
+    Place, bombs, clients, descriptors, holes, listing, many_directories, many_former, many_names,
+    names,
+};
 use measure::Attacked;
 
 /// A probe's timeout, as kubelet has it.
@@ -21,7 +24,7 @@ const MEMORY: u64 = 256 << 20;
 /// Descriptors of an agent whose descriptors are used up.
 const DESCRIPTORS: usize = 1_024;
 
-pub(super) const ATTACKS: [Attack; 8] = [
+pub(super) const ATTACKS: [Attack; 9] = [
     Attack {
         name: "flood-descriptors",
         what: "1,100 logs of one tenant under a limit of 1,024 descriptors, all written to",
@@ -56,6 +59,11 @@ pub(super) const ATTACKS: [Attack; 8] = [
         name: "flood-former",
         what: "60,000 former files of one log",
         run: |setting| flood(setting, None, many_former),
+    },
+    Attack {
+        name: "flood-directories",
+        what: "30,000 nested directories below a pattern, each with a log",
+        run: |setting| flood(setting, None, many_directories),
     },
     Attack {
         name: "flood-admin",

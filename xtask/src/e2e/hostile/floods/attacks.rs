@@ -145,6 +145,24 @@ pub(super) fn many_former(place: &Place<'_>) -> Result<u64> {
     make(place, 60_000, |n| directory.join(format!("0.log.20260101-{n:06}")))
 }
 
+/// Directories in directories, below a pattern.
+pub(super) fn many_directories(place: &Place<'_>) -> Result<u64> {
+    let mut times = 0;
+    for n in 0..30_000 {
+        if place.is_over() {
+            break;
+        }
+        let directory = place.files.join(format!("tree/{}/{}/{n}", n % 40, n % 1_000));
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("a.log"), "one of many\n")?;
+        times += 1;
+    }
+    while !place.is_over() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(times)
+}
+
 /// Logs that are soon gone.
 pub(super) fn names(place: &Place<'_>) -> Result<u64> {
     let directory = place.container("storm")?;
