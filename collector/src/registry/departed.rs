@@ -8,10 +8,10 @@ use std::{
     ffi::OsStr,
     path::Path,
     sync::Arc,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
-use super::{Registry, recovery, strangers::Stranger};
+use super::{Registry, recovery, rest, strangers::Stranger};
 use crate::{
     checkpoint::FileEntry,
     identity::{self, FileId, InodeKey, KernelInode},
@@ -190,6 +190,7 @@ impl Registry {
         let mut while_down = std::mem::take(&mut self.while_down);
         let (mut went, mut unsure) = (Went::default(), 0);
         let mut strangers = std::mem::take(&mut while_down.strangers);
+        strangers.append(&mut self.uncounted.take());
         strangers.retain(|gone| !while_down.counted.contains(&gone.inode));
         let mut asked = self.ask_about(strangers.iter());
         for gone in strangers {
@@ -224,9 +225,11 @@ impl Registry {
         self.note_gone(went);
     }
 
-    /// Whatever the kernel told is counted: once that is durable, it need not keep it.
+    /// Whatever the kernel told is counted, but for what it is still to be asked about: once that is durable, it need
+    /// not keep it.
     fn note_gone(&mut self, went: Went) {
-        let counted = self.setup.watcher.counted();
+        let but = self.uncounted.inodes().collect();
+        let counted = self.setup.watcher.counted(&but);
         self.tell(Command::Went(Went { counted, ..went }));
     }
 
@@ -257,8 +260,8 @@ impl Registry {
     fn count_departed(&mut self) {
         // While files are looked for that were known, nothing is counted: all at once afterwards, so that
         // what the kernel may forget is all that it told.
-        let looking = self.scanning || self.give_up_at.is_some();
-        let (mut strangers, mut went) = (Vec::new(), Went::default());
+        let looking = self.is_looking();
+        let mut strangers = Vec::new();
         for gone in self.setup.watcher.departed() {
             match gone.id {
                 Some(id) => {
@@ -273,7 +276,8 @@ impl Registry {
                         self.heed_end(id, End::of(&gone));
                     }
                 }
-                None => strangers.extend(gone.ended.then_some(gone)),
+                None if gone.ended && (looking || gone.held_bytes()) => strangers.push(gone),
+                None => {}
             }
         }
         let strangers = self.unknown_ones(strangers);
@@ -281,6 +285,31 @@ impl Registry {
             self.while_down.strangers.extend(strangers);
             return;
         }
+        self.uncounted.extend(strangers);
+        self.count_due(false);
+    }
+
+    /// Files are looked for that were known: at the first look, or after a reload.
+    pub(super) fn is_looking(&self) -> bool {
+        self.scanning || self.give_up_at.is_some()
+    }
+
+    /// Counts files that are gone and that nobody had claimed, as far as it may be asked by now what they were. `all`:
+    /// the agent goes down.
+    pub(super) fn count_waiting_strangers(&mut self, all: bool) {
+        let due = self.strangers_due().is_some_and(|due| all || due <= Instant::now());
+        if due {
+            self.together(|this| this.count_due(all));
+        }
+    }
+
+    fn count_due(&mut self, all: bool) {
+        let began = rest::used();
+        let strangers = match all {
+            true => self.uncounted.take(),
+            false => self.uncounted.take_due(Instant::now()),
+        };
+        let (any, mut went) = (!strangers.is_empty(), Went::default());
         let mut asked = self.ask_about(strangers.iter());
         for gone in strangers {
             match self.stranger(&gone, |_: &Path| false, &mut asked) {
@@ -290,6 +319,9 @@ impl Registry {
                 Stranger::Nothing => {}
                 Stranger::Unsure => went.unknown = vec![UNSURE],
             }
+        }
+        if any {
+            self.uncounted.asked(rest::used().saturating_sub(began), Instant::now());
         }
         self.note_gone(went);
     }

@@ -43,6 +43,7 @@ mod told;
 mod turns;
 mod twins;
 mod unasked;
+mod uncounted;
 mod unfinished;
 mod waiting;
 mod ways;
@@ -168,6 +169,7 @@ pub struct Registry {
     /// Whatever the checkpoint knew has been found or given up.
     complete: bool,
     while_down: departed::WhileDown,
+    uncounted: uncounted::Uncounted,
     cut_off: cut_off::CutOff,
     rests: rest::Rests,
     shortage: shortage::Shortage,
@@ -209,6 +211,7 @@ impl Registry {
             give_up_at: None,
             complete: false,
             while_down,
+            uncounted: uncounted::Uncounted::default(),
             cut_off: cut_off::CutOff::default(),
             rests: rest::Rests::default(),
             shortage: shortage::Shortage::default(),
@@ -229,7 +232,7 @@ impl Registry {
         let mut housekeeping = Instant::now() + HOUSEKEEPING;
         while !self.setup.stopping.load(Ordering::Acquire) {
             let planned = self.give_up_at.into_iter().chain(self.ways.due());
-            let planned = planned.chain(self.cut_off.next());
+            let planned = planned.chain(self.cut_off.next()).chain(self.strangers_due());
             let next = self.retries.values().copied().chain(planned).min();
             let next = next.unwrap_or(housekeeping);
             let next = if self.parked.is_empty() { next } else { next.min(Instant::now() + RETRY) };
@@ -254,6 +257,7 @@ impl Registry {
             self.heed_names();
             self.hand_over_parked();
             self.give_up();
+            self.count_waiting_strangers(false);
             self.let_waiting_in();
             self.decide_cut_off();
             if Instant::now() >= housekeeping {
@@ -267,6 +271,7 @@ impl Registry {
             self.publish();
         }
         self.heed_readers();
+        self.count_waiting_strangers(true);
         self.cut_off_all();
         messages::tell_unsaid(true);
     }

@@ -49,10 +49,10 @@ impl Registry {
         gone
     }
 
-    /// What these would be if they were there.
+    /// What these would be if they were there. A file without a byte is not asked about: nothing is lost with it.
     pub(super) fn ask_about<'a>(&self, gone: impl Iterator<Item = &'a Departed>) -> Asked {
         let mut paths: HashMap<&Path, HashSet<&Path>> = HashMap::new();
-        for path in gone.filter_map(|gone| gone.path.as_deref()) {
+        for path in gone.filter(|gone| gone.held_bytes()).filter_map(|gone| gone.path.as_deref()) {
             let Some(directory) = path.parent() else { continue };
             paths.entry(directory).or_default().insert(path);
         }

@@ -32,7 +32,11 @@ use super::{
     Bell, Counted, Departed, DirToken, Event, FileToken, Life, Mode, Waker, Watcher,
     inotify::Inotify, kernel::Kernel, mounts::Mounts, poll::FileState,
 };
-use crate::{config::Config, identity::FileId, metrics::Metrics};
+use crate::{
+    config::Config,
+    identity::{FileId, KernelInode},
+    metrics::Metrics,
+};
 use entries::{Directory, Look, Watched};
 use falls::Falls;
 pub(super) use falls::count_fallback;
@@ -211,8 +215,8 @@ impl Watcher for Combined {
         self.kernel.as_mut().map(Kernel::departed).unwrap_or_default()
     }
 
-    fn counted(&self) -> Option<Counted> {
-        self.kernel.as_ref().map(Kernel::counted)
+    fn counted(&self, but: &HashSet<KernelInode>) -> Option<Counted> {
+        self.kernel.as_ref().map(|kernel| kernel.counted(but))
     }
 
     fn counted_of(&self, ids: &[FileId]) -> Option<Counted> {

@@ -9,6 +9,7 @@
 //! nobody holds open by its name.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     fs::File,
     io,
@@ -22,7 +23,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
     config::{Config, WatchMode},
-    identity::FileId,
+    identity::{FileId, KernelInode},
     metrics::Metrics,
 };
 
@@ -39,8 +40,8 @@ use combined::Combined;
 use inotify::Inotify;
 use kernel::Kernel;
 pub use kernel::{
-    Bell, Counted, Departed, Heard, HookReport, LoadError, Pinned, RefusedHook, Sees, digest,
-    is_bpffs, pinned, unpin,
+    Bell, Counted, DEPARTURES, Departed, Heard, HookReport, LoadError, Pinned, RefusedHook, Sees,
+    digest, is_bpffs, pinned, unpin,
 };
 use mounts::Mounts;
 pub use trial::Trial;
@@ -157,9 +158,9 @@ pub trait Watcher: Send {
     /// Files whose end the mechanism itself has seen, each once; also of the time before this
     /// watcher was there, where it can know.
     fn departed(&mut self) -> Vec<Departed>;
-    /// What [`Watcher::departed`] told so far, to be forgotten once it is durable that it was counted: until
-    /// then the next agent would be told again.
-    fn counted(&self) -> Option<Counted>;
+    /// What [`Watcher::departed`] told so far, but for these, to be forgotten once it is durable that it was counted:
+    /// until then the next agent would be told again.
+    fn counted(&self, but: &HashSet<KernelInode>) -> Option<Counted>;
     /// The same, of these lives alone.
     fn counted_of(&self, ids: &[FileId]) -> Option<Counted>;
     /// A life is nobody's any more: its end is not to be told.

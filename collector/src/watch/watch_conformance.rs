@@ -242,7 +242,7 @@ fn many_writes_are_one_event(under: Under) {
     }
     let mut events = Vec::new();
     bench.wait(PATIENCE, &mut events);
-    let distinct: std::collections::HashSet<_> = events.iter().collect();
+    let distinct: HashSet<_> = events.iter().collect();
     assert_eq!(distinct.len(), events.len(), "{events:?}");
 }
 

@@ -20,6 +20,7 @@ in_every_mode!(
     compressed_files_that_unpack_to_nothing_hold_up_no_other,
     a_sparse_log_takes_a_part_of_a_readers_time,
     a_directory_of_many_files_costs_no_other_its_latency,
+    files_with_bytes_that_come_and_go_among_many_cost_no_other_its_latency,
 );
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -229,7 +230,17 @@ fn a_sparse_log_takes_a_part_of_a_readers_time(mut world: World) {
 }
 
 /// Files that are no logs, in a directory of logs that changes all the time.
-fn a_directory_of_many_files_costs_no_other_its_latency(mut world: World) {
+fn a_directory_of_many_files_costs_no_other_its_latency(world: World) {
+    among_many_files(world, "");
+}
+
+/// Whether they were logs is asked once they are gone.
+fn files_with_bytes_that_come_and_go_among_many_cost_no_other_its_latency(world: World) {
+    among_many_files(world, "no log's line\n");
+}
+
+/// A file with this in it comes and goes.
+fn among_many_files(mut world: World, text: &str) {
     const FILES: usize = 30_000;
     world.admin = Some(free_port());
     let mut quiet = world.container("quiet");
@@ -247,7 +258,7 @@ fn a_directory_of_many_files_costs_no_other_its_latency(mut world: World) {
         scope.spawn(|| {
             let path = loud.join("comes and goes");
             while !over.load(std::sync::atomic::Ordering::Relaxed) {
-                File::create(&path).unwrap();
+                fs::write(&path, text).unwrap();
                 fs::remove_file(&path).unwrap();
                 std::thread::sleep(Duration::from_millis(5));
             }

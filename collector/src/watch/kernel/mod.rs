@@ -37,7 +37,7 @@ pub use load::LoadError;
 pub use object::digest;
 pub use pins::{Pinned, is_bpffs, pinned, unpin};
 pub use report::{HookReport, RefusedHook, Sees};
-pub use told::{Counted, Departed};
+pub use told::{Counted, DEPARTURES, Departed};
 pub(super) use told::{Refusal, Told};
 
 use super::{DirToken, FileToken, Life};

@@ -14,7 +14,10 @@ use super::{
     Kernel,
     told::{Counted, Departed, inode_of},
 };
-use crate::{identity::FileId, watch::DirToken};
+use crate::{
+    identity::{FileId, KernelInode},
+    watch::DirToken,
+};
 
 impl Kernel {
     /// Files that are gone, as far as the kernel remembers: each is told once. The next agent is told
@@ -62,9 +65,9 @@ impl Kernel {
         self.unclaimed = new.into_iter().map(|(_, key)| key).collect();
     }
 
-    /// What was told so far: to be forgotten once it is durable that it was counted.
-    pub(in crate::watch) fn counted(&self) -> Counted {
-        let told = self.told.iter().copied().collect();
+    /// What was told so far, but for these: to be forgotten once it is durable that it was counted.
+    pub(in crate::watch) fn counted(&self, but: &HashSet<KernelInode>) -> Counted {
+        let told = self.told.iter().copied().filter(|key| !but.contains(&inode_of(*key))).collect();
         Counted { departures: self.loaded.tables.departures(), told, all: true }
     }
 

@@ -45,6 +45,9 @@ pub(in crate::watch) enum Told {
     Departed,
 }
 
+/// For so many files that are gone and not counted yet the kernel has room.
+pub const DEPARTURES: usize = collector_ebpf::DEPARTED as usize;
+
 /// A file that is gone, as the kernel saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departed {
@@ -62,6 +65,13 @@ pub struct Departed {
     pub path: Option<PathBuf>,
     /// The directory it was in last, or was born in; None likewise.
     pub directory: Option<PathBuf>,
+}
+
+impl Departed {
+    /// Whether it ever held a byte, as far as the kernel saw.
+    pub fn held_bytes(&self) -> bool {
+        self.size > 0 || self.truncated > 0
+    }
 }
 
 /// Files that are gone and were told.
