@@ -1,8 +1,9 @@
 //! Directories that take long to look at rest between two looks.
 //!
 //! A look costs as much as a directory has entries, logs or not, and whoever may write there can have it looked
-//! at again and again. So one that took long is left alone for twenty times as long, and all that take long have a
-//! tenth of the registry's time together. What changes there meanwhile is noticed later; elsewhere it is
+//! at again and again. So one that took long is left alone for twenty times as long, and all of a tenant that take long
+//! have a tenth of the registry's time together. Another tenant's do not wait for them: whoever's turn comes first would
+//! put the others off for as long as it likes. What changes there meanwhile is noticed later; elsewhere it is
 //! noticed as ever. Processor time counts: a busy machine makes nobody rest. It counts where it is spent: a
 //! directory does not rest for what lies in one below it.
 //!
@@ -25,7 +26,7 @@ use crate::{
 const LONG: Duration = Duration::from_millis(10);
 /// So many times as long as its look took a directory rests.
 const TIMES: u32 = 20;
-/// So many times as long every other one rests that takes long.
+/// So many times as long every other one of its tenant rests that takes long.
 const TIMES_ALL: u32 = 9;
 /// No longer than this.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -41,8 +42,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 pub(super) struct Rests {
     /// Until when each is left alone.
     until: Map<DirToken, Instant>,
-    /// Until when all of them are.
-    all_until: Option<Instant>,
+    /// Until when all of a tenant's are.
+    all_until: Map<Arc<str>, Instant>,
     /// The directory that was listed once more to place what is in it, and how long that took in all: each of
     /// its sources may ask for it, and there may be thousands.
     repeated: Option<(Arc<Path>, Duration)>,
@@ -52,9 +53,10 @@ pub(super) struct Rests {
 
 impl Rests {
     /// When a directory may be looked at again; None: now.
-    fn until(&self, directory: DirToken, now: Instant) -> Option<Instant> {
-        let until = self.until.get(&directory).copied()?;
-        self.all_until.into_iter().chain([until]).max().filter(|until| *until > now)
+    fn until(&self, tenant: &str, directory: DirToken, now: Instant) -> Option<Instant> {
+        let until = self.until.get(&directory)?;
+        let all_until = self.all_until.get(tenant).into_iter();
+        all_until.chain([until]).max().copied().filter(|until| *until > now)
     }
 
     /// What listings showed is placed.
@@ -89,7 +91,13 @@ impl Rests {
     }
 
     /// It was looked at, which took so long. `more`: what was put off there waits for the next look.
-    fn looked(&mut self, directory: DirToken, took: Duration, more: bool, now: Instant) {
+    fn looked(
+        &mut self,
+        (tenant, directory): (&Arc<str>, DirToken),
+        took: Duration,
+        more: bool,
+        now: Instant,
+    ) {
         if took < LONG {
             self.until.remove(&directory);
             return;
@@ -97,14 +105,15 @@ impl Rests {
         self.until.retain(|_, until| now.saturating_duration_since(*until) < REMEMBERED);
         let rest = if more { Duration::ZERO } else { (took * TIMES).min(LONGEST) };
         self.until.insert(directory, now + rest);
-        self.all_until = Some(now + (took * TIMES_ALL).min(LONGEST));
+        self.all_until.retain(|_, until| *until > now);
+        self.all_until.insert(Arc::clone(tenant), now + (took * TIMES_ALL).min(LONGEST));
     }
 }
 
 impl Registry {
-    /// Looks at a directory again, or plans to where it rests.
-    pub(super) fn relist_in_turn(&mut self, token: DirToken, path: &Path) {
-        if let Some(until) = self.rests.until(token, Instant::now()) {
+    /// Looks at a tenant's directory again, or plans to where it rests.
+    pub(super) fn relist_in_turn(&mut self, tenant: &Arc<str>, token: DirToken, path: &Path) {
+        if let Some(until) = self.rests.until(tenant, token, Instant::now()) {
             held_back::note(Resource::Listing, &path.to_string_lossy());
             self.retries.entry(path.to_owned()).or_insert(until);
             return;
@@ -123,10 +132,11 @@ impl Registry {
             if placing >= LONG
                 && let Some(other) = self.directories.find(&directory)
             {
-                self.rests.looked(other, placing, put_off, now);
+                let (whose, _) = self.whose(&directory);
+                self.rests.looked((&whose, other), placing, put_off, now);
             }
         }
-        self.rests.looked(token, took, more, now);
+        self.rests.looked((tenant, token), took, more, now);
     }
 }
 
@@ -158,22 +168,34 @@ mod tests {
         let (quick, slow, other) =
             (DirToken::numbered(1), DirToken::numbered(2), DirToken::numbered(3));
         let ms = Duration::from_millis;
-        rests.looked(quick, ms(1), false, at(1));
-        assert_eq!(rests.until(quick, at(1)), None);
-        rests.looked(slow, ms(100), false, at(100));
-        assert_eq!(rests.until(slow, at(101)), Some(at(2_100)));
-        assert_eq!(rests.until(quick, at(101)), None, "another's look costs it nothing");
+        let (loud, quiet): (Arc<str>, Arc<str>) = ("loud".into(), "quiet".into());
+        rests.looked((&loud, quick), ms(1), false, at(1));
+        assert_eq!(rests.until("loud", quick, at(1)), None);
+        rests.looked((&loud, slow), ms(100), false, at(100));
+        assert_eq!(rests.until("loud", slow, at(101)), Some(at(2_100)));
+        assert_eq!(rests.until("loud", quick, at(101)), None, "another's look costs it nothing");
+        let large = DirToken::numbered(4);
+        rests.looked((&quiet, large), ms(15), false, at(150));
         // Many that take long do not take all the time together.
-        rests.looked(other, ms(20), false, at(1_100));
-        assert_eq!(rests.until(other, at(1_400)), Some(at(1_500)), "its own rest");
-        rests.looked(slow, ms(100), false, at(2_200));
-        assert_eq!(rests.until(other, at(2_201)), Some(at(3_100)), "another's");
-        assert_eq!(rests.until(other, at(3_100)), None);
-        rests.looked(slow, ms(60_000), false, at(9_000));
-        assert_eq!(rests.until(slow, at(9_001)), Some(at(14_000)), "never for long");
-        rests.looked(slow, ms(1), false, at(14_000));
-        assert_eq!(rests.until(slow, at(14_000)), None, "it takes long no more");
-        rests.looked(slow, ms(100), true, at(20_000));
-        assert_eq!(rests.until(slow, at(20_001)), Some(at(20_900)), "something was put off");
+        rests.looked((&loud, other), ms(20), false, at(1_100));
+        assert_eq!(rests.until("loud", other, at(1_400)), Some(at(1_500)), "its own rest");
+        rests.looked((&loud, slow), ms(100), false, at(2_200));
+        assert_eq!(rests.until("loud", other, at(2_201)), Some(at(3_100)), "another's");
+        assert_eq!(
+            rests.until("quiet", large, at(2_201)),
+            None,
+            "another tenant's cost it nothing"
+        );
+        assert_eq!(rests.until("loud", other, at(3_100)), None);
+        rests.looked((&loud, slow), ms(60_000), false, at(9_000));
+        assert_eq!(rests.until("loud", slow, at(9_001)), Some(at(14_000)), "never for long");
+        rests.looked((&loud, slow), ms(1), false, at(14_000));
+        assert_eq!(rests.until("loud", slow, at(14_000)), None, "it takes long no more");
+        rests.looked((&loud, slow), ms(100), true, at(20_000));
+        assert_eq!(
+            rests.until("loud", slow, at(20_001)),
+            Some(at(20_900)),
+            "something was put off"
+        );
     }
 }

@@ -161,7 +161,7 @@ impl Registry {
         let known = self.directories.find(path);
         let listed = |token| self.directories.get(token).is_some_and(|it| it.listed);
         if let Some(token) = known.filter(|token| listed(*token)) {
-            self.relist_in_turn(token, path);
+            self.relist_in_turn(tenant, token, path);
             self.note_names(path);
         } else {
             let found = self.list_from(vec![Arc::clone(path)]);
@@ -171,7 +171,7 @@ impl Registry {
     }
 
     /// In whose queue a directory waits, and whether it is not watched yet.
-    fn whose(&self, path: &Path) -> (Arc<str>, bool) {
+    pub(super) fn whose(&self, path: &Path) -> (Arc<str>, bool) {
         let known = self.directories.find(path).and_then(|token| self.directories.get(token));
         let tenant = match known.filter(|known| known.listed) {
             Some(known) => known.place.as_ref().map(|place| Arc::clone(place.tenant())),

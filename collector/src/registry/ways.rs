@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Map, Registry};
+use super::{Map, Registry, rest};
 use crate::{
     discover::{Found, Listing},
     identity::beneath,
@@ -19,11 +19,12 @@ use crate::{
 
 /// A way is found anew so often at most while it changes under the search.
 const LOOKS: u32 = 8;
-/// Looking along ways takes at most one part in so many of the time: some lead through directories in
-/// which much happens (`/tmp`).
+/// Looking along ways takes one part in so many of the time: some lead through directories in which much happens
+/// (`/tmp`). Processor time counts: a busy machine makes nobody wait.
 const PART: u32 = 50;
-/// At least so long between two looks.
+/// At least so long between two looks, and at most: a new pod may be found by a way alone.
 const REST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Whose way it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,10 +203,11 @@ impl Registry {
 
     /// Looks along the ways that changed.
     pub(super) fn look_along_ways(&mut self) {
-        let begun = Instant::now();
-        if self.ways.due.is_empty() || self.ways.rest_until.is_some_and(|until| until > begun) {
+        let now = Instant::now();
+        if self.ways.due.is_empty() || self.ways.rest_until.is_some_and(|until| until > now) {
             return;
         }
+        let began = rest::used();
         let mut due = std::mem::take(&mut self.ways.due);
         if due.remove(&Traveller::Roots) {
             let before = std::mem::take(&mut self.ways.roots);
@@ -223,6 +225,7 @@ impl Registry {
                 self.relist(token);
             }
         }
-        self.ways.rest_until = Some(Instant::now() + REST.max(begun.elapsed() * PART));
+        let took = rest::used().saturating_sub(began);
+        self.ways.rest_until = Some(Instant::now() + (took * PART).clamp(REST, LONGEST));
     }
 }

@@ -28,6 +28,8 @@ const SOON: Duration = Duration::from_millis(2_500);
 fn world_of_trees(mut world: World) -> World {
     world.files = format!("    - paths: [\"{}/**/*.log\"]\n", world.path("plain").display());
     world.extra = "read: {known_files: 100000}\n".into();
+    // By default the kernel watch has room for as many.
+    world.slots = 16_384;
     world
 }
 
