@@ -263,6 +263,9 @@ impl Registry {
         let looking = self.is_looking();
         let mut strangers = Vec::new();
         for gone in self.setup.watcher.departed() {
+            if gone.id.is_none() {
+                self.waiting.heed_departed(&gone);
+            }
             match gone.id {
                 Some(id) => {
                     if looking {

@@ -4,11 +4,11 @@
 //! forgotten, because it is finished and gone, the directory is looked at again. What is known stays known, so that nothing is
 //! left half read; of what waits, each log's oldest file comes first, and logs in the order of their names. Newest
 //! first would leave those waiting that are deleted first.
-//!
-//! What is deleted while it waits is lost, and stated: where the kernel counts, by what it tells, else by what was seen.
+
+mod gone;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,14 +16,11 @@ use std::{
 
 use super::{Map, Registry, last_line::Ends, recognised::Recognised, turns::Turns};
 use crate::{
-    discover::{Found, Listing, Role},
+    discover::{Found, Role},
     held_back::{self, Resource},
     identity::{self, InodeKey},
     known_files::{self, Place, Waits, Wanted},
     messages::{self, Kind},
-    reason::Reason,
-    settle::{Command, Went},
-    watch::Mode,
 };
 
 /// How often it is asked whether there is room.
@@ -34,8 +31,6 @@ const AT_ONCE: usize = 500;
 const MOST: usize = 1 << 17;
 /// What was listed in one round and counted in the next makes two rounds uneven.
 const UNEVEN: u8 = 2;
-/// Why a loss may be more than is said: files were deleted while they waited, and what they held nobody saw.
-const DELETED_WAITING: &str = "deleted_waiting";
 
 /// See the module.
 #[derive(Default)]
@@ -73,6 +68,8 @@ struct One {
     size: u64,
     /// When it was seen last.
     round: u32,
+    /// The kernel tells its end, and so much is lost with it.
+    told: bool,
 }
 
 impl Here {
@@ -120,7 +117,7 @@ impl Waiting {
         }
         // What a compressed one holds is not known.
         let size = if found.gzip { 0 } else { size };
-        let one = One { size, round: here.round };
+        let one = One { size, round: here.round, told: false };
         let is_new = here.files.insert(found.inode, one).is_none();
         self.remembered += usize::from(is_new);
         is_new
@@ -295,73 +292,6 @@ impl Registry {
                  Raise read.known_files, or have old logs removed.{unsaid}"
             );
         }
-    }
-
-    /// A directory was listed: what waited in it and is not there any more was deleted.
-    pub(super) fn notice_waiting(&mut self, directory: &Arc<Path>, listing: &Listing) {
-        let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
-        let mut seen = 0;
-        for found in &listing.files {
-            if let Some(one) = here.files.get_mut(&found.inode) {
-                one.round = here.round;
-                seen += 1;
-            }
-        }
-        if listing.more {
-            return;
-        }
-        // A round is over.
-        let now = here.round;
-        let gone: Vec<(u64, One)> = here.files.extract_if(|_, one| one.round != now).collect();
-        let fewer = here.more.1 < here.more.0
-            || (here.uneven == 0 && here.directories.1 < here.directories.0);
-        here.uneven = here.uneven.saturating_sub(1);
-        here.round = now.wrapping_add(1);
-        (here.more, here.directories) = ((here.more.1, 0), (here.directories.1, 0));
-        let over = here.is_empty();
-        self.waiting.remembered -= gone.len();
-        if here.files.len() > seen && !self.setup.discovery.is_large(directory) {
-            // They were noted in this round, after the look before: whether they are gone, the next one tells.
-            self.retries.entry(directory.to_path_buf()).or_insert_with(|| Instant::now() + AGAIN);
-        }
-        if over {
-            self.waiting.by_directory.remove(directory);
-        }
-        self.waiting.changed = true;
-        self.lose_waiting(directory, gone, fewer);
-    }
-
-    /// A directory is gone, with all that waited in it.
-    pub(super) fn lose_all_waiting(&mut self, directory: &Arc<Path>) {
-        let Some(here) = self.waiting.by_directory.remove(directory) else { return };
-        self.waiting.remembered -= here.files.len();
-        self.waiting.changed = true;
-        let more = here.more() + here.directories() > 0;
-        self.lose_waiting(directory, here.files.into_iter().collect(), more);
-    }
-
-    fn lose_waiting(&mut self, directory: &Arc<Path>, mut gone: Vec<(u64, One)>, more: bool) {
-        if !gone.is_empty() {
-            // What the kernel saw of their ends is counted by what it tells.
-            self.heed_departed();
-            let elsewhere: HashSet<u64> = self.held.values().map(|held| held.key.inode).collect();
-            let all = self.waiting.by_directory.values();
-            let waiting: HashSet<u64> = all.flat_map(|here| here.files.keys().copied()).collect();
-            gone.retain(|(inode, _)| !elsewhere.contains(inode) && !waiting.contains(inode));
-            self.waiting.ends.forget(gone.iter().map(|(inode, _)| *inode));
-        }
-        if gone.is_empty() && !more {
-            return;
-        }
-        let token = self.directories.find(directory);
-        let mode = token.and_then(|token| Some(self.directories.get(token)?.mode));
-        let mut went = Went::default();
-        let bytes = gone.iter().map(|(_, one)| one.size).sum();
-        if bytes > 0 && mode != Some(Mode::Kernel) {
-            went.lost.push((directory.to_path_buf(), bytes, Reason::DeletedUnseen));
-        }
-        went.unknown.push(DELETED_WAITING);
-        self.tell(Command::Went(went));
     }
 
     /// Looks again at directories in which something waits that may find a place by now.

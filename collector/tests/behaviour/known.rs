@@ -19,6 +19,8 @@ use crate::{
 in_every_mode!(
     logs_beyond_a_tenants_share_wait_until_others_are_gone,
     logs_that_are_deleted_while_they_wait_are_a_stated_loss,
+    older_logs_that_are_deleted_while_they_wait_are_a_stated_loss,
+    logs_whose_directory_is_deleted_while_they_wait_are_a_stated_loss,
     thousands_of_logs_that_are_deleted_while_they_wait_hold_up_no_other,
     logs_that_wait_at_a_first_look_are_read_from_where_they_ended_then,
     logs_that_wait_are_collected_after_a_restart_and_when_there_are_more_places,
@@ -161,23 +163,46 @@ fn logs_beyond_a_tenants_share_wait_until_others_are_gone(mut world: World) {
     stop_balanced(&world, agent);
 }
 
-fn logs_that_are_deleted_while_they_wait_are_a_stated_loss(mut world: World) {
+fn logs_that_are_deleted_while_they_wait_are_a_stated_loss(world: World) {
+    logs_are_deleted_while_they_wait(world, false, |paths| {
+        paths.iter().for_each(|path| fs::remove_file(path).unwrap());
+    });
+}
+
+/// The kernel does not tell the end of a log that was there before it looked.
+fn older_logs_that_are_deleted_while_they_wait_are_a_stated_loss(world: World) {
+    logs_are_deleted_while_they_wait(world, true, |paths| {
+        paths.iter().for_each(|path| fs::remove_file(path).unwrap());
+    });
+}
+
+/// Each once, whether its directory's end or its own is noticed first.
+fn logs_whose_directory_is_deleted_while_they_wait_are_a_stated_loss(world: World) {
+    logs_are_deleted_while_they_wait(world, false, |paths| {
+        // All at once, and out of sight.
+        let directory = paths[0].parent().unwrap();
+        let gone = directory.ancestors().nth(3).unwrap().join("gone");
+        fs::rename(directory, &gone).unwrap();
+        fs::remove_dir_all(gone).unwrap();
+    });
+}
+
+fn logs_are_deleted_while_they_wait(mut world: World, old: bool, delete: impl Fn(&[&PathBuf])) {
     world_with(&mut world, FEW);
+    let before = old.then(|| loud(&world));
     let agent = world.start();
     world.wait_for_first_look();
-    let paths = loud(&world);
+    let paths = before.unwrap_or_else(|| loud(&world));
     let known = SHARE as usize - 2;
     wait_until(&world, "as many as may be are read", || bodies(&world, "log ").len() == known);
     wait_until(&world, "all that waits is seen", || {
         waiting(&world).get("loud") == Some(&((LOGS - known) as u64, 0))
     });
-    let (read, mut lost) = (bodies(&world, "log "), 0);
-    for (n, path) in paths.iter().enumerate() {
-        if !read.contains_key(&format!("log {n}")) {
-            lost += fs::metadata(path).unwrap().len();
-            fs::remove_file(path).unwrap();
-        }
-    }
+    let read = bodies(&world, "log ");
+    let unread = |n: &usize| !read.contains_key(&format!("log {n}"));
+    let unread: Vec<&PathBuf> = (0..LOGS).filter(unread).map(|n| &paths[n]).collect();
+    let lost: u64 = unread.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    delete(&unread);
     wait_until(&world, "none waits", || waiting(&world).is_empty());
     wait_until(&world, "the loss is stated", || world.audit().1["lost_bytes"] == lost);
     let (code, verdict) = world.audit();

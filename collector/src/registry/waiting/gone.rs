@@ -1,0 +1,104 @@
+//! Files that are deleted while they wait: they are lost, and stated.
+//!
+//! Where the kernel tells a file's end, so much is lost as it tells. It does not tell that of a file which was there
+//! before it looked, or for which it had no room for long: then so much is lost as was seen.
+
+use std::{collections::HashSet, path::Path, sync::Arc, time::Instant};
+
+use super::{AGAIN, One, Waiting};
+use crate::{
+    discover::Listing,
+    reason::Reason,
+    registry::Registry,
+    settle::{Command, Went},
+    watch::Departed,
+};
+
+/// Why a loss may be more than is said: files were deleted while they waited, and what they held nobody saw.
+const DELETED_WAITING: &str = "deleted_waiting";
+
+impl Waiting {
+    /// The kernel told that a file is gone that nobody had claimed, or that its last name is.
+    pub(in crate::registry) fn heed_departed(&mut self, gone: &Departed) {
+        // Where it does not tell the path, it does not tell enough to count it either.
+        let directory = gone.directory.as_deref().filter(|_| gone.path.is_some());
+        let here = directory.and_then(|directory| self.by_directory.get_mut(directory));
+        if let Some(one) = here.and_then(|here| here.files.get_mut(&gone.inode.inode)) {
+            one.told = true;
+        }
+    }
+}
+
+impl Registry {
+    /// A directory was listed: what waited in it and is not there any more was deleted.
+    pub(in crate::registry) fn notice_waiting(&mut self, directory: &Arc<Path>, listing: &Listing) {
+        let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
+        let mut seen = 0;
+        for found in &listing.files {
+            if let Some(one) = here.files.get_mut(&found.inode) {
+                one.round = here.round;
+                seen += 1;
+            }
+        }
+        if listing.more {
+            return;
+        }
+        // A round is over.
+        let now = here.round;
+        if here.files.values().any(|one| one.round != now) {
+            self.heed_departed();
+        }
+        let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
+        let gone: Vec<(u64, One)> = here.files.extract_if(|_, one| one.round != now).collect();
+        let fewer = here.more.1 < here.more.0
+            || (here.uneven == 0 && here.directories.1 < here.directories.0);
+        here.uneven = here.uneven.saturating_sub(1);
+        here.round = now.wrapping_add(1);
+        (here.more, here.directories) = ((here.more.1, 0), (here.directories.1, 0));
+        let over = here.is_empty();
+        self.waiting.remembered -= gone.len();
+        if here.files.len() > seen && !self.setup.discovery.is_large(directory) {
+            // They were noted in this round, after the look before: whether they are gone, the next one tells.
+            self.retries.entry(directory.to_path_buf()).or_insert_with(|| Instant::now() + AGAIN);
+        }
+        if over {
+            self.waiting.by_directory.remove(directory);
+        }
+        self.waiting.changed = true;
+        self.lose_waiting(directory, gone, fewer);
+    }
+
+    /// A directory is gone, with all that waited in it.
+    pub(in crate::registry) fn lose_all_waiting(&mut self, directory: &Arc<Path>) {
+        if !self.waiting.by_directory.contains_key(directory) {
+            return;
+        }
+        self.heed_departed();
+        let Some(here) = self.waiting.by_directory.remove(directory) else { return };
+        self.waiting.remembered -= here.files.len();
+        self.waiting.changed = true;
+        let more = here.more() + here.directories() > 0;
+        self.lose_waiting(directory, here.files.into_iter().collect(), more);
+    }
+
+    fn lose_waiting(&mut self, directory: &Arc<Path>, mut gone: Vec<(u64, One)>, more: bool) {
+        if !gone.is_empty() {
+            let elsewhere: HashSet<u64> = self.held.values().map(|held| held.key.inode).collect();
+            let all = self.waiting.by_directory.values();
+            let waiting: HashSet<u64> = all.flat_map(|here| here.files.keys().copied()).collect();
+            gone.retain(|(inode, _)| !elsewhere.contains(inode) && !waiting.contains(inode));
+            self.waiting.ends.forget(gone.iter().map(|(inode, _)| *inode));
+        }
+        if gone.is_empty() && !more {
+            return;
+        }
+        gone.retain(|(_, one)| !one.told && one.size > 0);
+        let mut went = Went::default();
+        let bytes = gone.iter().map(|(_, one)| one.size).sum();
+        if bytes > 0 {
+            went.lost.push((directory.to_path_buf(), bytes, Reason::DeletedUnseen));
+        }
+        went.unknown.push(DELETED_WAITING);
+        self.tell(Command::Went(went));
+    }
+}
