@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Registry,
-    originals::{begins_alike, is_packed, reopened},
+    Registry, evidence,
+    originals::{begins_alike, begins_no_more, is_packed, reopened},
     recognised::{Past, Recognised},
     twins::Original,
 };
@@ -102,6 +102,26 @@ impl Registry {
         };
         let mut twins = opened.values().filter(|other| matches!(other.past, Past::Twin(_)));
         twins.any(|other| other.past.entry().is_some_and(is_its_copy))
+    }
+
+    /// Whether the live file was truncated since it was opened, and this content may be what it held. It waits for
+    /// an older file and has no account yet; its reader tells of the truncation once it has one.
+    pub(super) fn was_truncated_unplaced(
+        &self,
+        found: &Found,
+        head: &[u8],
+        opened: &HashMap<InodeKey, Recognised>,
+    ) -> bool {
+        let mut live = opened.values().filter(|other| {
+            other.found.role == Role::Live && other.found.source.path == found.source.path
+        });
+        live.any(|other| {
+            let Some(entry) = other.past.entry() else { return false };
+            let begins = evidence::fingerprint(entry);
+            let may_be = begins.matches(head) || head.len() < begins.len as usize;
+            let is_asked = begins.len > 0 && may_be;
+            is_asked && other.opened().is_some_and(|file| begins_no_more(&file, begins))
+        })
     }
 
     /// Whether it is the present life of its source's live file.

@@ -68,6 +68,10 @@ impl Registry {
             self.wait_for(found, look, is_cut, true);
             return Packed::Later;
         }
+        if recent && self.was_truncated_unplaced(found, &head, opened) {
+            self.wait_for(found, look, is_cut, true);
+            return Packed::Unread;
+        }
         if beside && (recent || is_cut) || is_cut && !patient {
             self.wait_for(found, look, is_cut, recent || !patient);
             return Packed::Later;

@@ -29,6 +29,7 @@ in_every_mode!(
     a_sink_that_is_down_gets_the_lines_of_an_early_copy_once,
     a_sink_that_is_down_gets_the_lines_of_an_early_packed_copy_once,
     a_rotated_file_like_the_live_one_is_read,
+    a_packed_copy_of_a_log_that_waits_for_an_older_file_is_told,
 );
 
 /// Longer than a copy is looked at after it was told.
@@ -197,5 +198,29 @@ fn a_rotated_file_like_the_live_one_is_read(mut world: World) {
     world.wait_for(8);
     std::thread::sleep(REST);
     assert_eq!(world.records().len(), 8, "{}", world.log());
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// After a start the log waits for a file that cannot be told, and is copied and truncated meanwhile.
+fn a_packed_copy_of_a_log_that_waits_for_an_older_file_is_told(world: World) {
+    let mut log = Log::new(&world);
+    log.write(100);
+    let agent = world.start();
+    world.wait_for(log.written);
+    assert_eq!(agent.stop(), Some(0));
+    copy(&log, true);
+    let whole = fs::read(log.former(1, ".gz")).unwrap();
+    fs::remove_file(log.former(1, ".gz")).unwrap();
+    fs::write(log.former(3, ".gz"), &whole[..whole.len() / 2]).unwrap();
+    let agent = world.start();
+    std::thread::sleep(Duration::from_secs(1));
+    log.write(20);
+    copy(&log, true);
+    log.truncate();
+    log.write(10);
+    std::thread::sleep(Duration::from_secs(1));
+    fs::remove_file(log.former(4, ".gz")).unwrap();
+    world.wait_for(log.written);
+    assert_done(&world, &log);
     assert_eq!(agent.stop(), Some(0));
 }
