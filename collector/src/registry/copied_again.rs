@@ -1,22 +1,18 @@
 //! Copies of files that are there themselves: of the live log before its truncation, and of copies that were
 //! copied once more. Once such a file is read as far, there is nothing to read in its copy.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::HashMap, fs::File, sync::Arc};
 
 use super::{
     Registry, evidence,
-    originals::{begins_alike, begins_no_more, is_packed, reopened},
+    originals::{begins_alike, is_packed, may_have_held, reopened},
     recognised::{Past, Recognised},
     twins::Original,
 };
 use crate::{
     checkpoint::{FileEntry, Offset},
     discover::{Found, Role},
-    identity::{self, FINGERPRINT_BYTES, FileId, Fingerprint, InodeKey, Look, checksum::Checksum},
+    identity::{self, FINGERPRINT_BYTES, FileId, InodeKey, Look, checksum::Checksum},
     ledger::FileAccount,
     read::gzip,
     source::Format,
@@ -57,20 +53,16 @@ impl Registry {
         let state = self.sources.get(&source.path);
         let known = state.into_iter().flat_map(|state| &state.accounts);
         let mut known = known.filter_map(|known| self.setup.accounts.get(known.id));
-        let as_far = |settled: u64, resume: u64| settled.min(resume) >= sum.length.into();
+        let end = u64::from(sum.length);
         if let Some(account) = known.find(is_it) {
-            let is_read = self.wanted_of(&account).all(|sink| {
-                let resume = sink.resume.load(Ordering::Acquire);
-                as_far(sink.settled.load(Ordering::Acquire), resume)
-            });
-            return Some((account.id, is_read));
+            return Some((account.id, self.is_read_to(&account, end)));
         }
         // Of one that was found in this look, and which the checkpoint knows.
         opened.values().find_map(|other| {
             let entry = other.past.entry().filter(|_| self.may_be_copied(other))?;
             let is_it = other.found.source.path == source.path
                 && begins(&other.opened()?, other.found.gzip);
-            let is_read = |at: &Offset| as_far(at.settled, at.resume);
+            let is_read = |at: &Offset| at.settled.min(at.resume) >= end;
             is_it.then(|| (entry.id, entry.sinks.values().all(is_read)))
         })
     }
@@ -117,17 +109,8 @@ impl Registry {
         });
         live.any(|other| {
             let Some(entry) = other.past.entry() else { return false };
-            let begins = evidence::fingerprint(entry);
-            let may_be = begins.matches(head) || head.len() < begins.len as usize;
-            let is_asked = begins.len > 0 && may_be;
-            is_asked && other.opened().is_some_and(|file| begins_no_more(&file, begins))
+            may_have_held(evidence::fingerprint(entry), head, || other.opened().map(Arc::new))
         })
-    }
-
-    /// Whether it is the present life of its source's live file.
-    fn is_live(&self, account: &FileAccount) -> bool {
-        let held = self.held.find(&account.identity.key).and_then(|token| self.held.get(token));
-        held.is_some_and(|held| held.live && held.account.id == account.id)
     }
 
     /// The source's plain files that are known as copies and are there. One that is shorter tells by what was read
@@ -163,7 +146,7 @@ impl Recognised {
         Some(Original {
             life: None,
             id: entry.id,
-            fingerprint: Fingerprint { hash: entry.fingerprint, len: entry.fingerprint_len.into() },
+            fingerprint: evidence::fingerprint(entry),
             sinks: entry.sinks.iter().map(|(name, at)| (Arc::clone(name), *at)).collect(),
             excluded: Vec::new(),
             file: Some(Arc::new(file)),

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Inode, Registry, Still, evidence,
-    originals::{Candidate, Packed, begins_no_more, stem},
+    originals::{Candidate, Packed, may_have_held, stem},
     recognised::{Recognised, Unknown},
     recovery::Seen,
     unfinished::PATIENCE,
@@ -276,10 +276,7 @@ impl Registry {
         let mut live = state.held.iter().filter_map(|token| self.held.get(*token));
         live.any(|held| {
             let begins = held.account.fingerprint();
-            let may_be = begins.matches(head) || head.len() < begins.len as usize;
-            let is_asked = held.live && begins.len > 0 && may_be;
-            let now = || self.bytes_of(&held.account);
-            is_asked && now().is_some_and(|file| begins_no_more(&file, begins))
+            held.live && may_have_held(begins, head, || self.bytes_of(&held.account))
         })
     }
 

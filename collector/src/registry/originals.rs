@@ -31,7 +31,7 @@ pub(super) enum Packed {
     Read(Option<Box<FileEntry>>, Vec<u8>),
     /// To be read from where its original was left when that was truncated; the entry is new.
     Twin(Box<FileEntry>, Vec<u8>),
-    /// A copy of a file that is there, if that is read as far before it is truncated or gone.
+    /// Not to be told before its original is read, or is found to be truncated. Nothing waits for it.
     Unread,
     /// Not to be told yet.
     Later,
@@ -46,7 +46,7 @@ impl fmt::Display for Packed {
             Self::Twin(entry, _) => {
                 write!(f, "{}, the rest of a file that was truncated", entry.id)
             }
-            Self::Unread => f.write_str("a copy of a file that is there and not read as far"),
+            Self::Unread => f.write_str("not to be told before its original is read"),
             Self::Later => f.write_str("not to be told yet"),
         }
     }
@@ -133,18 +133,26 @@ impl Registry {
 
     /// Whether a copy holds what was not read yet of its original, which is a live file.
     pub(super) fn is_to_be_read(&self, original: &FileAccount, sum: Checksum) -> bool {
-        let held = self.held.find(&original.identity.key).and_then(|token| self.held.get(token));
-        let live = held.is_some_and(|held| held.live && held.account.id == original.id);
         // One that was renamed or removed is not truncated.
         let is_there = || {
             let there = identity::look_at(&original.path());
             there.is_ok_and(|there| there.key == original.identity.key)
         };
-        live && is_there()
-            && self.wanted_of(original).any(|sink| {
-                let settled = sink.settled.load(Ordering::Acquire);
-                settled.min(sink.resume.load(Ordering::Acquire)) < sum.length.into()
-            })
+        self.is_live(original) && is_there() && !self.is_read_to(original, sum.length.into())
+    }
+
+    /// Whether every sink that is to have a file has all that it holds up to there.
+    pub(super) fn is_read_to(&self, account: &FileAccount, end: u64) -> bool {
+        self.wanted_of(account).all(|sink| {
+            let settled = sink.settled.load(Ordering::Acquire);
+            settled.min(sink.resume.load(Ordering::Acquire)) >= end
+        })
+    }
+
+    /// Whether it is the present life of its source's live file.
+    pub(super) fn is_live(&self, account: &FileAccount) -> bool {
+        let held = self.held.find(&account.identity.key).and_then(|token| self.held.get(token));
+        held.is_some_and(|held| held.live && held.account.id == account.id)
     }
 
     /// Whether a file, or a copy that is known as its copy, is there under another name: what has the
@@ -286,6 +294,17 @@ pub(super) fn is_packed(path: &Path) -> bool {
 /// Whether a plain file begins with the first bytes of a content, or the content with all of it.
 pub(super) fn begins_alike(file: &File, head: &[u8]) -> bool {
     identity::head(file).is_ok_and(|own| !own.is_empty() && own.starts_with(head))
+}
+
+/// Whether a plain file that began so when it was read first begins otherwise now, and this content may be what it
+/// held: it was truncated after it was copied.
+pub(super) fn may_have_held(
+    begins: Fingerprint,
+    head: &[u8],
+    file: impl FnOnce() -> Option<Arc<File>>,
+) -> bool {
+    let may_be = begins.matches(head) || head.len() < begins.len as usize;
+    begins.len > 0 && may_be && file().is_some_and(|file| begins_no_more(&file, begins))
 }
 
 /// Whether a plain file that began so when it was read first begins otherwise now: it was truncated.

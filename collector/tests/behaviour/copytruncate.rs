@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    harness::{World, body, in_every_mode, patience},
+    harness::{World, body, in_every_mode, patience, settled_audit},
     receiver::{Fault, Receiver},
 };
 
@@ -34,6 +34,8 @@ in_every_mode!(
     a_log_that_was_truncated_before_it_was_found_has_its_compressed_copies_told,
 );
 
+/// Longer than a copy is looked at after it was told.
+pub(crate) const REST: Duration = Duration::from_secs(3);
 /// Kept former copies.
 const KEEP: usize = 9;
 
@@ -99,6 +101,16 @@ impl Log {
         self.write(3);
     }
 
+    /// Requires that every line arrived once and that nothing is said to be dropped, after a rest in which a line that
+    /// comes twice comes.
+    pub(crate) fn assert_done(&self, world: &World) {
+        std::thread::sleep(REST);
+        self.assert_collected(world);
+        let audit = settled_audit(world);
+        let dropped = audit["dropped"].as_object().unwrap();
+        assert!(dropped.values().all(|bytes| bytes == 0), "{audit}");
+    }
+
     /// Requires that every line arrived once. What only a copy holds may come after what follows it.
     pub(crate) fn assert_collected(&self, world: &World) {
         let mut counts = vec![0; self.written];
@@ -132,12 +144,18 @@ pub(crate) fn number(record: &Value) -> usize {
     body(record).split(' ').nth(1).unwrap().parse().unwrap()
 }
 
+/// `gzip from`
 pub(crate) fn compress(from: &Path, to: &Path) {
+    pack(from, to);
+    fs::remove_file(from).unwrap();
+}
+
+/// `gzip -c from > to`
+pub(crate) fn pack(from: &Path, to: &Path) {
     let mut encoder =
         flate2::write::GzEncoder::new(File::create(to).unwrap(), flate2::Compression::fast());
     encoder.write_all(&fs::read(from).unwrap()).unwrap();
     encoder.finish().unwrap();
-    fs::remove_file(from).unwrap();
 }
 
 fn compressed_at_once_nothing_is_read_again(world: World) {

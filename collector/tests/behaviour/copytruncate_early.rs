@@ -1,20 +1,14 @@
 //! Copies that are made long before the log is truncated, or without a truncation
 //! (`gzip -c app.log > app.log.1.gz`, and `: > app.log` seconds later).
 
-use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    io::Write,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, time::Duration};
 
-use flate2::{Compression, write::GzEncoder};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    copytruncate::{Log, number},
-    harness::{Agent, World, in_every_mode, settled_audit},
+    copytruncate::{Log, REST, number, pack},
+    harness::{Agent, World, in_every_mode},
     receiver::{Fault, Receiver},
 };
 
@@ -32,28 +26,13 @@ in_every_mode!(
     a_packed_copy_of_a_log_that_waits_for_an_older_file_is_told,
 );
 
-/// Longer than a copy is looked at after it was told.
-const REST: Duration = Duration::from_secs(3);
-
 fn copy(log: &Log, packed: bool) {
     log.move_up();
     if packed {
-        let mut encoder =
-            GzEncoder::new(File::create(log.former(1, ".gz")).unwrap(), Compression::fast());
-        encoder.write_all(&fs::read(&log.live).unwrap()).unwrap();
-        encoder.finish().unwrap();
+        pack(&log.live, &log.former(1, ".gz"));
     } else {
         fs::copy(&log.live, log.former(1, "")).unwrap();
     }
-}
-
-fn assert_done(world: &World, log: &Log) {
-    // A line that comes twice comes within this.
-    std::thread::sleep(REST);
-    log.assert_collected(world);
-    let audit = settled_audit(world);
-    let dropped = audit["dropped"].as_object().unwrap();
-    assert!(dropped.values().all(|bytes| bytes == 0), "{audit}");
 }
 
 /// Two lives, each copied twice before it is truncated. `again`: ends an agent and starts the next, or not.
@@ -75,7 +54,7 @@ fn copied_early(world: &World, packed: bool, again: impl Fn(Agent) -> Agent) {
         log.write(10);
         world.wait_for(log.written);
     }
-    assert_done(world, &log);
+    log.assert_done(world);
     assert_eq!(agent.stop(), Some(0));
 }
 
@@ -127,7 +106,7 @@ fn beyond_what_was_read(world: &World, packed: bool) {
         log.write(10);
         world.wait_for(log.written);
     }
-    assert_done(world, &log);
+    log.assert_done(world);
     assert_eq!(agent.stop(), Some(0));
 }
 
@@ -221,6 +200,6 @@ fn a_packed_copy_of_a_log_that_waits_for_an_older_file_is_told(world: World) {
     std::thread::sleep(Duration::from_secs(1));
     fs::remove_file(log.former(4, ".gz")).unwrap();
     world.wait_for(log.written);
-    assert_done(&world, &log);
+    log.assert_done(&world);
     assert_eq!(agent.stop(), Some(0));
 }

@@ -1,13 +1,12 @@
 //! Copies that are made over the former copy, in the same inode (`cp app.log app.log.1; : > app.log`).
 
-use std::{fs, io::Write, time::Duration};
+use std::{fs, time::Duration};
 
-use flate2::{Compression, write::GzEncoder};
 use rustix::process::Signal;
 
 use crate::{
-    copytruncate::{Log, number},
-    harness::{Agent, World, in_every_mode, settled_audit},
+    copytruncate::{Log, REST, number, pack},
+    harness::{Agent, World, in_every_mode},
 };
 
 in_every_mode!(
@@ -23,21 +22,9 @@ in_every_mode!(
     a_rotated_file_that_is_written_anew_is_read_anew,
 );
 
-/// Longer than a copy is looked at after it was told.
-const REST: Duration = Duration::from_secs(3);
-
 fn copy_over(log: &Log) {
     fs::copy(&log.live, log.former(1, "")).unwrap();
     log.truncate();
-}
-
-fn assert_done(world: &World, log: &Log) {
-    // A line that comes twice comes within this.
-    std::thread::sleep(REST);
-    log.assert_collected(world);
-    let audit = settled_audit(world);
-    let dropped = audit["dropped"].as_object().unwrap();
-    assert!(dropped.values().all(|bytes| bytes == 0), "{audit}");
 }
 
 /// Four lives of some lines each, each copied over the copy of the one before after so long a rest.
@@ -53,7 +40,7 @@ fn copied_over_after(world: &World, rest: Duration) {
         log.write(lines(life));
         world.wait_for(log.written);
     }
-    assert_done(world, &log);
+    log.assert_done(world);
     let numbers: Vec<usize> = world.records().iter().map(number).collect();
     assert!(numbers.is_sorted(), "out of order: {numbers:?}");
     assert_eq!(agent.stop(), Some(0));
@@ -79,7 +66,7 @@ fn a_copy_as_long_as_the_one_before_is_told(world: World) {
         log.write(200);
         world.wait_for(log.written);
     }
-    assert_done(&world, &log);
+    log.assert_done(&world);
     assert_eq!(agent.stop(), Some(0));
 }
 
@@ -100,7 +87,7 @@ fn copied_over_between_agents(world: &World, end: impl Fn(Agent)) {
         agent = world.start();
         world.wait_for(log.written);
     }
-    assert_done(world, &log);
+    log.assert_done(world);
     assert_eq!(agent.stop(), Some(0));
 }
 
@@ -127,7 +114,7 @@ fn what_only_such_a_copy_holds_is_read(world: World) {
         agent.signal(Signal::CONT);
         world.wait_for(log.written);
     }
-    assert_done(&world, &log);
+    log.assert_done(&world);
     assert_eq!(agent.stop(), Some(0));
 }
 
@@ -150,15 +137,13 @@ fn what_only_such_a_copy_of_the_same_length_holds_is_read(world: World) {
     log.write(3);
     agent.signal(Signal::CONT);
     world.wait_for(log.written);
-    assert_done(&world, &log);
+    log.assert_done(&world);
     assert_eq!(agent.stop(), Some(0));
 }
 
 /// `gzip -c app.log > app.log.1.gz; : > app.log`
 fn compress_over(log: &Log) {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    packed.write_all(&fs::read(&log.live).unwrap()).unwrap();
-    fs::write(log.former(1, ".gz"), packed.finish().unwrap()).unwrap();
+    pack(&log.live, &log.former(1, ".gz"));
     log.truncate();
 }
 
@@ -178,7 +163,7 @@ fn compressed(world: &World, unseen: usize) {
         agent.signal(Signal::CONT);
         world.wait_for(log.written);
     }
-    assert_done(world, &log);
+    log.assert_done(world);
     assert_eq!(agent.stop(), Some(0));
 }
 
@@ -207,7 +192,7 @@ fn a_rotated_file_that_is_written_anew_is_read_anew(world: World) {
         log.written = write_as(aside, 30);
         world.wait_for(log.written);
     }
-    assert_done(&world, &log);
+    log.assert_done(&world);
     assert_eq!(agent.stop(), Some(0));
 }
 

@@ -1,13 +1,13 @@
 //! Several copies of one life of a log: its rest, which stands in nothing but the copies, comes once.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    copytruncate::{Log, number},
-    harness::{Agent, World, in_every_mode, settled_audit},
+    copytruncate::{Log, REST, number, pack},
+    harness::{Agent, World, in_every_mode},
     receiver::{Fault, Receiver},
 };
 
@@ -22,26 +22,6 @@ in_every_mode!(
     what_a_longer_packed_copy_has_beyond_a_shorter_one_comes_once,
     a_sink_that_is_down_gets_the_rest_in_two_copies_once,
 );
-
-/// Longer than a copy is looked at after it was told.
-const REST: Duration = Duration::from_secs(3);
-
-fn pack(from: &Path, to: &Path) {
-    let packed = Command::new("gzip").arg("-c").arg(from).output().unwrap();
-    assert!(packed.status.success());
-    let unnamed = to.with_file_name("unnamed");
-    fs::write(&unnamed, packed.stdout).unwrap();
-    fs::rename(&unnamed, to).unwrap();
-}
-
-fn assert_done(world: &World, log: &Log) {
-    // A line that comes twice comes within this.
-    std::thread::sleep(REST);
-    log.assert_collected(world);
-    let audit = settled_audit(world);
-    let dropped = audit["dropped"].as_object().unwrap();
-    assert!(dropped.values().all(|bytes| bytes == 0), "{audit}");
-}
 
 /// Each of some lives ends with lines that nobody read before it was truncated. `copy` is called before
 /// the truncation, `then` when all was read.
@@ -62,7 +42,7 @@ fn copied(world: &World, copy: impl Fn(&Log), then: impl Fn(&Log, Agent) -> Agen
         std::thread::sleep(REST);
         agent = then(&log, agent);
     }
-    assert_done(world, &log);
+    log.assert_done(world);
     assert_eq!(agent.stop(), Some(0));
 }
 
@@ -152,7 +132,7 @@ fn longer(world: &World, packed: bool) {
         agent.signal(Signal::CONT);
         world.wait_for(log.written);
     }
-    assert_done(world, &log);
+    log.assert_done(world);
     assert_eq!(agent.stop(), Some(0));
 }
 

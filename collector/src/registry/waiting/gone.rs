@@ -81,9 +81,9 @@ impl Registry {
         if gone.is_empty() && !more {
             return;
         }
-        gone.retain(|(_, one)| !one.told && one.size > 0);
+        let untold = gone.iter().filter(|(_, one)| !one.told);
+        let bytes = untold.map(|(_, one)| one.size).sum();
         let mut went = Went::default();
-        let bytes = gone.iter().map(|(_, one)| one.size).sum();
         if bytes > 0 {
             went.lost.push((directory.to_path_buf(), bytes, Reason::DeletedUnseen));
         }
