@@ -87,6 +87,49 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Why more may be lost than is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// Nobody counted while no agent ran.
+    NoTally,
+    /// Of a file that is gone the kernel did not say enough to tell whether it was a log.
+    Unsure,
+    /// A file was truncated that nobody counts.
+    Truncated,
+    /// What waited for a place was deleted.
+    DeletedWaiting,
+}
+
+impl Unknown {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::NoTally, Self::Unsure, Self::Truncated, Self::DeletedWaiting];
+
+    /// As ledger and checkpoint call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoTally => "no_tally",
+            Self::Unsure => "unsure",
+            Self::Truncated => "truncated",
+            Self::DeletedWaiting => "deleted_waiting",
+        }
+    }
+
+    /// What is not known, for people.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::NoTally => "Files that were born and deleted while no agent ran are not known.",
+            Self::Unsure => {
+                "Files are gone of which the kernel does not tell whether they were logs."
+            }
+            Self::Truncated => "Files were truncated, and what they held before is not known.",
+            Self::DeletedWaiting => {
+                "Files or directories were deleted while they waited for a place (read.known_files), \
+                 unread: how much they held is not known."
+            }
+        }
+    }
+}
+
 /// Bytes by reason. Takes one word where none were given up, as is usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ByReason(Option<Box<[u64; Reason::ALL.len()]>>);

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::Config,
     ledger::report::{Account, GivenUp, Report},
-    reason::Reason,
+    reason::{Reason, Unknown},
     shown,
 };
 
@@ -82,6 +82,8 @@ struct Verdict {
     lost_bytes: u64,
     /// Whether more may have been lost, because something could not be known.
     at_least: bool,
+    /// Why, by how many times.
+    unknown: BTreeMap<String, u64>,
     /// The same by sink.
     by_sink: BTreeMap<String, GivenUp>,
     /// What is wrong, and what was lost, in sentences.
@@ -193,6 +195,7 @@ fn judge(report: &Report, disk: Vec<String>) -> Verdict {
         // They are the same but for what a former version booked.
         lost_bytes: by_reason.max(by_sink),
         at_least: !totals.unknown.is_empty(),
+        unknown: totals.unknown.clone(),
         by_sink: totals.by_sink.clone(),
         findings: wrong.into_iter().chain(losses).collect(),
     }
@@ -226,6 +229,11 @@ fn losses(report: &Report, sinks: &BTreeMap<String, Sums>) -> Vec<String> {
     losses
         .extend(of_no_sink.map(|(reason, bytes)| format!("{bytes} bytes lost in all: {reason}.")));
     losses.extend(lost_files(report));
+    // What waited and is gone was lost, though nobody knows how much.
+    let deleted = Unknown::DeletedWaiting;
+    if report.totals.unknown.contains_key(deleted.name()) {
+        losses.push(deleted.meaning().to_owned());
+    }
     losses
 }
 
@@ -359,7 +367,10 @@ fn show(verdict: &Verdict) -> String {
         }
     };
     if verdict.at_least && verdict.answer == Answer::Balanced {
-        text += "Files that were born and deleted while no agent ran are not known.\n";
+        let why = Unknown::ALL.into_iter().filter(|why| verdict.unknown.contains_key(why.name()));
+        for why in why {
+            let _infallible = writeln!(text, "{}", why.meaning());
+        }
     }
     text
 }

@@ -44,6 +44,21 @@ pub struct Found {
     pub max_links: u32,
 }
 
+/// Of a directory that has more entries than are looked at at once, every look shows a part. A round of looks shows all of
+/// them, as they are since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// A round begins with this look.
+    pub begins: bool,
+    /// It ends with this look.
+    pub ends: bool,
+}
+
+impl Part {
+    /// The directory is not that large.
+    pub const ALL: Self = Self { begins: true, ends: true };
+}
+
 /// What one directory holds.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -56,8 +71,15 @@ pub struct Listing {
     pub files: Vec<Found>,
     /// What could not be looked at, said in full (what, where, why, what to do).
     pub problems: Vec<String>,
-    /// The directory has more entries than are looked at at once: there are more looks to come that show others.
-    pub more: bool,
+    /// How much of the directory it shows; None: the directory could not be looked at.
+    pub part: Option<Part>,
     /// Nothing was seen, or not all that belongs to it, for there was no descriptor to look with.
     pub shortage: Option<io::Error>,
+}
+
+impl Listing {
+    /// The directory has more entries than are looked at at once: there are more looks to come that show others.
+    pub fn has_more(&self) -> bool {
+        self.part.is_some_and(|part| !part.ends)
+    }
 }

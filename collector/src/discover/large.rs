@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
-    Discovery,
-    entries::{self, Entry, MOST, Part},
+    Discovery, Part,
+    entries::{self, Entry, MOST},
 };
 use crate::identity;
 
@@ -41,8 +41,8 @@ struct Round {
 }
 
 impl Large {
-    /// A directory's entries, and whether there are parts to come in this round.
-    pub(super) fn read(&self, directory: &Path) -> io::Result<(Vec<Entry>, bool)> {
+    /// A directory's entries, and which part of them.
+    pub(super) fn read(&self, directory: &Path) -> io::Result<(Vec<Entry>, Part)> {
         let known_as = self.rounds.borrow().get(directory).copied();
         let mut round = match known_as {
             Some(round) => round,
@@ -50,22 +50,23 @@ impl Large {
                 let modified = settled(directory);
                 let (entries, all) = entries::read_part(directory, None)?;
                 if all <= MOST {
-                    return Ok((entries, false));
+                    return Ok((entries, Part::ALL));
                 }
                 let of = parts(all);
                 Round { at: 0, of, left: of - 1, modified }
             }
         };
-        let Round { at, of, .. } = round;
+        let Round { at, of, left, .. } = round;
         let known = self.known.borrow();
-        let (entries, all) = entries::read_part(directory, Some(Part { known: &known, at, of }))?;
+        let (entries, all) =
+            entries::read_part(directory, Some(entries::Part { known: &known, at, of }))?;
         if parts(all) > of * 2 || parts(all) < of / 2 {
             // From the beginning, in other parts.
             round.of = parts(all);
             (round.at, round.left) = (round.of - 1, round.of);
         }
         self.rounds.borrow_mut().insert(directory.to_owned(), round);
-        Ok((entries, round.left > 0))
+        Ok((entries, Part { begins: left + 1 >= of, ends: round.left == 0 }))
     }
 }
 
@@ -132,19 +133,20 @@ mod tests {
         let config = Config::parse(&config, "test").unwrap();
         let discovery = Discovery::new(&config, &OwnOutputs::default()).unwrap();
         let mut listing = discovery.list(dir.path());
-        assert!(listing.more && discovery.is_large(dir.path()));
+        assert!(listing.has_more() && discovery.is_large(dir.path()));
         let known = listing.files[0].clone();
         // A round begins with the last change, which was a moment ago.
         std::thread::sleep(LATELY);
         let mut all = BTreeSet::new();
         let mut looks = 0;
-        while listing.more {
+        while listing.has_more() {
             discovery.go_on_in(dir.path(), [known.inode].into());
             listing = discovery.list(dir.path());
+            assert_eq!(listing.part.unwrap().begins, looks == 0);
             assert!(listing.files.iter().any(|found| found.path == known.path));
             let bytes: usize = listing.files.iter().map(|it| it.path.as_os_str().len()).sum();
             assert!(bytes < 2 * MOST, "{bytes}");
-            all.extend(listing.files.into_iter().map(|found| found.path));
+            all.extend(std::mem::take(&mut listing.files).into_iter().map(|found| found.path));
             looks += 1;
             assert!(looks < 20, "{:?}", discovery.large);
         }

@@ -25,8 +25,8 @@ impl Discovery {
         let mut listing = Listing::default();
         let Some(here) = self.host.outside(directory) else { return listing };
         let entries = match self.large.read(directory) {
-            Ok((entries, more)) => {
-                listing.more = more;
+            Ok((entries, part)) => {
+                listing.part = Some(part);
                 entries
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

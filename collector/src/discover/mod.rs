@@ -50,7 +50,7 @@ mod ways;
 pub use error::DiscoverError;
 #[cfg(feature = "fuzzing")]
 pub(crate) use files::Pattern;
-pub use found::{AgeKey, Found, Listing, Role};
+pub use found::{AgeKey, Found, Listing, Part, Role};
 use look::{LeftOut, Look, TO_RUNTIMES};
 pub use own::OwnOutputs;
 

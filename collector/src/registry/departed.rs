@@ -17,17 +17,10 @@ use crate::{
     identity::{self, FileId, InodeKey, KernelInode},
     ledger::truncation,
     messages::{self, Kind},
-    reason::Reason,
+    reason::{Reason, Unknown},
     settle::{Command, Went},
     watch::Departed,
 };
-
-/// Why a loss may be more than is said: nobody counted while no agent ran.
-const NO_TALLY: &str = "no_tally";
-/// Likewise: of a file that is gone the kernel did not say enough to tell whether it was a log.
-const UNSURE: &str = "unsure";
-/// Likewise: a file was truncated that the kernel watch does not count.
-const TRUNCATED: &str = "truncated";
 
 /// How a file ended.
 #[derive(Clone, Copy)]
@@ -169,7 +162,7 @@ impl Registry {
 
     /// A file was truncated and nobody counts what is written to it.
     pub(super) fn note_uncounted_truncation(&mut self) {
-        self.tell(Command::Unknown(TRUNCATED));
+        self.tell(Command::Unknown(Unknown::Truncated));
     }
 
     /// A file was truncated while no agent ran, and no copy holds what it was before. What was written to
@@ -182,7 +175,7 @@ impl Registry {
                  known: what is said to be lost is the least that was lost.{unsaid}"
             );
         }
-        self.tell(Command::Unknown(TRUNCATED));
+        self.tell(Command::Unknown(Unknown::Truncated));
     }
 
     /// Counts what was born, written and deleted while no agent ran.
@@ -210,14 +203,14 @@ impl Registry {
                 "Files were written and deleted while no agent ran of which the kernel watch does not \
                  tell whether they were logs. What is said to be lost is the least that was lost."
             );
-            went.unknown.push(UNSURE);
+            went.unknown.push(Unknown::Unsure);
         }
         if while_down.unknown {
             tracing::warn!(
                 "What was written and deleted while no agent ran is not known: the kernel watch's \
                  programs were not at work. What is said to be lost is the least that was lost."
             );
-            went.unknown.push(NO_TALLY);
+            went.unknown.push(Unknown::NoTally);
         }
         self.setup.watcher.forget_strangers();
         self.note_gone(went);
@@ -284,7 +277,7 @@ impl Registry {
                             went.lost.push((path, bytes, Reason::DeletedUnseen));
                         }
                         Stranger::Nothing => {}
-                        Stranger::Unsure => went.unknown = vec![UNSURE],
+                        Stranger::Unsure => went.unknown = vec![Unknown::Unsure],
                     }
                 }
             }

@@ -144,6 +144,7 @@ impl Registry {
             return;
         }
         self.notice_waiting(path, &listing);
+        let part = listing.part;
         self.look_on_if_large(path, &listing);
         let shared = |child: &PathBuf| {
             let known = self.directories.find(child).and_then(|token| self.directories.get(token));
@@ -155,7 +156,7 @@ impl Registry {
         let former = std::mem::replace(&mut directory.children, children);
         let mut now_gone: Vec<Arc<Path>> =
             former.into_iter().filter(|child| !directory.children.contains(child)).collect();
-        if listing.more {
+        if listing.has_more() {
             // Other looks show them.
             let there = now_gone.extract_if(.., |child| beneath::is_directory(&**child));
             there.for_each(|child| directory.children.insert(child));
@@ -168,6 +169,7 @@ impl Registry {
         let before = self.directories.get(token).map(|dir| dir.sources.clone()).unwrap_or_default();
         let names: HashSet<PathBuf> = found.iter().map(|(_, file)| file.path.clone()).collect();
         self.place(found);
+        self.notice_fewer_waiting(path, part);
         self.notice_gone(&listed, &before, &names);
         for child in now_gone {
             if !beneath::is_directory(&child) {
@@ -178,7 +180,7 @@ impl Registry {
 
     /// Plans the next look at a directory whose entries are looked at a part at a time.
     fn look_on_if_large(&mut self, path: &Path, listing: &Listing) {
-        if listing.more {
+        if listing.has_more() {
             self.retries.entry(path.to_owned()).or_insert_with(Instant::now);
         }
     }

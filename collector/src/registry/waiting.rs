@@ -45,18 +45,18 @@ struct Here {
     tenant: Arc<str>,
     /// By inode.
     files: Map<u64, One>,
-    /// Those that are not among them, in the round before this one and in this.
+    /// Those that are not among them, in the round of looks before this one and in this.
     more: (u64, u64),
     /// Directories in it, likewise.
     directories: (u64, u64),
-    /// Rounds of looks that showed all of the directory.
+    /// Rounds of looks that began.
     round: u32,
 }
 
 #[derive(Clone, Copy)]
 struct One {
     size: u64,
-    /// When it was seen last.
+    /// The round in which it was seen last.
     round: u32,
     /// The kernel told its end, and so much is lost with it.
     told: bool,
@@ -73,6 +73,11 @@ impl Here {
 
     fn directories(&self) -> u64 {
         self.directories.0.max(self.directories.1)
+    }
+
+    fn begin_round(&mut self) {
+        self.round = self.round.wrapping_add(1);
+        (self.more, self.directories) = ((self.more(), 0), (self.directories(), 0));
     }
 
     fn is_empty(&self) -> bool {

@@ -19,7 +19,7 @@ use crate::{
     },
     messages,
     metrics::Metrics,
-    reason::{ByReason, Kind, Reason},
+    reason::{ByReason, Kind, Reason, Unknown},
 };
 
 /// Where is booked.
@@ -154,8 +154,8 @@ impl Books {
     }
 
     /// Notes that something could not be known.
-    pub fn note_unknown(&self, why: &str) {
-        let unknown = [(why.to_owned(), 1)].into();
+    pub fn note_unknown(&self, why: Unknown) {
+        let unknown = [(why.name().to_owned(), 1)].into();
         self.accounts.add(&Totals { unknown, ..Totals::default() });
     }
 

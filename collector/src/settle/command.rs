@@ -5,7 +5,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use crate::{
-    checkpoint::FileEntry, identity::FileId, ledger::FileAccount, reason::Reason, watch::Counted,
+    checkpoint::FileEntry,
+    identity::FileId,
+    ledger::FileAccount,
+    reason::{Reason, Unknown},
+    watch::Counted,
 };
 
 /// What the settling thread is told besides receipts.
@@ -31,7 +35,7 @@ pub enum Command {
     /// Whatever was known at the start has been found or given up by now.
     Complete,
     /// Something could not be known (a word that says why): what is stated is the least.
-    Unknown(&'static str),
+    Unknown(Unknown),
     /// Commit this often from now on.
     Interval(Duration),
     /// Look at every file's entry: sinks were added.
@@ -62,7 +66,7 @@ pub struct Went {
     /// Their paths, how much of each is lost, and why.
     pub lost: Vec<(PathBuf, u64, Reason)>,
     /// What could not be known.
-    pub unknown: Vec<&'static str>,
+    pub unknown: Vec<Unknown>,
     /// What is to be forgotten once this is durable.
     pub counted: Option<Counted>,
 }

@@ -150,7 +150,7 @@ impl Settler {
                 for (path, size, reason) in lost {
                     self.books.lose_unseen(&path, size, reason);
                 }
-                unknown.iter().for_each(|why| self.books.note_unknown(why));
+                unknown.iter().for_each(|why| self.books.note_unknown(*why));
                 unsaved.counted.extend(counted.filter(|counted| counted.inodes().next().is_some()));
             }
             Command::CutOff { account, copied, read_anew } => {

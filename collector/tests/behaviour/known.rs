@@ -18,6 +18,8 @@ use crate::{
 in_every_mode!(
     logs_beyond_a_tenants_share_wait_until_others_are_gone,
     logs_that_are_deleted_while_they_wait_are_a_stated_loss,
+    logs_that_are_deleted_at_once_while_they_wait_are_a_stated_loss,
+    directories_that_are_deleted_at_once_while_they_wait_are_a_stated_loss,
     older_logs_that_are_deleted_while_they_wait_are_a_stated_loss,
     logs_whose_directory_is_deleted_while_they_wait_are_a_stated_loss,
     logs_that_wait_are_collected_after_a_restart_and_when_there_are_more_places,
@@ -156,22 +158,31 @@ fn logs_beyond_a_tenants_share_wait_until_others_are_gone(mut world: World) {
     stop_balanced(&world, agent);
 }
 
+fn remove_all(paths: &[&PathBuf]) {
+    paths.iter().for_each(|path| fs::remove_file(path).unwrap());
+}
+
 fn logs_that_are_deleted_while_they_wait_are_a_stated_loss(world: World) {
-    logs_are_deleted_while_they_wait(world, false, |paths| {
-        paths.iter().for_each(|path| fs::remove_file(path).unwrap());
-    });
+    logs_are_deleted_while_they_wait(world, false, |_, paths| remove_all(paths));
 }
 
 /// The kernel does not tell the end of a log that was there before it looked.
 fn older_logs_that_are_deleted_while_they_wait_are_a_stated_loss(world: World) {
-    logs_are_deleted_while_they_wait(world, true, |paths| {
-        paths.iter().for_each(|path| fs::remove_file(path).unwrap());
+    logs_are_deleted_while_they_wait(world, true, |_, paths| remove_all(paths));
+}
+
+/// The next look shows that all are gone, and no other look follows it.
+fn logs_that_are_deleted_at_once_while_they_wait_are_a_stated_loss(world: World) {
+    logs_are_deleted_while_they_wait(world, true, |agent, paths| {
+        agent.signal(Signal::STOP);
+        remove_all(paths);
+        agent.signal(Signal::CONT);
     });
 }
 
 /// Each once, whether its directory's end or its own is noticed first.
 fn logs_whose_directory_is_deleted_while_they_wait_are_a_stated_loss(world: World) {
-    logs_are_deleted_while_they_wait(world, false, |paths| {
+    logs_are_deleted_while_they_wait(world, false, |_, paths| {
         // All at once, and out of sight.
         let directory = paths[0].parent().unwrap();
         let gone = directory.ancestors().nth(3).unwrap().join("gone");
@@ -180,7 +191,11 @@ fn logs_whose_directory_is_deleted_while_they_wait_are_a_stated_loss(world: Worl
     });
 }
 
-fn logs_are_deleted_while_they_wait(mut world: World, old: bool, delete: impl Fn(&[&PathBuf])) {
+fn logs_are_deleted_while_they_wait(
+    mut world: World,
+    old: bool,
+    delete: impl Fn(&Agent, &[&PathBuf]),
+) {
     world_with(&mut world, FEW);
     let before = old.then(|| loud(&world));
     let agent = world.start();
@@ -195,7 +210,7 @@ fn logs_are_deleted_while_they_wait(mut world: World, old: bool, delete: impl Fn
     let unread = |n: &usize| !read.contains_key(&format!("log {n}"));
     let unread: Vec<&PathBuf> = (0..LOGS).filter(unread).map(|n| &paths[n]).collect();
     let lost: u64 = unread.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
-    delete(&unread);
+    delete(&agent, &unread);
     wait_until(&world, "none waits", || waiting(&world).is_empty());
     wait_until(&world, "the loss is stated", || world.audit().1["lost_bytes"] == lost);
     let (code, verdict) = world.audit();
@@ -204,6 +219,35 @@ fn logs_are_deleted_while_they_wait(mut world: World, old: bool, delete: impl Fn
     assert_each_once(&world, "log ", known);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(world.audit().1["lost_bytes"], lost);
+}
+
+/// How much they held nobody saw.
+fn directories_that_are_deleted_at_once_while_they_wait_are_a_stated_loss(mut world: World) {
+    world_with(&mut world, FEW);
+    world.files = format!("    - paths: [\"{}/*/*.log\"]\n", world.path("plain").display());
+    for n in 0..LOGS {
+        fs::create_dir_all(world.path(&format!("plain/{n}"))).unwrap();
+        fs::write(world.path(&format!("plain/{n}/a.log")), format!("log {n}\n")).unwrap();
+    }
+    let agent = world.start();
+    world.wait_for_first_look();
+    let tenant = world.path("plain").to_string_lossy().into_owned();
+    let (files, directories) = wait_until_full(&world, &tenant);
+    assert!(directories > 0);
+    let known = LOGS - (files + directories) as usize;
+    wait_until(&world, "as many as may be are read", || bodies(&world, "log ").len() == known);
+    let read = bodies(&world, "log ");
+    agent.signal(Signal::STOP);
+    for n in (0..LOGS).filter(|n| !read.contains_key(&format!("log {n}"))) {
+        fs::remove_dir_all(world.path(&format!("plain/{n}"))).unwrap();
+    }
+    agent.signal(Signal::CONT);
+    wait_until(&world, "none waits", || waiting(&world).is_empty());
+    wait_until(&world, "the loss is stated", || world.audit().0 == 1);
+    let (_, verdict) = world.audit();
+    assert_eq!((&verdict["answer"], &verdict["at_least"]), (&"lost".into(), &true.into()));
+    assert_each_once(&world, "log ", known);
+    assert_eq!(agent.stop(), Some(0));
 }
 
 fn logs_that_wait_are_collected_after_a_restart_and_when_there_are_more_places(mut world: World) {

@@ -7,15 +7,12 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 
 use super::{One, Waiting};
 use crate::{
-    discover::Listing,
-    reason::Reason,
+    discover::{Listing, Part},
+    reason::{Reason, Unknown},
     registry::Registry,
     settle::{Command, Went},
     watch::Departed,
 };
-
-/// Why a loss may be more than is said: files were deleted while they waited, and what they held nobody saw.
-const DELETED_WAITING: &str = "deleted_waiting";
 
 impl Waiting {
     /// The kernel told that a file is gone that nobody had claimed, or that its last name is.
@@ -32,31 +29,52 @@ impl Waiting {
 impl Registry {
     /// A directory was listed: what waited in it and is not there any more was deleted.
     pub(in crate::registry) fn notice_waiting(&mut self, directory: &Arc<Path>, listing: &Listing) {
+        // What could not be looked at may be there.
+        let Some(part) = listing.part else { return };
         let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
+        if part.begins {
+            here.begin_round();
+        }
         for found in &listing.files {
             if let Some(one) = here.files.get_mut(&found.inode) {
                 one.round = here.round;
             }
         }
-        if listing.more {
+        if !part.ends {
             return;
         }
-        // A round is over.
         let now = here.round;
         if here.files.values().any(|one| one.round != now) {
             self.heed_departed();
         }
         let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
         let gone: Vec<(u64, One)> = here.files.extract_if(|_, one| one.round != now).collect();
-        let fewer = here.more.1 < here.more.0 || here.directories.1 < here.directories.0;
-        here.round = now.wrapping_add(1);
-        (here.more, here.directories) = ((here.more.1, 0), (here.directories.1, 0));
-        let over = here.is_empty();
-        if over {
-            self.waiting.by_directory.remove(directory);
+        self.waiting.changed |= !gone.is_empty();
+        self.lose_waiting(directory, gone, false);
+    }
+
+    /// What a listing showed has a place or waits: of what is only counted, less may wait than before.
+    pub(in crate::registry) fn notice_fewer_waiting(
+        &mut self,
+        directory: &Arc<Path>,
+        part: Option<Part>,
+    ) {
+        // Where others have their turn first, not all of it was counted.
+        let goes_on = !self.ahead.is_empty() || self.retries.contains_key(&**directory);
+        if goes_on || part.is_none_or(|part| !part.ends) {
+            return;
         }
-        self.waiting.changed = true;
-        self.lose_waiting(directory, gone, fewer);
+        let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
+        let fewer = here.more.1 < here.more.0 || here.directories.1 < here.directories.0;
+        (here.more.0, here.directories.0) = (here.more.1, here.directories.1);
+        if here.is_empty() {
+            self.waiting.by_directory.remove(directory);
+            self.waiting.changed = true;
+        }
+        if fewer {
+            self.waiting.changed = true;
+            self.lose_waiting(directory, Vec::new(), true);
+        }
     }
 
     /// A directory is gone, with all that waited in it.
@@ -87,7 +105,7 @@ impl Registry {
         if bytes > 0 {
             went.lost.push((directory.to_path_buf(), bytes, Reason::DeletedUnseen));
         }
-        went.unknown.push(DELETED_WAITING);
+        went.unknown.push(Unknown::DeletedWaiting);
         self.tell(Command::Went(went));
     }
 }
