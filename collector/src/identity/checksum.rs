@@ -26,6 +26,11 @@ pub struct Checksum {
 }
 
 impl Checksum {
+    /// That of bytes that are at hand.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { crc: crc32fast::hash(bytes), length: bytes.len() as u32 }
+    }
+
     /// Whether a plain file begins with a content of this checksum: more may have been written to it
     /// since it was copied.
     ///

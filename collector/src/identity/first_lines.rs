@@ -63,6 +63,14 @@ impl FirstLines {
         (is_beginning || content.length <= known).then_some(is_beginning)
     }
 
+    /// Whether the first lines of a content are these, as far as it goes, and it has one at least.
+    pub(super) fn are_in(&self, content: &[u8]) -> bool {
+        let mut within =
+            self.all().take_while(|line| line.length as usize <= content.len()).peekable();
+        let is_there = |line: Checksum| Checksum::of(&content[..line.length as usize]) == line;
+        within.peek().is_some() && within.all(is_there)
+    }
+
     /// Those that are known, ascending.
     pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = Checksum> + '_ {
         let count = usize::from(self.count);

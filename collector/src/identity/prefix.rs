@@ -115,8 +115,26 @@ impl PrefixGuards {
         self.lines.tell(content) != Some(false)
     }
 
-    /// Whether a content of `length` bytes, which ends before what was read, is the beginning of it:
-    /// every mark within it is `held`, and they reach to its second half.
+    /// Whether a content that is at hand, all of it, is what the file began with. A log's lines may differ in their
+    /// first bytes alone, and marks are of the last ones before an offset: they prove nothing where no first line
+    /// is there and the same.
+    pub fn begins_with(&self, content: &[u8]) -> bool {
+        let is_there = |at: u64, guard: Guard| {
+            let before = usize::try_from(at).ok().and_then(|at| content.get(..at));
+            let before = before.and_then(|it| it.get(it.len().checked_sub(guard.length())?..));
+            before.is_some_and(|bytes| guard.matches(bytes))
+        };
+        let lines_are_there =
+            || self.lines.are_in(content) && self.tell(content.len() as u64, is_there);
+        match self.lines.tell(Checksum::of(content)) {
+            Some(true) => true,
+            Some(false) if content.ends_with(b"\n") => false,
+            _ => lines_are_there(),
+        }
+    }
+
+    /// Whether a content of `length` bytes, which ends before what was read, is the beginning of it, if it begins
+    /// with the same first bytes: every mark within it is `held`, and they reach to its second half.
     pub fn tell(&self, length: u64, mut held: impl FnMut(u64, Guard) -> bool) -> bool {
         let within = || self.all().filter(|(offset, _)| *offset <= length);
         let reaches = within().next_back().is_some_and(|(last, _)| last >= length.div_ceil(2));
@@ -219,6 +237,32 @@ mod tests {
         assert!(!marks.is_beginning(Checksum { crc: 1, length: 2 }));
         assert!(PrefixGuards::in_file(&file, 10_000).is_err(), "it is shorter");
         assert_eq!(PrefixGuards::in_file(&file, 0).unwrap(), PrefixGuards::default());
+    }
+
+    #[test]
+    fn of_a_content_that_is_at_hand_lines_tell_more_than_marks() {
+        let line = |first: char, length: usize| format!("{first} {}\n", "x".repeat(length));
+        let life = line('a', 100) + &line('b', 40) + "c xx";
+        let marks = read(life.as_bytes(), &[life.len()]);
+        let first = line('a', 100);
+        for there in [first.clone(), line('a', 100) + &line('b', 40), first.clone() + "b xxxxxxxxx"]
+        {
+            assert!(marks.begins_with(there.as_bytes()), "{there}");
+        }
+        // All marks within them are held.
+        let other = line('d', 90);
+        assert!(is_told(&marks, other.as_bytes()) && is_told(&marks, other.trim_end().as_bytes()));
+        for other in
+            [other.trim_end(), &other, &line('a', 99), &(first + &line('b', 39)), "a x", ""]
+        {
+            assert!(!marks.begins_with(other.as_bytes()), "{other}");
+        }
+        // More lines than are known by their checksums.
+        let lines: String = (0..20).map(|n| line(char::from(b'a' + n), 8)).collect();
+        let marks = read(lines.as_bytes(), &[lines.len()]);
+        assert!(marks.begins_with(&lines.as_bytes()[..15 * 11]));
+        let other = lines.replacen('b', "z", 1);
+        assert!(!marks.begins_with(&other.as_bytes()[..15 * 11]));
     }
 
     #[test]

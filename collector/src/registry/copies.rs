@@ -147,7 +147,7 @@ impl Registry {
         let continued = candidates
             .into_iter()
             .filter_map(|it| {
-                let read = evidence::is_held_by(&it.entry, it.marks.as_ref(), survey)?;
+                let read = evidence::is_held_by(&it.entry, it.marks.as_ref(), (head, survey))?;
                 // Of what nothing is settled only the first bytes tell, and another life may begin alike.
                 let moves = it.known.as_ref().is_some_and(|known| self.moves(known));
                 Some(((read, moves), it))

@@ -69,11 +69,11 @@ pub(super) fn may_be(entry: &FileEntry, marks: Option<&PrefixGuards>, survey: &S
 
 /// How many bytes of a content were read, if it holds these: the bytes before each sink's offset are
 /// there, or, where it ends before that, `marks` tell that it is the beginning of what was read. Of a
-/// finished file nothing but all of it will do.
+/// finished file nothing but all of it will do. `head`: the content's first bytes.
 pub(super) fn is_held_by(
     entry: &FileEntry,
     marks: Option<&PrefixGuards>,
-    survey: &Survey,
+    (head, survey): (&[u8], &Survey),
 ) -> Option<u64> {
     let finished = entry.crc != 0 && entry.size == survey.length;
     if finished && entry.crc != survey.crc {
@@ -102,6 +102,9 @@ pub(super) fn is_held_by(
         ends_before || is_read(offset)
     });
     let is_beginning = |marks: &PrefixGuards| {
+        if survey.length <= head.len() as u64 {
+            return marks.begins_with(head);
+        }
         let content = Checksum { crc: survey.crc, length: survey.length as u32 };
         marks.is_beginning(content) || marks.tell(survey.length, holds)
     };
@@ -165,7 +168,8 @@ mod tests {
         let mut file: File = tempfile::tempfile().unwrap();
         file.write_all(&gzip_bytes(content)).unwrap();
         let offsets = entry.sinks.values().map(|offset| offset.settled);
-        is_held_by(entry, None, &gzip::survey(file, offsets, u64::MAX))
+        let head = &content[..content.len().min(FINGERPRINT_BYTES)];
+        is_held_by(entry, None, (head, &gzip::survey(file, offsets, u64::MAX)))
     }
 
     fn content(changed: Option<usize>) -> Vec<u8> {
@@ -202,7 +206,8 @@ mod tests {
             file.write_all(&gzip_bytes(content)).unwrap();
             let offsets = known.sinks.values().map(|offset| offset.settled);
             let offsets = offsets.chain(marks.iter().flat_map(|it| it.all().map(|(at, _)| at)));
-            is_held_by(&known, marks, &gzip::survey(file, offsets, u64::MAX))
+            let head = &content[..content.len().min(FINGERPRINT_BYTES)];
+            is_held_by(&known, marks, (head, &gzip::survey(file, offsets, u64::MAX)))
         };
         assert_eq!(held(&whole[..2_500], Some(&marks)), Some(2_500));
         assert_eq!(held(&whole[..2_500], None), None, "nothing tells");

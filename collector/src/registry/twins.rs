@@ -310,7 +310,7 @@ impl Original {
         let is_short = may_be && look.size < furthest || known > head.len();
         // A sink that is down would hold up the others: after a while the copy is told all the same.
         let waits = self.in_flight && age < PATIENCE;
-        if is_short && self.holds_marks(copy, look.size) {
+        if is_short && self.holds_marks((copy, head), look.size) {
             if waits {
                 return Copied::Perhaps;
             }
@@ -345,7 +345,7 @@ impl Original {
 
     /// Whether a copy that ends before what was read of the original holds what stands before earlier
     /// offsets, and before those of sinks that are not as far.
-    fn holds_marks(&self, copy: &File, size: u64) -> bool {
+    fn holds_marks(&self, (copy, head): (&File, &[u8]), size: u64) -> bool {
         let mut within = self.sinks.iter().filter(|(_, at)| at.settled <= size);
         let held = |at, guard: Guard| guard.holds_in_file(copy, at).unwrap_or(false);
         let is_beginning = |marks: &PrefixGuards| {
@@ -355,8 +355,12 @@ impl Original {
                 crc.and_then(|crc| Some(Checksum { crc: crc.ok()??, length: size as u32 }));
             content.is_some_and(|content| marks.is_beginning(content))
         };
-        self.marks.as_ref().is_some_and(|marks| is_beginning(marks) || marks.tell(size, held))
-            && within.all(|(_, at)| holds(copy, *at))
+        let whole = usize::try_from(size).ok().and_then(|size| head.get(..size));
+        let is_it = |marks: &PrefixGuards| match whole {
+            Some(content) => marks.begins_with(content),
+            None => is_beginning(marks) || marks.tell(size, held),
+        };
+        self.marks.as_ref().is_some_and(is_it) && within.all(|(_, at)| holds(copy, *at))
     }
 
     /// The original is as it was: a copy is the beginning of it, and nothing to read once the original

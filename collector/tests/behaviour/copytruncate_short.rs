@@ -7,8 +7,10 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
+
 use crate::{
-    copytruncate::{Log, compress},
+    copytruncate::{Log, compress, pack},
     harness::{Agent, World, in_every_mode},
 };
 
@@ -20,6 +22,10 @@ in_every_mode!(
     a_plain_copy_made_before_a_kill_is_told,
     a_compressed_copy_made_before_a_kill_is_told,
     a_copy_that_begins_like_a_short_life_is_read,
+    a_plain_copy_of_one_line_is_read_though_most_of_it_is_in_another_life,
+    a_compressed_copy_of_one_line_is_read_though_most_of_it_is_in_another_life,
+    after_a_start_a_plain_copy_of_one_line_is_read_though_most_of_it_is_in_another_life,
+    after_a_start_a_compressed_copy_of_one_line_is_read_though_most_of_it_is_in_another_life,
 );
 
 /// As long as a copy is waited for, and some time to send it.
@@ -150,4 +156,55 @@ fn a_copy_that_begins_like_a_short_life_is_read(mut world: World) {
     // The first two come again: in doubt a file is read from its beginning.
     world.wait_for(written + 3);
     assert_eq!(agent.stop(), Some(0));
+}
+
+/// Lines differ in their first bytes alone, as those of one message at different times. The first life was read, the
+/// second stands in nothing but its copy, which is shorter than what is known of the first.
+fn mostly_in_another_life(mut world: World, packed: bool, restarted: bool) {
+    world.files = format!("    - paths: [\"{}/*.log*\"]\n", world.path("plain").display());
+    let mut log = Log::new(&world);
+    append(&mut log, &[100, 40]);
+    let agent = world.start();
+    world.wait_for(log.written);
+    std::thread::sleep(Duration::from_millis(1_500));
+    agent.signal(Signal::STOP);
+    log.truncate();
+    append(&mut log, &[90]);
+    match packed {
+        true => pack(&log.live, &log.former(1, ".gz")),
+        false => log.copy(),
+    }
+    log.truncate();
+    append(&mut log, &[20]);
+    let agent = match restarted {
+        true => {
+            agent.kill();
+            world.start()
+        }
+        false => {
+            agent.signal(Signal::CONT);
+            agent
+        }
+    };
+    assert_told(&world, agent, &mut log);
+}
+
+fn a_plain_copy_of_one_line_is_read_though_most_of_it_is_in_another_life(world: World) {
+    mostly_in_another_life(world, false, false);
+}
+
+fn a_compressed_copy_of_one_line_is_read_though_most_of_it_is_in_another_life(world: World) {
+    mostly_in_another_life(world, true, false);
+}
+
+fn after_a_start_a_plain_copy_of_one_line_is_read_though_most_of_it_is_in_another_life(
+    world: World,
+) {
+    mostly_in_another_life(world, false, true);
+}
+
+fn after_a_start_a_compressed_copy_of_one_line_is_read_though_most_of_it_is_in_another_life(
+    world: World,
+) {
+    mostly_in_another_life(world, true, true);
 }
