@@ -18,13 +18,10 @@ use super::{
     Error,
     extents::Extents,
     pool::Pool,
-    scan::{Floors, Found, Unit},
+    scan::{Floors, Found, Source, Unit},
     summary::Summary,
 };
 
-/// Sources in one extent whose clock went back since an earlier one that are remembered one by one;
-/// of more, all lines are taken to be as late as the latest of them.
-const MAX_FLOORS: usize = 32;
 /// Keeps a source's place in the table of those seen; a search does not remember more.
 const MAX_SOURCES: usize = 1 << 20;
 
@@ -80,6 +77,8 @@ pub(super) struct Merge {
     evicted: BTreeSet<Rank>,
     /// The same by extent.
     evicted_of: HashMap<u32, Rank>,
+    /// What lifted each extent's keys, to scan it again: in this run, or in a later one that does not
+    /// have all the extents before it.
     floors: HashMap<u32, Floors>,
     early: BTreeMap<u32, Found>,
     /// What was scanned, each extent once.
@@ -161,7 +160,7 @@ impl Merge {
                 taken += 1;
                 self.take(extents, number, found, window, &mut last_keys);
             } else {
-                self.floors.clear();
+                self.floors.retain(|number, _| extents.get(*number).is_some_and(|it| it.left));
                 return Ok(Flow::On);
             }
         }
@@ -222,18 +221,14 @@ impl Merge {
         window: Window,
         last_keys: &mut HashMap<u64, i64>,
     ) {
-        let mut floors = Floors::default();
-        for source in &found.sources {
-            if let Some(&last) = last_keys.get(&source.hash)
-                && last > source.first
-            {
-                floors.each.push((source.hash, last));
-            }
-        }
-        if floors.each.len() > MAX_FLOORS {
-            let latest = floors.each.iter().map(|floor| floor.1).max();
-            floors = Floors { all: latest.unwrap_or(i64::MIN), each: Vec::new() };
-        }
+        // A run for older lines scans again only what has some. What it leaves out was lifted, or
+        // lifted others, in an earlier run: those lines must not become older, or they come twice.
+        let known = self.floors.remove(&number).unwrap_or_default();
+        let floor = |source: &Source| {
+            let last = last_keys.get(&source.hash).copied().max(known.of(source.hash));
+            last.filter(|last| *last > source.first).map(|last| (source.hash, last))
+        };
+        let floors = Floors::new(found.sources.iter().filter_map(floor).collect());
         found.raise(&floors);
         for source in &found.sources {
             if last_keys.len() < MAX_SOURCES || last_keys.contains_key(&source.hash) {

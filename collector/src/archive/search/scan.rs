@@ -5,6 +5,7 @@
 //! are known; what earlier extents add are [`Found::raise`]'s floors.
 
 use std::{
+    cmp,
     collections::HashMap,
     fs::File,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
@@ -24,6 +25,8 @@ use crate::{
     record::timestamp,
 };
 
+/// Sources in one extent whose clock went back since an earlier one that are remembered one by one.
+const MAX_FLOORS: usize = 32;
 /// What a unit takes beside its text.
 const UNIT_BYTES: usize = size_of::<Unit>();
 
@@ -86,6 +89,27 @@ impl Default for Floors {
 }
 
 impl Floors {
+    /// Those of single sources, in no order. The latest are remembered one by one; every other line is
+    /// taken to be as late as the latest of the rest. So which keys reach a given time depends only on
+    /// the floors that do, and a search from the end that does not know the earlier ones yet agrees
+    /// with one that does.
+    pub(super) fn new(mut each: Vec<(u64, i64)>) -> Self {
+        let mut all = i64::MIN;
+        if each.len() > MAX_FLOORS {
+            let latest_first = |floor: &(u64, i64)| cmp::Reverse(floor.1);
+            let (_, rest, _) = each.select_nth_unstable_by_key(MAX_FLOORS, latest_first);
+            all = rest.1;
+            each.truncate(MAX_FLOORS);
+            each.shrink_to_fit();
+        }
+        Self { all, each }
+    }
+
+    /// That of a single source, if it is remembered.
+    pub(super) fn of(&self, hash: u64) -> Option<i64> {
+        self.each.iter().find(|floor| floor.0 == hash).map(|floor| floor.1)
+    }
+
     /// Whether they lift nothing.
     pub(super) fn are_none(&self) -> bool {
         self.all == i64::MIN && self.each.is_empty()
@@ -264,10 +288,7 @@ impl Found {
         if floors.are_none() {
             return;
         }
-        let floor = |source: &Source| {
-            let mut each = floors.each.iter();
-            each.find(|floor| floor.0 == source.hash).map_or(floors.all, |floor| floor.1)
-        };
+        let floor = |source: &Source| floors.of(source.hash).unwrap_or(floors.all);
         let lifted: Vec<i64> = self.sources.iter().map(floor).collect();
         for (source, floor) in self.sources.iter_mut().zip(&lifted) {
             (source.first, source.last) = (source.first.max(*floor), source.last.max(*floor));

@@ -347,6 +347,89 @@ fn many_logs_whose_clocks_step_back_together_stay_in_their_order() {
     }
 }
 
+/// A line of a log, so many milliseconds after `START`.
+fn line_at(log: usize, milliseconds: i64, number: usize) -> String {
+    let time = Timestamp::from_millisecond(START * 1_000 + milliseconds).unwrap();
+    format!(
+        r#"{{"timestamp":"{time}","log.record.uid":"1-0","body":"{number}","k8s.pod.name":"p{log}"}}"#
+    )
+}
+
+/// Writes lines, as their log and time, into frames each of which is an extent of its own. Whichever
+/// part of them is asked for from either end is a part of one order, which is that of every log.
+fn come_in_one_order_from_either_end(frames: &[Vec<(usize, i64)>]) {
+    let dir = tempdir().unwrap();
+    let mut writer = open(dir.path(), 1, None);
+    let mut logs: Vec<Vec<String>> = Vec::new();
+    let mut count = 0;
+    for lines in frames {
+        let mut written = Vec::new();
+        for &(log, milliseconds) in lines {
+            let line = line_at(log, milliseconds, count);
+            logs.resize(logs.len().max(log + 1), Vec::new());
+            logs[log].push(line.clone());
+            written.push(line);
+            count += 1;
+        }
+        let (header, payload) = frame(&written, "p", 0);
+        let seconds = lines.iter().map(|(_, milliseconds)| START + milliseconds / 1_000);
+        let times = TimeBounds { from: seconds.clone().min().unwrap(), to: seconds.max().unwrap() };
+        writer.append(&[(Header { times, ..header }, payload)]).unwrap();
+    }
+    for room in [800, 1 << 20] {
+        let search = Search { show: AS_STORED, threads: 1, room, ..Search::default() };
+        let (all, _) = found_by(&search, dir.path());
+        assert_eq!(all.len(), count);
+        for (log, lines) in logs.iter().enumerate() {
+            let label = format!("\"p{log}\"");
+            let shown: Vec<&String> = all.iter().filter(|line| line.contains(&label)).collect();
+            assert_eq!(shown, lines.iter().collect::<Vec<_>>());
+        }
+        for tail in [1, count / 3, count] {
+            for order in [Order::Oldest, Order::Newest] {
+                let search = Search { order, tail: Some(tail as u64), ..search.clone() };
+                let (mut found, _) = found_by(&search, dir.path());
+                if order == Order::Newest {
+                    found.reverse();
+                }
+                assert_eq!(found, all[count - tail..], "{order:?}, the newest {tail} of {count}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_stepped_back_shows_no_line_twice_and_leaves_none_out() {
+    // From the newest on, the last two frames are scanned first, for what is later than the first.
+    // The last one is scanned again for the rest: with the second, if that has older lines, too.
+    for logs in [2, 40] {
+        let second = [vec![(0, 9_000)], vec![(0, 9_000), (1, 0)]];
+        for second in second {
+            let everyone = |milliseconds| (0..logs).map(|log| (log, milliseconds)).collect();
+            come_in_one_order_from_either_end(&[everyone(5_000), second, everyone(0)]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn many_logs_whose_clocks_step_back_come_in_one_order_from_either_end(
+        logs in prop::sample::select(vec![3_usize, 40]),
+        rounds in prop::collection::vec((0_i64..5, 0_i64..5, any::<bool>(), 0_usize..3), 1..12),
+    ) {
+        // In some frames all have lines, in some only a few of them; a few are early or late there.
+        let frame = |(clock, other, all, few): &(i64, i64, bool, usize)| {
+            let many = if *all { logs } else { 1 + few };
+            let time = |log| if log < *few { other * 4_000 } else { clock * 4_000 };
+            (0..many).map(|log| (log, time(log))).collect()
+        };
+        let frames: Vec<Vec<_>> = rounds.iter().map(frame).collect();
+        come_in_one_order_from_either_end(&frames);
+    }
+}
+
 #[test]
 fn what_is_excluded_is_left_out_of_headers_and_lines() {
     let dir = tempdir().unwrap();
