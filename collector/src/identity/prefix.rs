@@ -28,8 +28,9 @@ const WHOLE: u64 = 1 << 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PrefixGuards {
     offsets: [u64; MARKS],
-    /// Guards of so many bytes as there are, [`GUARD_BYTES`] at most.
     checksums: [u32; MARKS],
+    /// How many bytes the guards cover: all before the offset or [`GUARD_BYTES`], of a former version fewer.
+    lengths: [u8; MARKS],
     count: u8,
     lines: FirstLines,
 }
@@ -78,20 +79,22 @@ impl PrefixGuards {
             let least = (0..MARKS - 1).min_by(|a, b| gap(*a).total_cmp(&gap(*b))).unwrap_or(0);
             self.offsets.copy_within(least + 1.., least);
             self.checksums.copy_within(least + 1.., least);
+            self.lengths.copy_within(least + 1.., least);
             count -= 1;
         }
         (self.offsets[count], self.checksums[count]) = (offset, guard.to_bits() as u32);
+        self.lengths[count] = guard.length() as u8;
         self.count = count as u8 + 1;
     }
 
     /// All of them.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = (u64, Guard)> + '_ {
         let count = usize::from(self.count);
-        let marks = self.offsets[..count].iter().zip(&self.checksums[..count]);
-        marks.map(|(offset, checksum)| {
-            let length = (*offset).min(GUARD_BYTES as u64);
-            (*offset, Guard::from_bits(length << 32 | u64::from(*checksum)))
-        })
+        let guards = self.checksums[..count].iter().zip(&self.lengths[..count]);
+        let guards = guards.map(|(&checksum, &length)| {
+            Guard::from_bits(u64::from(length) << 32 | u64::from(checksum))
+        });
+        self.offsets[..count].iter().copied().zip(guards)
     }
 
     fn last(&self) -> u64 {
@@ -190,6 +193,16 @@ mod tests {
         marks
     }
 
+    /// As a version left them whose guards were of 64 bytes.
+    fn as_of_a_former_version(marks: &PrefixGuards, text: &str) -> PrefixGuards {
+        let mut former = PrefixGuards { lines: marks.lines, ..PrefixGuards::default() };
+        for (at, _) in marks.all() {
+            let before = &text.as_bytes()[..at as usize];
+            former.push(at, Guard::of(&before[before.len().saturating_sub(64)..]));
+        }
+        serde_json::from_str(&serde_json::to_string(&former).unwrap()).unwrap()
+    }
+
     fn is_told(marks: &PrefixGuards, copy: &[u8]) -> bool {
         marks.tell(copy.len() as u64, |at, guard| {
             let at = at as usize;
@@ -243,7 +256,7 @@ mod tests {
     fn of_a_content_that_is_at_hand_lines_tell_more_than_marks() {
         let line = |first: char, length: usize| format!("{first} {}\n", "x".repeat(length));
         let life = line('a', 100) + &line('b', 40) + "c xx";
-        let marks = read(life.as_bytes(), &[life.len()]);
+        let marks = as_of_a_former_version(&read(life.as_bytes(), &[life.len()]), &life);
         let first = line('a', 100);
         for there in [first.clone(), line('a', 100) + &line('b', 40), first.clone() + "b xxxxxxxxx"]
         {

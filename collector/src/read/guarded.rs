@@ -84,7 +84,7 @@ mod tests {
         let permit = permit(Arc::clone(&how.tenant), &packed).unwrap();
         let packed = Content::gzip(packed, how, permit);
         let end = text.len() as u64;
-        for offset in [1, 63, 64, 65, 4_096, end - 1, end] {
+        for offset in [1, 64, 254, 255, 256, 4_096, end - 1, end] {
             let guard = Guard::of(&text[..offset as usize]);
             for content in [&plain, &packed] {
                 assert_eq!(in_the_end(|| content.guard(offset)), guard);

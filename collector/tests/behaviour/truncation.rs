@@ -11,6 +11,7 @@ in_every_mode!(
     truncated_after_a_start_and_shorter,
     truncated_after_a_reload,
     truncated_while_down_with_the_same_beginning,
+    truncated_while_down_with_the_same_beginning_and_lines_that_end_alike,
     truncated_while_down_inside_a_message,
     truncated_to_nothing_after_a_start,
     a_state_without_guards_is_taken_over,
@@ -120,6 +121,30 @@ fn truncated_while_down_with_the_same_beginning(world: World) {
     assert_eq!(agent.stop(), Some(0));
     let bodies: Vec<&str> = records.iter().map(body).collect();
     let wanted = format!("{header}{}{header}{}", lines("first", 100), lines("second", 150));
+    assert_eq!(bodies, wanted.lines().collect::<Vec<_>>());
+    assert_eq!(world.audit().0, 0);
+}
+
+/// A program that begins with the same banner each time, and says the same at other times.
+fn truncated_while_down_with_the_same_beginning_and_lines_that_end_alike(world: World) {
+    let path = world.path("plain/app.log");
+    let banner = format!("{}\n", "=".repeat(300));
+    let text = "INFO  healthcheck ok path=/healthz status=200 duration=1ms client=kube-probe/1.29";
+    let lines = |from: usize, count: usize| -> String {
+        (from..from + count).map(|n| format!("{:08} {text}\n", n * 37)).collect()
+    };
+    append(&path, &(banner.clone() + &lines(0, 40)));
+    let agent = world.start();
+    world.wait_for(41);
+    assert_eq!(agent.stop(), Some(0));
+    let anew = banner.clone() + &lines(40, 60);
+    rewrite(&path, &anew);
+    let agent = world.start();
+    append(&path, lines(100, 1));
+    let records = world.wait_for(103);
+    assert_eq!(agent.stop(), Some(0));
+    let bodies: Vec<&str> = records.iter().map(body).collect();
+    let wanted = format!("{banner}{}{anew}{}", lines(0, 40), lines(100, 1));
     assert_eq!(bodies, wanted.lines().collect::<Vec<_>>());
     assert_eq!(world.audit().0, 0);
 }
