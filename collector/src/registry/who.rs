@@ -80,6 +80,11 @@ impl Registry {
         let fail = |error| (found.path.clone(), error);
         let mut listed = listed.map_err(fail)?;
         let (file, look) = loop {
+            if let Some(other) = opened.get_mut(&listed.key) {
+                // What is known of it is taken already: looked at again, it would be new.
+                other.found = found;
+                return Ok(None);
+            }
             if self.is_known(&listed, &found) {
                 return Ok(None);
             }
@@ -87,10 +92,6 @@ impl Registry {
             // The name may mean another file by now.
             if look.key == listed.key {
                 break (file, look);
-            }
-            if let Some(other) = opened.get_mut(&look.key) {
-                other.found = found;
-                return Ok(None);
             }
             listed = look;
         };

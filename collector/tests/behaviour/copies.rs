@@ -26,6 +26,7 @@ in_every_mode!(
     what_was_compressed_until_nothing_known_was_left_is_read,
     what_nobody_asked_for_is_left_alone_when_it_is_compressed,
     what_is_waited_for_is_waited_for_after_a_pause,
+    a_copy_with_two_names_is_read_once_after_a_start_too,
 );
 
 /// Longer than the first bytes that are compared.
@@ -383,6 +384,25 @@ fn what_nobody_asked_for_is_left_alone_when_it_is_compressed(world: World) {
 }
 
 /// Names of the files that the checkpoint knows.
+/// As one that is renamed while a look lasts: the look finds it by both names.
+fn a_copy_with_two_names_is_read_once_after_a_start_too(world: World) {
+    let world = with_former(world);
+    let at = |name: &str| world.path("plain").join(name);
+    let former = lines("former", 50);
+    fs::write(at("app.log.1.gz"), packed(&text(&former))).unwrap();
+    append(&at("app.log"), "live\n");
+    let agent = world.start();
+    world.wait_for(former.len() + 1);
+    assert_eq!(agent.stop(), Some(0));
+    fs::hard_link(at("app.log.1.gz"), at("app.log.2.gz")).unwrap();
+    let agent = world.start();
+    append(&at("app.log"), "and more\n");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(world.wait_for(former.len() + 2).len(), former.len() + 2);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(world.audit().0, 0, "{}", world.audit().1);
+}
+
 fn known(world: &World) -> Vec<String> {
     let copy = world.path("state.copy");
     fs::create_dir_all(&copy).unwrap();
