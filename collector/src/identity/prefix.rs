@@ -67,6 +67,18 @@ impl PrefixGuards {
         }
     }
 
+    /// Takes the guard of an offset up to which the file was read, in its place among the others.
+    pub fn note_end(&mut self, at: u64, guard: Guard) {
+        let mut marks: Vec<(u64, Guard)> = self.all().filter(|(other, _)| *other != at).collect();
+        if guard.is_none() {
+            return;
+        }
+        marks.push((at, guard));
+        marks.sort_by_key(|(at, _)| *at);
+        self.count = 0;
+        marks.into_iter().for_each(|(at, guard)| self.push(at, guard));
+    }
+
     fn push(&mut self, offset: u64, guard: Guard) {
         let mut count = usize::from(self.count);
         if count == MARKS {
@@ -221,6 +233,22 @@ mod tests {
         for (offset, guard) in marks.all() {
             assert_eq!(guard, Guard::of(&text[..offset as usize]));
         }
+    }
+
+    #[test]
+    fn ends_that_are_noted_are_among_the_marks() {
+        let text = text(900);
+        let mut marks = PrefixGuards::default();
+        for at in [700, 900, 300, 700] {
+            marks.note_end(at, Guard::of(&text[..at as usize]));
+        }
+        marks.note_end(800, Guard::NONE);
+        let offsets: Vec<u64> = marks.all().map(|(at, _)| at).collect();
+        assert_eq!(offsets, [300, 700, 900]);
+        assert!(is_told(&marks, &text[..700]) && is_told(&marks, &text[..899]));
+        assert!(!is_told(&marks, &text[1..700]));
+        (0..20).for_each(|n| marks.note_end(n * 40 + 20, Guard::of(&text[..n as usize * 40 + 20])));
+        assert!(marks.all().count() == MARKS && marks.all().is_sorted_by_key(|(at, _)| at));
     }
 
     #[test]

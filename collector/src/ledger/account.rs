@@ -42,6 +42,10 @@ pub struct FileAccount {
     pub ended: AtomicBool,
     /// True once the checkpoint knows it, durably: nothing of it is sent before.
     pub registered: AtomicBool,
+    /// True where a compressed file may hold what was not read of it, and is to be told: till then that is not lost.
+    pub awaited: AtomicBool,
+    /// True once it was gone before it was read whole: its end is booked as lost, or is about to be.
+    pub vanished: AtomicBool,
     /// True where its entry, not only its offsets, must be written.
     pub stale: AtomicBool,
     /// What truncations had taken away of the inode when this life began, as the kernel counts.
@@ -82,6 +86,8 @@ impl FileAccount {
             seen: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             registered: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
+            vanished: AtomicBool::new(false),
             stale: AtomicBool::new(true),
             truncated: AtomicU32::new(0),
             booked: AtomicU8::new(0),

@@ -8,7 +8,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::identity::{FileId, guard::AtHand, prefix::PrefixGuards};
+use crate::identity::{
+    FileId,
+    guard::{AtHand, Guard},
+    prefix::PrefixGuards,
+};
 
 /// The guards of all files' beginnings.
 #[derive(Debug, Default)]
@@ -17,7 +21,7 @@ pub struct Prefixes(Mutex<HashMap<FileId, Kept, foldhash::fast::RandomState>>);
 #[derive(Debug, Default)]
 struct Kept {
     guards: PrefixGuards,
-    /// A truncation ended the life: only copies hold it now, and the checkpoint is to know this.
+    /// A truncation ended the life, or it is gone: only copies hold it now, and the checkpoint is to know this.
     ended: bool,
 }
 
@@ -52,12 +56,21 @@ impl Prefixes {
         }
     }
 
+    /// A file was gone before it was read whole: only copies hold its end now. `read`: up to where it was read, and the
+    /// guard there.
+    pub fn end_at(&self, file: FileId, (at, guard): (u64, Guard)) {
+        let mut files = self.files();
+        let kept = files.entry(file).or_default();
+        kept.guards.note_end(at, guard);
+        kept.ended = true;
+    }
+
     /// A file's guards.
     pub fn of(&self, file: FileId) -> Option<PrefixGuards> {
         self.files().get(&file).map(|kept| kept.guards)
     }
 
-    /// A file's guards, if a truncation ended its life.
+    /// A file's guards, if only copies hold it.
     pub fn of_ended(&self, file: FileId) -> Option<PrefixGuards> {
         self.files().get(&file).filter(|kept| kept.ended).map(|kept| kept.guards)
     }

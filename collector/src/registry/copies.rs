@@ -80,6 +80,8 @@ impl Registry {
         if candidates.is_empty() && !recent && !beside {
             return Packed::Read(None, head);
         }
+        let known = candidates.iter().filter_map(|it| it.known.as_ref());
+        known.for_each(|account| account.awaited.store(true, Ordering::Release));
         let Some(survey) = self.unpacked(packed, &candidates) else { return Packed::Later };
         if !survey.whole && (beside || !patient) {
             self.wait_for(found, look, true, true);
@@ -147,7 +149,12 @@ impl Registry {
         let continued = candidates
             .into_iter()
             .filter_map(|it| {
-                let read = evidence::is_held_by(&it.entry, it.marks.as_ref(), (head, survey))?;
+                let read = evidence::is_held_by(&it.entry, it.marks.as_ref(), (head, survey));
+                if read.is_none() {
+                    let settled: Vec<u64> = it.entry.sinks.values().map(|at| at.settled).collect();
+                    tracing::debug!(path = %found.path.display(), id = %it.entry.id, length = survey.length, ?settled, marks = it.marks.is_some(), "A compressed file is no copy of this life.");
+                }
+                let read = read?;
                 // Of what nothing is settled only the first bytes tell, and another life may begin alike.
                 let moves = it.known.as_ref().is_some_and(|known| self.moves(known));
                 Some(((read, moves), it))
@@ -212,7 +219,8 @@ impl Registry {
         }
         let open = match truncated {
             true => self.is_being_cut_off(account.id),
-            false => in_flight && !all_read,
+            // What was given up of it counts as read before it is booked as lost.
+            false => in_flight && (!all_read || account.vanished.load(Ordering::Acquire)),
         };
         if open && self.age(look) < PATIENCE {
             self.wait_for(found, look, false, true);

@@ -24,6 +24,8 @@ in_every_mode!(
     files_are_followed_through_rotation_and_deletion_without_a_descriptor,
     copies_of_files_without_a_descriptor_are_known_as_copies,
     packed_copies_of_files_without_a_descriptor_are_known_as_copies,
+    what_only_the_packed_copy_of_a_closed_file_has_is_read_though_a_sink_is_slow,
+    what_only_the_packed_copy_of_a_closed_file_has_is_read_after_a_kill,
     an_unfinished_message_of_a_closed_file_that_is_deleted_before_a_reload_is_delivered_or_lost,
 );
 
@@ -197,6 +199,55 @@ fn copied_without_a_descriptor(mut world: World, copy: impl Fn(&Path, &Path)) {
 }
 
 /// A lowered limit is noticed, and so is a raised one (where a test may raise it).
+/// Renamed, compressed and removed while the file is closed; its end was not read. A sink has what was read of it
+/// on its way: the copy cannot be told before that is settled.
+fn packed_while_closed(mut world: World, down: Duration, killed: bool) {
+    let receiver = Receiver::start(&[]);
+    world.sinks += &receiver.sink().replace("  out:", "  web:");
+    let at = |name: String| world.path("plain").join(name);
+    let agent = start_with(&world, 160, 160);
+    write_all(&world, 0);
+    world.wait_for(FILES);
+    receiver.wait_until("what was there", |records| records.len() >= FILES);
+    receiver.always(Some(Fault::Unavailable));
+    write_all(&world, 1);
+    world.wait_for(2 * FILES);
+    agent.signal(Signal::STOP);
+    write_all(&world, 2);
+    for n in 0..FILES {
+        fs::rename(at(format!("{n}.log")), at(format!("{n}.log.1"))).unwrap();
+        compress(&at(format!("{n}.log.1")), &at(format!("{n}.log.1.gz")));
+    }
+    write_all(&world, 3);
+    agent.signal(Signal::CONT);
+    std::thread::sleep(down);
+    let agent = match killed {
+        true => {
+            agent.kill();
+            start_with(&world, 160, 160)
+        }
+        false => agent,
+    };
+    receiver.always(None);
+    assert_each_once(&world, 4 * FILES);
+    receiver.wait_until("all", |records| {
+        records.iter().map(body).collect::<HashSet<_>>().len() == 4 * FILES
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    assert_each_once(&world, 4 * FILES);
+    assert_eq!(agent.stop(), Some(0));
+    let (code, audit) = world.audit();
+    assert!(code == 0 || killed, "{audit}\n{}", world.log());
+}
+
+fn what_only_the_packed_copy_of_a_closed_file_has_is_read_though_a_sink_is_slow(world: World) {
+    packed_while_closed(world, Duration::from_secs(8), false);
+}
+
+fn what_only_the_packed_copy_of_a_closed_file_has_is_read_after_a_kill(world: World) {
+    packed_while_closed(world, Duration::from_secs(5), true);
+}
+
 #[test]
 fn a_limit_that_is_changed_while_the_agent_runs_is_heeded() {
     let world = World::new("inotify");

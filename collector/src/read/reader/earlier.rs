@@ -238,7 +238,7 @@ impl Reader {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let missing = now.saturating_duration_since(closed.missing_since(now));
-                match missing < turns::GIVE_UP {
+                match missing < turns::give_up_after(&held.account) {
                     true => Err(Turn::Later(now + turns::LOOK_AGAIN).into()),
                     false => Err(Unread::Lost(Reason::DeletedUnseen)),
                 }

@@ -28,11 +28,22 @@ use crate::{
 /// what it is called now.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// It is given up for lost when nobody has found it for so long.
-pub(super) const GIVE_UP: Duration = Duration::from_secs(3);
+const GIVE_UP: Duration = Duration::from_secs(3);
+/// Where a compressed file may hold the rest of it, that is told or read by then; a sink that is down is waited for
+/// that long.
+const GIVE_UP_AWAITED: Duration = Duration::from_secs(13);
 /// Where there is no descriptor at all, it is tried again after this.
 pub(super) const NO_ROOM: Duration = Duration::from_millis(250);
 /// Files that give way at once where there is no descriptor at all: the sinks may need some.
 const GIVE_WAY: usize = 8;
+
+/// How long a file that nobody finds is waited for.
+pub(super) fn give_up_after(account: &FileAccount) -> Duration {
+    match account.awaited.load(Ordering::Acquire) {
+        true => GIVE_UP_AWAITED,
+        false => GIVE_UP,
+    }
+}
 
 impl Reader {
     /// Has the file that a cursor is in open.
@@ -58,8 +69,12 @@ impl Reader {
             Err(error) if descriptors::is_shortage(&error) => Err(Turn::Later(now + NO_ROOM)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let missing = now.saturating_duration_since(closed.missing_since(now));
+                if self.goes_on_in_a_copy(&account) {
+                    self.leave_to_its_copy(id, tail, sink);
+                    return Err(Turn::More);
+                }
                 let over = gone || tail.has_successor(index);
-                if !over || missing < GIVE_UP {
+                if !over || missing < give_up_after(&account) {
                     return Err(Turn::Later(now + LOOK_AGAIN));
                 }
                 if let Some(file) = tail.slot(index).map(|slot| slot.file.clone()) {
@@ -76,6 +91,22 @@ impl Reader {
                 Err(Self::unreadable(&file, &error))
             }
         }
+    }
+
+    /// Whether a compressed copy was found to be the rest of a file: it has the file's id and an account of its own, and
+    /// follows in the tail.
+    fn goes_on_in_a_copy(&self, account: &Arc<FileAccount>) -> bool {
+        self.setup.accounts.get(account.id).is_some_and(|now| !Arc::ptr_eq(&now, account))
+    }
+
+    /// Nothing is lost of a file whose copy is read on from what is settled of it.
+    fn leave_to_its_copy(&mut self, id: TailId, tail: &mut Tail, sink: usize) {
+        let index = tail.cursors[sink].index;
+        let Some(slot) = tail.slot(index) else { return };
+        let file: LogFile = slot.file.clone();
+        slot.finished = true;
+        tail.cursors[sink].let_alone();
+        self.next_file(id, tail, sink, &file);
     }
 
     /// Opens a file that is not held open; others give way if there is no descriptor for it.
@@ -113,6 +144,10 @@ impl Reader {
             let lane = super::lane_of(id.0, lanes.lanes.len() as u32) as usize;
             let cursor = &mut tail.cursors[sink];
             cursor.give_up(Reason::DeletedUnseen, lost);
+            file.account.vanished.store(true, Ordering::Release);
+            // What is settled is behind the lost end: this tells a copy by what was read.
+            let read = (cursor.offset, cursor.guard());
+            self.setup.accounts.prefixes.end_at(file.account.id, read);
             let lane = (&lanes.outlet, &mut lanes.lanes[lane]);
             // Also where it was read to its end before, and a message without its end was to be read again.
             cursor.end_life(lane, &file.account, (seen, Guard::NONE));
