@@ -124,7 +124,7 @@ mod tests {
     use crate::{
         identity::{
             FINGERPRINT_BYTES, FileId,
-            guard::{AtHand, Guard},
+            guard::{AtHand, GUARD_BYTES, Guard},
         },
         read::{content::gzip_bytes, gzip},
     };
@@ -256,7 +256,7 @@ mod tests {
         ) {
             let known = entry(&content(None), &[settled], true, false);
             let other = &content(changed)[..cut];
-            let near = settled.saturating_sub(64)..settled;
+            let near = settled.saturating_sub(GUARD_BYTES)..settled;
             let same = settled.max(FINGERPRINT_BYTES) <= cut && changed.is_none_or(|at| !near.contains(&at));
             prop_assert_eq!(held(&known, other).is_some(), same);
         }
