@@ -49,6 +49,8 @@ struct Here {
     more: (u64, u64),
     /// Directories in it, likewise.
     directories: (u64, u64),
+    /// Files and directories that found a place since it was asked whether fewer of these wait.
+    let_in: u64,
     /// Rounds of looks that began.
     round: u32,
 }
@@ -64,7 +66,14 @@ struct One {
 
 impl Here {
     fn new(tenant: Arc<str>) -> Self {
-        Self { tenant, files: Map::default(), more: (0, 0), directories: (0, 0), round: 0 }
+        Self {
+            tenant,
+            files: Map::default(),
+            more: (0, 0),
+            directories: (0, 0),
+            let_in: 0,
+            round: 0,
+        }
     }
 
     fn more(&self) -> u64 {
@@ -116,10 +125,12 @@ impl Waiting {
         here.files.insert(found.inode, one).is_none()
     }
 
-    /// A file waits no more.
-    fn leave(&mut self, directory: &Path, inode: u64) {
+    /// A file, or a directory in it (`None`), found a place.
+    fn let_in(&mut self, directory: &Path, inode: Option<u64>) {
         if let Some(here) = self.by_directory.get_mut(directory) {
-            self.changed |= here.files.remove(&inode).is_some();
+            let is_known = inode.is_some_and(|inode| here.files.remove(&inode).is_some());
+            here.let_in += u64::from(!is_known);
+            self.changed |= is_known;
         }
     }
 
@@ -201,7 +212,7 @@ impl Registry {
             let wanted = if may_be_a_copy { Wanted::Further } else { wanted };
             if known_files::has_room(&tenant, wanted, admitted + 1) {
                 admitted += 1;
-                self.waiting.leave(directory, found.inode);
+                self.waiting.let_in(directory, Some(found.inode));
                 all.push(found);
             } else if let Some(size) = size
                 && self.waiting.note((directory, &found), size, &tenant)
@@ -251,10 +262,11 @@ impl Registry {
     /// Whether a directory may be watched and looked through, which was listed in `parent`.
     pub(super) fn may_look_through(&mut self, path: &Path) -> bool {
         let Some(tenant) = self.setup.discovery.tenant_of(path) else { return true };
+        let Some(parent) = path.parent().map(Arc::<Path>::from) else { return true };
         if known_files::has_room(&tenant, Wanted::New, 1) {
+            self.waiting.let_in(&parent, None);
             return true;
         }
-        let Some(parent) = path.parent().map(Arc::<Path>::from) else { return true };
         self.waiting.here(&parent, &tenant).directories.1 += 1;
         self.say_that_it_waits(path, &tenant);
         false

@@ -65,7 +65,8 @@ impl Registry {
             return;
         }
         let Some(here) = self.waiting.by_directory.get_mut(directory) else { return };
-        let fewer = here.more.1 < here.more.0 || here.directories.1 < here.directories.0;
+        let now = here.more.1 + here.directories.1 + std::mem::take(&mut here.let_in);
+        let fewer = now < here.more.0 + here.directories.0;
         (here.more.0, here.directories.0) = (here.more.1, here.directories.1);
         if here.is_empty() {
             self.waiting.by_directory.remove(directory);
