@@ -84,10 +84,10 @@ pub(super) fn is_held_by(
         let before = before.and_then(|bytes| bytes.get(bytes.len().checked_sub(guard.length())?..));
         before.is_some_and(|bytes| !guard.is_none() && guard.matches(bytes))
     };
-    // A sink that skipped what was there has no guard: another one's will do, or marks.
+    // A sink that skipped what was there has no guard: what another one has read will do, or marks.
     let others = |at: u64| {
-        let mut others = entry.sinks.values();
-        others.any(|other| other.settled == at && holds(at, other.guard))
+        let mut others = entry.sinks.values().filter(|other| other.settled > 0);
+        others.any(|other| holds(other.settled, other.guard))
             || marks.is_some_and(|marks| marks.tell(at, holds))
     };
     let is_read = |offset: &Offset| match offset.guard.is_none() {
@@ -193,6 +193,21 @@ mod tests {
         assert_eq!(held(&unguarded, &content(None)), None, "in doubt it is read again");
         let nothing_read = entry(&content(None), &[0], false, false);
         assert_eq!(held(&nothing_read, &content(None)), Some(0));
+    }
+
+    #[test]
+    fn a_sink_that_skipped_what_was_there_says_nothing_against_a_content() {
+        let mut known = entry(&content(None), &[1_000, 3_000], true, false);
+        known.sinks = known
+            .sinks
+            .iter()
+            .map(|(name, at)| {
+                let guard = if at.settled == 3_000 { Guard::NONE } else { at.guard };
+                (Arc::clone(name), Offset { guard, ..*at })
+            })
+            .collect();
+        assert_eq!(held(&known, &content(None)[..3_000]), Some(3_000));
+        assert_eq!(held(&known, &content(Some(900))[..3_000]), None, "what was read is not there");
     }
 
     #[test]
