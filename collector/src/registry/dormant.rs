@@ -209,7 +209,11 @@ impl Registry {
     /// A file that was let go is gone, `size` bytes long at its end: what nobody read of it is lost.
     fn lose_rest(&mut self, account: &FileAccount, size: u64) {
         if size <= account.seen.load(Ordering::Acquire)
-            || self.lives_on_compressed(&account.path(), size, &mut HashSet::new())
+            || self.lives_on_compressed(
+                (&account.path(), size),
+                |identity| identity.key == account.identity.key,
+                &mut HashSet::new(),
+            )
         {
             return;
         }

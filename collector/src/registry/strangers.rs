@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{Inode, Registry};
@@ -69,7 +70,12 @@ impl Registry {
         if found.gzip {
             return Stranger::Nothing;
         }
-        let copied = gone.size > 0 && self.lives_on_compressed(path, gone.size, copies);
+        let is_it = |identity: &Identity| {
+            let generation = identity.generation();
+            identity.key.inode == gone.inode.inode
+                && generation.is_none_or(|generation| generation == gone.inode.generation)
+        };
+        let copied = gone.size > 0 && self.lives_on_compressed((path, gone.size), is_it, copies);
         let lost = if copied { taken } else { gone.size + taken };
         let is_log = !found.only_if_known || gone.id.is_some() || renamed(&found.source.path);
         if !is_log && !unsure && self.is_all_counted(&found.source.path) {
@@ -90,13 +96,13 @@ impl Registry {
         token.is_some_and(|token| self.setup.watcher.is_tallied(token))
     }
 
-    /// Whether a compressed copy of the file is there, or was a moment ago. Logs are compressed under
-    /// their own name or the next number's; the length tells whose copy it is, and a copy is one
-    /// file's alone.
+    /// Whether a compressed copy of a file (`is_it`) of this path and size is there, or was a moment ago. Logs are
+    /// compressed under their own name or the next number's; the length tells whose copy it is where that is not known
+    /// yet, and a copy is one file's alone.
     pub(super) fn lives_on_compressed(
         &self,
-        path: &Path,
-        size: u64,
+        (path, size): (&Path, u64),
+        is_it: impl Fn(&Identity) -> bool,
         copies: &mut HashSet<PathBuf>,
     ) -> bool {
         let mut copy = path.as_os_str().to_owned();
@@ -106,7 +112,8 @@ impl Registry {
         let beside = beside.map(|(path, _)| path);
         let packed = beside.filter(|path| path.extension().is_some_and(|ending| ending == "gz"));
         for there in std::iter::once(copy.clone()).chain(packed) {
-            if unpacked_length(&there) == Some(size as u32) && copies.insert(there) {
+            let is_as_long = unpacked_length(&there) == Some(size as u32);
+            if is_as_long && !self.is_anothers_copy(&there, &is_it) && copies.insert(there) {
                 return true;
             }
         }
@@ -117,6 +124,29 @@ impl Registry {
                     matches!(inode, Inode::Done(id, _)
                     if self.setup.accounts.get(*id).is_some_and(|account| account.path() == copy))
                 }))
+    }
+}
+
+impl Registry {
+    /// Whether a compressed file is known as the copy of another file than this (`is_it`).
+    fn is_anothers_copy(&self, path: &Path, is_it: impl Fn(&Identity) -> bool) -> bool {
+        let Ok(key) = identity::look_at(path).map(|look| look.key) else { return false };
+        let account = match self.inodes.get(&key) {
+            Some(Inode::Done(id, _)) => self.setup.accounts.get(*id),
+            _ => {
+                let held = self.held.find(&key).and_then(|token| self.held.get(token));
+                held.map(|held| Arc::clone(&held.account))
+            }
+        };
+        let Some(account) = account else { return false };
+        let accounts = &self.setup.accounts;
+        // One that has an account of its own is a copy where its original is known.
+        let original = accounts.originals.of(account.id);
+        let original = original.or_else(|| accounts.copies.of(account.id).map(|copy| copy.life));
+        match original.and_then(|id| accounts.get(id)) {
+            Some(original) => !is_it(&original.identity),
+            None => account.identity.key != key && !is_it(&account.identity),
+        }
     }
 }
 

@@ -5,7 +5,10 @@ use std::{fs, path::Path, time::Duration};
 
 use rustix::process::Signal;
 
-use crate::harness::{Agent, BpfFs, World, append, body, has_kernel_watch, lines, settled_audit};
+use crate::{
+    copytruncate::compress,
+    harness::{Agent, BpfFs, World, append, body, has_kernel_watch, lines, settled_audit},
+};
 
 /// How the agent is kept from looking.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -262,4 +265,33 @@ fn what_truncations_took_is_stated_once_over_agents_that_end_at_once() {
     assert_eq!(audit["lost_bytes"], lost, "{audit}\n{}", world.log());
     assert_eq!(audit["at_least"], false, "{audit}\n{}", world.log());
     assert!(agent.unwrap().stop().is_some());
+}
+
+/// A copy that is known as another file's is nobody else's, though it is as long.
+#[test]
+fn another_files_copy_that_is_as_long_hides_no_loss() {
+    for away in Away::ALL {
+        let Some((world, _pins)) = world() else { return };
+        let at = |name: &str| world.path("plain").join(name);
+        append(&at("app.log"), lines("read", 50));
+        let agent = world.start();
+        world.wait_for(50);
+        fs::rename(at("app.log"), at("app.log.1")).unwrap();
+        append(&at("app.log"), lines("more", 50));
+        compress(&at("app.log.1"), &at("app.log.1.gz"));
+        world.wait_for(100);
+        std::thread::sleep(Duration::from_secs(4));
+        let agent = away.during(&world, agent, || {
+            append(&at("gone.log"), lines("gone", 50));
+            fs::remove_file(at("gone.log")).unwrap();
+        });
+        world.wait_for_log("were lost before they could be read");
+        append(&at("app.log"), "last\n");
+        world.wait_for(101);
+        assert_eq!(agent.stop(), Some(0));
+        let lost = lines("gone", 50).len();
+        assert_eq!(lost, lines("read", 50).len());
+        let (code, audit) = world.audit();
+        assert_eq!((code, &audit["lost_bytes"]), (1, &lost.into()), "{away:?}: {audit}");
+    }
 }
