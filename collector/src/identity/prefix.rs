@@ -23,6 +23,8 @@ const EIGHTHS: [u64; 4] = [4, 6, 7, 8];
 const ANEW: u64 = 8 << 10;
 /// Where a state holds guards, a number with this bit is the CRC-32 of all that stands before the offset.
 const WHOLE: u64 = 1 << 40;
+/// With this bit as well, it is that of a copy. A version that does not know it takes it for a first line.
+const COPIED: u64 = 1 << 41;
 
 /// Offsets of one file and what stands before them, ascending: the older, the farther apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +35,8 @@ pub struct PrefixGuards {
     lengths: [u8; MARKS],
     count: u8,
     lines: FirstLines,
+    /// A copy that was seen while the file was whole.
+    copied: Option<Checksum>,
 }
 
 impl PrefixGuards {
@@ -113,21 +117,26 @@ impl PrefixGuards {
         self.all().next_back().map_or(0, |(last, _)| last)
     }
 
-    /// Whether a line that was read among the first ends at this offset.
-    pub fn ends_line(&self, at: u64) -> bool {
-        self.lines.all().any(|prefix| u64::from(prefix.length) == at)
+    /// The file begins with a content of this checksum, which a copy of it has. False: that is known.
+    pub fn note_copy(&mut self, copied: Checksum) -> bool {
+        self.copied.replace(copied) != Some(copied)
+    }
+
+    /// Whether a line that was read among the first ends at this offset, or a copy that is known.
+    pub fn ends_at(&self, at: u64) -> bool {
+        self.lines.all().chain(self.copied).any(|prefix| u64::from(prefix.length) == at)
     }
 
     /// Whether a content of this checksum is what the file began with, up to the end of one of its first
-    /// lines.
+    /// lines or of a copy that is known.
     pub fn is_beginning(&self, content: Checksum) -> bool {
-        self.lines.tell(content) == Some(true)
+        self.lines.tell(content) == Some(true) || self.copied == Some(content)
     }
 
     /// Whether a content of this checksum, which ends with a line, may be what the file began with: false where
     /// the first lines are known as far as it goes, and are others.
     pub fn may_begin_with(&self, content: Checksum) -> bool {
-        self.lines.tell(content) != Some(false)
+        self.lines.tell(content) != Some(false) || self.copied == Some(content)
     }
 
     /// Whether a content that is at hand, all of it, is what the file began with. A log's lines may differ in their
@@ -141,8 +150,9 @@ impl PrefixGuards {
         };
         let lines_are_there =
             || self.lines.are_in(content) && self.tell(content.len() as u64, is_there);
-        match self.lines.tell(Checksum::of(content)) {
-            Some(true) => true,
+        let whole = Checksum::of(content);
+        match self.lines.tell(whole) {
+            _ if self.is_beginning(whole) => true,
             Some(false) if content.ends_with(b"\n") => false,
             _ => lines_are_there(),
         }
@@ -163,7 +173,9 @@ impl Serialize for PrefixGuards {
         let lines = self.lines.all();
         // Behind the marks, where a version that knows of no lines leaves them out.
         let lines = lines.map(|it| (u64::from(it.length), WHOLE | u64::from(it.crc)));
-        serializer.collect_seq(marks.chain(lines))
+        let copied = self.copied.iter();
+        let copied = copied.map(|it| (u64::from(it.length), COPIED | WHOLE | u64::from(it.crc)));
+        serializer.collect_seq(marks.chain(lines).chain(copied))
     }
 }
 
@@ -174,7 +186,11 @@ impl<'de> Deserialize<'de> for PrefixGuards {
         for (offset, guard) in Vec::<(u64, u64)>::deserialize(deserializer)? {
             if guard & WHOLE != 0 {
                 if let Ok(length) = u32::try_from(offset) {
-                    marks.lines.push(Checksum { crc: guard as u32, length });
+                    let prefix = Checksum { crc: guard as u32, length };
+                    match guard & COPIED != 0 {
+                        true => marks.copied = Some(prefix),
+                        false => marks.lines.push(prefix),
+                    }
                 }
             } else if usize::from(marks.count) < MARKS && offset > marks.last() {
                 marks.push(offset, Guard::from_bits(guard));
@@ -254,12 +270,16 @@ mod tests {
     #[test]
     fn what_is_stored_is_what_is_read() {
         let text = b"a first line\nand another\nthe beginning of a third".to_vec();
-        let marks = read(&text, &[text.len()]);
+        let mut marks = read(&text, &[text.len()]);
+        let copied = Checksum::of(&text[..40]);
+        assert!(marks.note_copy(copied) && !marks.note_copy(copied));
         let json = serde_json::to_string(&marks).unwrap();
         let again: PrefixGuards = serde_json::from_str(&json).unwrap();
         assert_eq!(serde_json::to_string(&again).unwrap(), json);
         assert!(again.all().eq(marks.all()) && again.lines.all().eq(marks.lines.all()));
         assert_eq!(marks.lines.all().count(), 2);
+        assert!(again.is_beginning(copied) && again.begins_with(&text[..40]) && again.ends_at(40));
+        assert!(!again.is_beginning(Checksum::of(&text[..41])));
     }
 
     #[test]
@@ -273,7 +293,7 @@ mod tests {
         }
         for (length, ends) in [(2, true), (6, true), (16, true), (15, false), (18, false)] {
             let copy = Checksum { crc: crc32fast::hash(&text[..length]), length: length as u32 };
-            assert_eq!((marks.ends_line(length as u64), marks.is_beginning(copy)), (ends, ends));
+            assert_eq!((marks.ends_at(length as u64), marks.is_beginning(copy)), (ends, ends));
         }
         assert!(!marks.is_beginning(Checksum { crc: 1, length: 2 }));
         assert!(PrefixGuards::in_file(&file, 10_000).is_err(), "it is shorter");

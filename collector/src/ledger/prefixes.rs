@@ -10,6 +10,7 @@ use std::{
 
 use crate::identity::{
     FileId,
+    checksum::Checksum,
     guard::{AtHand, Guard},
     prefix::PrefixGuards,
 };
@@ -63,6 +64,15 @@ impl Prefixes {
         let kept = files.entry(file).or_default();
         kept.guards.note_end(at, guard);
         kept.ended = true;
+    }
+
+    /// A copy of a file that is whole was seen, which the checkpoint is to know: it may be all that is left of the file
+    /// after a truncation. False: it is known.
+    pub fn note_copy(&self, file: FileId, copied: Checksum) -> bool {
+        let mut files = self.files();
+        let kept = files.entry(file).or_default();
+        kept.ended = true;
+        kept.guards.note_copy(copied)
     }
 
     /// A file's guards.

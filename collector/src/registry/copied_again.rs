@@ -1,7 +1,11 @@
 //! Copies of files that are there themselves: of the live log before its truncation, and of copies that were
 //! copied once more. Once such a file is read as far, there is nothing to read in its copy.
 
-use std::{collections::HashMap, fs::File, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs::File,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{
     Registry, evidence,
@@ -15,20 +19,21 @@ use crate::{
     identity::{self, FINGERPRINT_BYTES, FileId, InodeKey, Look, checksum::Checksum},
     ledger::FileAccount,
     read::gzip,
+    settle::Command,
     source::Format,
 };
 
 impl Registry {
-    /// The file that is there and begins with the content of this checksum, and whether it is read as far:
+    /// The file that is there and begins with the content of this checksum, if it is read as far (`Some(None)`: it is not):
     /// the live one, where `gzip -c app.log > app.log.1.gz` was run and the truncation is to come, or a
     /// copy that is known as one and was copied once more.
     pub(super) fn original_that_is_there(
-        &self,
+        &mut self,
         sum: Checksum,
         (found, look): (&Found, &Look),
         head: &[u8],
-        opened: &HashMap<InodeKey, Recognised>,
-    ) -> Option<(FileId, bool)> {
+        opened: &mut HashMap<InodeKey, Recognised>,
+    ) -> Option<Option<FileId>> {
         let source = &found.source;
         if source.format == Format::Cri {
             // kubelet renames what it rotates.
@@ -55,15 +60,31 @@ impl Registry {
         let mut known = known.filter_map(|known| self.setup.accounts.get(known.id));
         let end = u64::from(sum.length);
         if let Some(account) = known.find(is_it) {
-            return Some((account.id, self.is_read_to(&account, end)));
+            let is_read = self.is_read_to(&account, end);
+            if self.is_live(&account) && self.setup.accounts.prefixes.note_copy(account.id, sum) {
+                // After a truncation nothing else may tell that this is a copy.
+                account.stale.store(true, Ordering::Release);
+                self.tell(Command::Keep(Arc::clone(&account)));
+            }
+            return Some(is_read.then_some(account.id));
         }
-        // Of one that was found in this look, and which the checkpoint knows.
-        opened.values().find_map(|other| {
-            let entry = other.past.entry().filter(|_| self.may_be_copied(other))?;
-            let is_it = other.found.source.path == source.path
+        // Of one that was found in this look. One that nothing is known of may be another file with the same content,
+        // but a log that was truncated before is copied again.
+        opened.values_mut().find_map(|other| {
+            let is_known = !matches!(other.past, Past::Nothing);
+            let is_it = is_known
+                && self.may_be_copied(other)
+                && other.found.source.path == source.path
                 && begins(&other.opened()?, other.found.gzip);
             let is_read = |at: &Offset| at.settled.min(at.resume) >= end;
-            is_it.then(|| (entry.id, entry.sinks.values().all(is_read)))
+            if !is_it {
+                return None;
+            }
+            if other.found.role == Role::Live {
+                other.copied = Some(sum);
+            }
+            let read = other.past.entry().filter(|entry| entry.sinks.values().all(is_read));
+            Some(read.map(|entry| entry.id))
         })
     }
 

@@ -90,8 +90,7 @@ impl Registry {
             original.take_place_of(found, look.key);
             return Some(Packed::Copy);
         }
-        let (id, is_read) = self.original_that_is_there(sum, (found, look), head, opened)?;
-        if is_read {
+        if let Some(id) = self.original_that_is_there(sum, (found, look), head, opened)? {
             self.is_copy(id, found, look);
             return Some(Packed::Copy);
         }

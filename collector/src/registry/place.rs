@@ -125,6 +125,10 @@ impl Registry {
         let packed = found.gzip.then(|| gzip::trailer(&file, look.size)).flatten();
         let account = self.account_of(&recognised, &file, packed);
         tracing::debug!(path = %found.path.display(), inode = look.key.inode, id = %account.id, epoch = account.epoch, size = look.size, "A file has an account.");
+        if let Some(copied) = recognised.copied {
+            self.setup.accounts.prefixes.note_copy(account.id, copied);
+            account.stale.store(true, Ordering::Release);
+        }
         self.setup.accounts.insert(Arc::clone(&account));
         self.present(&found.source.path, account.id);
         // The source has one for it from now on.

@@ -5,7 +5,7 @@ use std::fs::File;
 use crate::{
     checkpoint::FileEntry,
     discover::Found,
-    identity::{self, Identity, InodeKey, Look},
+    identity::{self, Identity, InodeKey, Look, checksum::Checksum},
     known_files::{self, Place},
     read::permits::{self, Permit},
     watch::FileToken,
@@ -34,6 +34,8 @@ pub(super) struct Recognised {
     pub(super) before: Option<FileToken>,
     /// Its compressed copy, which was found in its place.
     pub(super) copy: Option<InodeKey>,
+    /// What a compressed copy holds that was found beside it while it was whole.
+    pub(super) copied: Option<Checksum>,
 }
 
 /// What is known of a file from before.
@@ -63,7 +65,8 @@ impl Unknown {
         let tenant = found.source.tenant();
         let place = Some(known_files::enter(&tenant, found.path.as_os_str().len()));
         let open = permits::permit(tenant, &file).map(|permit| (file, permit));
-        Recognised { found, open, place, look, identity, past, head, before: None, copy: None }
+        let (before, copy, copied) = (None, None, None);
+        Recognised { found, open, place, look, identity, past, head, before, copy, copied }
     }
 }
 

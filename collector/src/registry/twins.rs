@@ -350,7 +350,7 @@ impl Original {
         let held = |at, guard: Guard| guard.holds_in_file(copy, at).unwrap_or(false);
         let is_beginning = |marks: &PrefixGuards| {
             // All of it is read only where it can be that.
-            let crc = marks.ends_line(size).then(|| checksum::crc_of(copy, size));
+            let crc = marks.ends_at(size).then(|| checksum::crc_of(copy, size));
             let content =
                 crc.and_then(|crc| Some(Checksum { crc: crc.ok()??, length: size as u32 }));
             content.is_some_and(|content| marks.is_beginning(content))

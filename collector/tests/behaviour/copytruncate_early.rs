@@ -24,6 +24,9 @@ in_every_mode!(
     a_sink_that_is_down_gets_the_lines_of_an_early_packed_copy_once,
     a_rotated_file_like_the_live_one_is_read,
     a_packed_copy_of_a_log_that_waits_for_an_older_file_is_told,
+    a_packed_copy_of_a_life_that_nobody_read_is_told,
+    a_packed_copy_that_is_much_shorter_than_its_life_is_told,
+    after_a_kill_a_packed_copy_that_is_much_shorter_than_its_life_is_told,
 );
 
 fn copy(log: &Log, packed: bool) {
@@ -202,4 +205,75 @@ fn a_packed_copy_of_a_log_that_waits_for_an_older_file_is_told(world: World) {
     world.wait_for(log.written);
     log.assert_done(&world);
     assert_eq!(agent.stop(), Some(0));
+}
+
+/// The life began and was copied while no agent ran: log and copy are found in the same look.
+fn a_packed_copy_of_a_life_that_nobody_read_is_told(mut world: World) {
+    world.files = format!("    - paths: [\"{}/*.log*\"]\n", world.path("plain").display());
+    let mut log = Log::new(&world);
+    log.write(50);
+    let agent = world.start();
+    world.wait_for(log.written);
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(agent.stop(), Some(0));
+    log.truncate();
+    log.write(80);
+    copy(&log, true);
+    let agent = world.start();
+    world.wait_for(log.written);
+    std::thread::sleep(REST);
+    log.write(20);
+    log.truncate();
+    log.write(10);
+    std::thread::sleep(REST);
+    let seen = world.records().iter().map(number).collect::<BTreeSet<_>>().len();
+    assert!(seen >= log.written - 20, "{seen} of {}", log.written);
+    assert_eq!(world.records().len(), seen, "{}", world.log());
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// Nothing but the first lines of what was read is in the copy, and what is known of them is little: the life was read a
+/// few lines at a time.
+fn much_shorter(world: &mut World, killed: bool) {
+    world.files = format!("    - paths: [\"{}/*.log*\"]\n", world.path("plain").display());
+    let mut log = Log::new(world);
+    let agent = world.start();
+    world.wait_for_first_look();
+    log.write(20);
+    world.wait_for(log.written);
+    copy(&log, true);
+    std::thread::sleep(REST);
+    for _ in 0..30 {
+        log.write(4);
+        world.wait_for(log.written);
+    }
+    std::thread::sleep(Duration::from_millis(1_500));
+    agent.signal(Signal::STOP);
+    log.truncate();
+    log.write(10);
+    let agent = match killed {
+        true => {
+            agent.kill();
+            world.start()
+        }
+        false => {
+            agent.signal(Signal::CONT);
+            agent
+        }
+    };
+    world.wait_for(log.written);
+    log.assert_done(world);
+    assert_eq!(agent.stop(), Some(0));
+    let agent = world.start();
+    log.write(1);
+    log.assert_collected(world);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+fn a_packed_copy_that_is_much_shorter_than_its_life_is_told(mut world: World) {
+    much_shorter(&mut world, false);
+}
+
+fn after_a_kill_a_packed_copy_that_is_much_shorter_than_its_life_is_told(mut world: World) {
+    much_shorter(&mut world, true);
 }
