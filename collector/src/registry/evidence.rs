@@ -90,16 +90,15 @@ pub(super) fn is_held_by(
         others.any(|other| holds(other.settled, other.guard))
             || marks.is_some_and(|marks| marks.tell(at, holds))
     };
-    let is_read = |offset: &Offset| match offset.guard.is_none() {
-        true => others(offset.settled),
-        false => holds(offset.settled, offset.guard),
-    };
     let mut offsets = entry.sinks.values().filter(|offset| offset.settled > 0);
     let mut is_short = u64::from(entry.fingerprint_len) > survey.length;
     let is_held = offsets.all(|offset| {
+        if offset.guard.is_none() {
+            return others(offset.settled.min(survey.length));
+        }
         let ends_before = offset.settled > survey.length;
         is_short |= ends_before;
-        ends_before || is_read(offset)
+        ends_before || holds(offset.settled, offset.guard)
     });
     let is_beginning = |marks: &PrefixGuards| {
         if survey.length <= head.len() as u64 {
@@ -207,7 +206,9 @@ mod tests {
             })
             .collect();
         assert_eq!(held(&known, &content(None)[..3_000]), Some(3_000));
+        assert_eq!(held(&known, &content(None)[..2_000]), Some(2_000), "it skipped more than that");
         assert_eq!(held(&known, &content(Some(900))[..3_000]), None, "what was read is not there");
+        assert_eq!(held(&known, &content(None)[..999]), None, "nothing tells");
     }
 
     #[test]

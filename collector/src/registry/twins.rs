@@ -306,7 +306,9 @@ impl Original {
                 (false, false) => Copied::No,
             };
         }
-        let furthest = self.sinks.iter().map(|(_, at)| at.settled).max().unwrap_or(0);
+        // What a sink skipped that was added later has no guard, and was not read.
+        let furthest = self.sinks.iter().filter(|(_, at)| !at.guard.is_none());
+        let furthest = furthest.map(|(_, at)| at.settled).max().unwrap_or(0);
         let is_short = may_be && look.size < furthest || known > head.len();
         // A sink that is down would hold up the others: after a while the copy is told all the same.
         let waits = self.in_flight && age < PATIENCE;
@@ -314,13 +316,7 @@ impl Original {
             if waits {
                 return Copied::Perhaps;
             }
-            let guard = Guard::in_file(copy, look.size).unwrap_or_default();
-            let end = Offset { settled: look.size, resume: look.size, guard, ..Offset::default() };
-            return Copied::Yes(self.places(look.size, |at| {
-                let Offset { settled, resume, guard, .. } = at;
-                let read = Offset { settled, resume, guard, ..Offset::default() };
-                if settled < look.size { read } else { end }
-            }));
+            return Copied::Yes(self.places_in(copy, look.size));
         }
         if known > 0 && head.len() < known || may_be && look.size < furthest {
             // Too short to tell: it is being written, or is something else.
@@ -332,15 +328,24 @@ impl Original {
         if waits {
             return Copied::Perhaps;
         }
-        let guarded = self.sinks.iter().any(|(_, at)| !at.guard.is_none());
+        let mut guarded = self.sinks.iter().filter(|(_, at)| !at.guard.is_none()).peekable();
         // Of a life of which nothing was settled it is read from its beginning: that skips nothing.
-        if self.is_begun() && !guarded || !self.sinks.iter().all(|(_, at)| holds(copy, *at)) {
+        let is_guarded = guarded.peek().is_some() || !self.is_begun();
+        if !is_guarded || !guarded.all(|(_, at)| holds(copy, *at)) {
             return Copied::No;
         }
-        Copied::Yes(self.places(look.size, |at| {
+        Copied::Yes(self.places_in(copy, look.size))
+    }
+
+    /// Where a copy is taken up, by sink: no farther than it goes.
+    fn places_in(&self, copy: &File, size: u64) -> Offsets {
+        let guard = Guard::in_file(copy, size).unwrap_or_default();
+        let end = Offset { settled: size, resume: size, guard, ..Offset::default() };
+        self.places(size, |at| {
             let Offset { settled, resume, guard, .. } = at;
-            Offset { settled, resume, guard, ..Offset::default() }
-        }))
+            let read = Offset { settled, resume, guard, ..Offset::default() };
+            if settled < size { read } else { end }
+        })
     }
 
     /// Whether a copy that ends before what was read of the original holds what stands before earlier

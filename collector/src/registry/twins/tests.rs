@@ -15,6 +15,9 @@ fn told(was: &[u8], read: usize, now: Option<&[u8]>, copy: &[u8], age: Duration)
     let guard = Guard::of(&was[..read]);
     let (settled, resume) = (read as u64, read as u64);
     let at = Offset { settled, resume, guard, ..Offset::default() };
+    // Added later, it skipped what was there, also what nobody read.
+    let skipped = was.len() as u64 + 500;
+    let late = Offset { settled: skipped, resume: skipped, ..Offset::default() };
     let original = Original {
         life: None,
         id: FileId(1),
@@ -22,7 +25,7 @@ fn told(was: &[u8], read: usize, now: Option<&[u8]>, copy: &[u8], age: Duration)
         marks: None,
         is_copy: false,
         fingerprint: Fingerprint::of(&was[..read]),
-        sinks: vec![("out".into(), at)],
+        sinks: vec![("out".into(), at), ("late".into(), late)],
         excluded: Vec::new(),
         file: now.map(|now| Arc::new(file("app.log", now).0)),
         in_flight: false,
