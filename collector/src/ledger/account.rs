@@ -42,7 +42,8 @@ pub struct FileAccount {
     pub ended: AtomicBool,
     /// True once the checkpoint knows it, durably: nothing of it is sent before.
     pub registered: AtomicBool,
-    /// True where a compressed file may hold what was not read of it, and is to be told: till then that is not lost.
+    /// True once a compressed file was found that may hold what was not read of it. Whether it does is known only later,
+    /// so nothing of this file is given up as lost before that.
     pub awaited: AtomicBool,
     /// True once it was gone before it was read whole: its end is booked as lost, or is about to be.
     pub vanished: AtomicBool,

@@ -24,7 +24,8 @@ use crate::{
 };
 
 impl Registry {
-    /// The file that is there and begins with the content of this checksum, if it is read as far (`Some(None)`: it is not):
+    /// The file that is there and begins with the content of this checksum. `None`: there is none; `Some(None)`: there is
+    /// one, which is not read as far yet;
     /// the live one, where `gzip -c app.log > app.log.1.gz` was run and the truncation is to come, or a
     /// copy that is known as one and was copied once more.
     pub(super) fn original_that_is_there(

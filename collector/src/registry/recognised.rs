@@ -34,7 +34,7 @@ pub(super) struct Recognised {
     pub(super) before: Option<FileToken>,
     /// Its compressed copy, which was found in its place.
     pub(super) copy: Option<InodeKey>,
-    /// What a compressed copy holds that was found beside it while it was whole.
+    /// The checksum of a compressed copy that was found while this file still began with the copy's content.
     pub(super) copied: Option<Checksum>,
 }
 

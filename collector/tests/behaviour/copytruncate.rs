@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    harness::{World, body, in_every_mode, patience, settled_audit},
+    harness::{Agent, World, body, in_every_mode, patience, settled_audit},
     receiver::{Fault, Receiver},
 };
 
@@ -137,6 +137,16 @@ impl Log {
         let log = world.log();
         assert!(right, "lost {lost:?}, doubled {doubled:?}, the first {again:?}\n{log}");
     }
+}
+
+/// Wakes an agent that was stopped by a signal, or kills it and starts the next one.
+pub(crate) fn go_on(world: &World, agent: Agent, killed: bool) -> Agent {
+    if killed {
+        agent.kill();
+        return world.start();
+    }
+    agent.signal(Signal::CONT);
+    agent
 }
 
 /// Which line a record is.

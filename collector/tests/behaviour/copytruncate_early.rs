@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    copytruncate::{Log, REST, number, pack},
+    copytruncate::{Log, REST, go_on, number, pack},
     harness::{Agent, World, in_every_mode},
     receiver::{Fault, Receiver},
 };
@@ -251,16 +251,7 @@ fn much_shorter(world: &mut World, killed: bool) {
     agent.signal(Signal::STOP);
     log.truncate();
     log.write(10);
-    let agent = match killed {
-        true => {
-            agent.kill();
-            world.start()
-        }
-        false => {
-            agent.signal(Signal::CONT);
-            agent
-        }
-    };
+    let agent = go_on(world, agent, killed);
     world.wait_for(log.written);
     log.assert_done(world);
     assert_eq!(agent.stop(), Some(0));

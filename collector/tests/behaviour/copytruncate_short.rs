@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    copytruncate::{Log, compress, pack},
+    copytruncate::{Log, compress, go_on, pack},
     harness::{Agent, World, in_every_mode},
 };
 
@@ -176,16 +176,7 @@ fn mostly_in_another_life(mut world: World, packed: bool, restarted: bool) {
     }
     log.truncate();
     append(&mut log, &[20]);
-    let agent = match restarted {
-        true => {
-            agent.kill();
-            world.start()
-        }
-        false => {
-            agent.signal(Signal::CONT);
-            agent
-        }
-    };
+    let agent = go_on(&world, agent, restarted);
     assert_told(&world, agent, &mut log);
 }
 

@@ -29,8 +29,8 @@ use crate::{
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// It is given up for lost when nobody has found it for so long.
 const GIVE_UP: Duration = Duration::from_secs(3);
-/// Where a compressed file may hold the rest of it, that is told or read by then; a sink that is down is waited for
-/// that long.
+/// The same where a compressed file was found that may hold its rest. The registry tells within ten seconds whether it
+/// does: so long it waits for sinks that have not settled what was read.
 const GIVE_UP_AWAITED: Duration = Duration::from_secs(13);
 /// Where there is no descriptor at all, it is tried again after this.
 pub(super) const NO_ROOM: Duration = Duration::from_millis(250);
